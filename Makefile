@@ -1,0 +1,39 @@
+PYTHON ?= python3
+
+BIN := .venv/bin
+STAMP := .venv/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install sweep test lint check bench experiments
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## make .venv with the project and all extras
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[models,dev]'
+	touch $@
+
+sweep: $(STAMP) ## run the main job: the default sweep with its verdict, into results/
+	$(BIN)/flopratio sweep -o results
+
+test: $(STAMP) ## run the tests
+	$(BIN)/python -m pytest -n 2
+
+lint: $(STAMP) ## check style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: $(STAMP) ## run a small sweep, counted and executed: fails when a ratio moves
+	output=$$(mktemp -d) && trap 'rm -r "$$output"' EXIT && \
+	$(BIN)/flopratio sweep depth=1,2,3,5 batch=1,2,8 --measure none -o "$$output"
+
+bench: $(STAMP) ## time this tool against its peers
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+experiments: $(STAMP) ## run the published claims again, each into results/
+	for script in experiments/*.py; do $(BIN)/python $$script || exit 1; done
