@@ -1,0 +1,243 @@
+"""What a formula takes and gives: shapes in, a cost out. Plain arithmetic; torch is never imported.
+
+Every size may be a Python int (exact), a NumPy array of Python ints (a whole sweep at once, see
+:func:`exact`) or a SymPy expression (a closed form); formulas only add, multiply and divide them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+Size = Any
+"""An int, an object array of ints or a SymPy expression."""
+
+
+def exact(values: Iterable[int] | int) -> Size:
+    """An array of Python ints, which never overflow (NumPy's int64 does, past 9.2e18)."""
+    return np.asarray(values, dtype=object)
+
+
+def prod(sizes: Iterable[Size]) -> Size:
+    """The product of sizes; 1 for none (a scalar has one element)."""
+    result: Size = 1
+    for size in sizes:
+        result = result * size
+    return result
+
+
+def same_shape(first: tuple[Size, ...], second: tuple[Size, ...]) -> bool:
+    """Whether two shapes are equal; with arrays of sizes, at every point."""
+    return len(first) == len(second) and all(
+        one is other or bool(np.all(one == other)) for one, other in zip(first, second, strict=True)
+    )
+
+
+def per_dimension(value: Size | Sequence[Size], dimensions: int) -> tuple[Size, ...]:
+    """A size for each spatial dimension (a kernel, a stride); a lone one stands for all of them."""
+    values = tuple(value) if isinstance(value, Sequence) else (value,)
+    return values * dimensions if len(values) == 1 else values
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor without its values: what a formula sees of an operand.
+
+    Args:
+        shape: its sizes.
+        itemsize: bytes an element.
+        storage: the memory behind it; views and in-place results share one.
+    """
+
+    shape: tuple[Size, ...]
+    itemsize: int = 4
+    storage: object = field(default_factory=object, compare=False, repr=False)
+
+    @property
+    def numel(self) -> Size:
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> Size:
+        return self.numel * self.itemsize
+
+    def view(self, *shape: Size) -> Tensor:
+        """The same memory under another shape."""
+        return replace(self, shape=shape)
+
+    def new(self, *shape: Size, itemsize: int | None = None) -> Tensor:
+        """A fresh tensor, of this one's element size unless told otherwise."""
+        return Tensor(shape, self.itemsize if itemsize is None else itemsize)
+
+
+@dataclass(frozen=True, slots=True)
+class Gradient:
+    """What autograd does for one operand of a forward operator, if that operand needs a gradient.
+
+    Args:
+        operand: the operand's name in the formula's signature. Several names: an intermediate value
+            (attention's probabilities) whose gradient is needed if that of any of them is.
+        op: the operator that computes the gradient (``aten.mm``); several gradients of one fused
+            operator (``aten.convolution_backward``) name the same one.
+        flops: FLOP of its contraction: that of the forward operator, by the law.
+        elementwise: all its other arithmetic.
+        saves: the tensors that forward must keep for it.
+    """
+
+    operand: str | tuple[str, ...]
+    op: str
+    flops: Size = 0
+    elementwise: Size = 0
+    saves: tuple[Tensor, ...] = ()
+
+
+def operands_of(work: Gradient | Part) -> tuple[str, ...]:
+    """The operands of which one must need a gradient for this work to be done."""
+    return (work.operand,) if isinstance(work.operand, str) else work.operand
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The share of one operand's gradient in a fused backward operator; operands as in
+    :class:`Gradient`."""
+
+    operand: str | tuple[str, ...]
+    flops: Size = 0
+    elementwise: Size = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one call of an operator computes.
+
+    Args:
+        flops: FLOP of contractions, 2 per multiply-add.
+        elementwise: all other arithmetic FLOP.
+        gradients: what autograd will do for each operand, in the order in which its node does it.
+        parts: of a fused backward operator only: how its work splits over the operands; then
+            ``flops`` and ``elementwise`` are their sums.
+        recompute: contraction FLOP that it does again although forward had done them (Q @ K^T in
+            a fused attention backward); not contained in ``flops``.
+    """
+
+    flops: Size = 0
+    elementwise: Size = 0
+    gradients: tuple[Gradient, ...] = ()
+    parts: tuple[Part, ...] = ()
+    recompute: Size = 0
+
+    @staticmethod
+    def fused(*parts: Part, recompute: Size = 0) -> Cost:
+        """The cost of a fused backward operator: the sum of its parts."""
+        return Cost(
+            flops=sum(part.flops for part in parts),
+            elementwise=sum(part.elementwise for part in parts),
+            parts=parts,
+            recompute=recompute,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One operator applied to tensors, as a layer's description composes it.
+
+    Args:
+        op: the operator's name.
+        operands: by their names in the operator's formula; tensors and plain arguments alike.
+        out: what it returns.
+    """
+
+    op: str
+    operands: Mapping[str, Any]
+    out: Tensor | tuple[Tensor, ...]
+
+    @property
+    def cost(self) -> Cost:
+        return OPERATORS[self.op](**self.operands, out=self.out)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCost:
+    """A layer as a composition of operators.
+
+    Args:
+        out: the tensor that it hands on.
+        calls: its operators, in order.
+        parameters: its parameters, by name.
+        buffers: what it keeps from step to step without a gradient (running statistics), by name;
+            like parameters, no saved bytes of its own.
+    """
+
+    out: Tensor
+    calls: tuple[Call, ...] = ()
+    parameters: Mapping[str, Tensor] = field(default_factory=dict)
+    buffers: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A worked example: the figures stand beside the arithmetic that gives them.
+
+    Args:
+        op: operator or layer name.
+        arguments: what the formula is called with.
+        expected: attribute of the cost -> integer.
+        why: the arithmetic, spelled out.
+    """
+
+    op: str
+    arguments: Mapping[str, Any]
+    expected: Mapping[str, int]
+    why: str
+
+
+OperatorFormula = Callable[..., Cost]
+LayerFormula = Callable[..., LayerCost]
+
+OPERATORS: dict[str, OperatorFormula] = {}
+"""Operator name (``aten.addmm``, without overload) -> formula."""
+
+LAYERS: dict[str, LayerFormula] = {}
+"""Layer type (``Linear``, as in ``torch.nn``) -> its composition of operators."""
+
+EXAMPLES: list[Example] = []
+"""Every family's worked examples, collected by one parametrised test."""
+
+
+def operator(*names: str) -> Callable[[OperatorFormula], OperatorFormula]:
+    """Register a formula for operators by name. It is called with the operator's own arguments, a
+    :class:`Tensor` in each tensor's place, and ``out``, what the operator returned.
+
+    Raises:
+        ValueError: a name has a formula already.
+    """
+
+    def register(formula: OperatorFormula) -> OperatorFormula:
+        for name in names:
+            if name in OPERATORS:
+                raise ValueError(f"{name} has a formula already: {OPERATORS[name].__name__}")
+            OPERATORS[name] = formula
+        return formula
+
+    return register
+
+
+def layer(*types: str) -> Callable[[LayerFormula], LayerFormula]:
+    """Register the composition of a layer type. It is called with the input tensor and with the
+    arguments of the ``torch.nn`` constructor of the same name.
+
+    Raises:
+        ValueError: a type has a composition already.
+    """
+
+    def register(formula: LayerFormula) -> LayerFormula:
+        for name in types:
+            if name in LAYERS:
+                raise ValueError(f"{name} has a composition already: {LAYERS[name].__name__}")
+            LAYERS[name] = formula
+        return formula
+
+    return register
