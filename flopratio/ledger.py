@@ -1,0 +1,344 @@
+"""The ledger: the one table that everything produces or reads, one row per operator per phase."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flopratio.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = "flopratio.ledger/1"
+
+PHASES = ("forward", "grad_input", "grad_weight", "recompute", "update")
+
+
+class Row(NamedTuple):
+    """One operator in one phase. Counts are FLOP (2 per multiply-add), sizes bytes, times µs."""
+
+    layer: str
+    """Path of the module (``layer1.0.conv1``); the root is the empty string."""
+    type: str
+    """The module's class (``Conv2d``)."""
+    op: str
+    """The operator (``aten.addmm``)."""
+    autograd: str
+    """The autograd node of a backward row (``AddmmBackward0``), else empty."""
+    phase: str
+    """One of :data:`PHASES`."""
+    flops: int = 0
+    """FLOP of contractions."""
+    elementwise: int = 0
+    """All other arithmetic FLOP."""
+    bytes_read: int = 0
+    bytes_written: int = 0
+    saved_bytes: int = 0
+    """Bytes that this operator keeps alive for backward, each storage once, parameters apart."""
+    time_us: float | None = None
+
+
+@dataclass(frozen=True)
+class LayerTotals:
+    """One layer's figures, summed over its rows."""
+
+    name: str
+    type: str
+    forward: int = 0
+    grad_input: int = 0
+    grad_weight: int = 0
+    recompute: int = 0
+    update: int = 0
+    elementwise_forward: int = 0
+    elementwise_backward: int = 0
+    parameters: int = 0
+    saved_bytes: int = 0
+
+    @property
+    def backward(self) -> int:
+        return self.grad_input + self.grad_weight
+
+    @property
+    def ratio(self) -> float | None:
+        """Backward over forward contractions; None where forward has none."""
+        return self.backward / self.forward if self.forward else None
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """A layer's phase in which the law and the executed operators part ways, in FLOP.
+
+    Args:
+        nodes: the autograd nodes that ran for it.
+    """
+
+    layer: str
+    phase: str
+    analytic: int
+    traced: int
+    nodes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return (
+            f"{self.layer or '(root)'} {self.phase}: {self.analytic:,} by the law, "
+            f"{self.traced:,} executed in {', '.join(self.nodes) or 'no node'}"
+        )
+
+
+COUNTS = tuple(f.name for f in fields(LayerTotals) if f.name not in ("name", "type"))
+"""The integer columns of a layer."""
+
+
+def _quotient(numerator: int, denominator: int) -> float | None:
+    return numerator / denominator if denominator else None
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """The ratios of a step; None where forward has no contraction to divide by."""
+
+    backward_to_forward: float | None
+    with_elementwise: float | None
+    with_update: float | None
+    hardware: float | None
+
+
+@dataclass
+class Ledger:
+    """The table, and the step that it belongs to.
+
+    Args:
+        rows: the table.
+        model: what was counted (``torchvision:resnet18``).
+        settings: its sizes (``{"batch": 2}``).
+        parameters: layer path -> number of its own parameters.
+        types: layer path -> class name, for layers without rows too.
+        convention, versions: how and with what it was counted.
+        memory: bytes by name, as far as the source knows them; None for what it does not.
+        uncounted_ops: operators that no formula knows, with the number of their calls.
+        analytic: phase -> contraction FLOP by the law, from the forward operators alone; empty
+            where the rows themselves are the analytic ones.
+        mismatches: where the law and the executed operators part ways.
+    """
+
+    rows: list[Row]
+    model: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    parameters: dict[str, int] = field(default_factory=dict)
+    types: dict[str, str] = field(default_factory=dict)
+    convention: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    memory: dict[str, Any] = field(default_factory=dict)
+    uncounted_ops: dict[str, int] = field(default_factory=dict)
+    analytic: dict[str, int] = field(default_factory=dict)
+    mismatches: list[Mismatch] = field(default_factory=list)
+
+    @cached_property
+    def totals(self) -> LayerTotals:
+        """The whole step as if it were one layer."""
+        return _total("", self.model, self.rows, sum(self.parameters.values()))
+
+    @cached_property
+    def ratio(self) -> Ratio:
+        total = self.totals
+        return Ratio(
+            backward_to_forward=total.ratio,
+            with_elementwise=_quotient(
+                total.backward + total.elementwise_backward,
+                total.forward + total.elementwise_forward,
+            ),
+            with_update=_quotient(total.backward + total.update, total.forward),
+            hardware=_quotient(total.backward + total.recompute, total.forward),
+        )
+
+    def layers(self) -> list[LayerTotals]:
+        """The rows summed by layer, in the order in which the layers first ran."""
+        grouped: dict[str, list[Row]] = {}
+        for row in self.rows:
+            grouped.setdefault(row.layer, []).append(row)
+        return [
+            _total(name, self.types.get(name, rows[0].type), rows, self.parameters.get(name, 0))
+            for name, rows in grouped.items()
+        ]
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """The table as a DataFrame; counts stay Python ints (dtype object), which can't overflow."""
+        import pandas as pd
+
+        frame = pd.DataFrame(self.rows, columns=list(Row._fields), dtype=object)
+        frame["time_us"] = frame["time_us"].astype("float64")
+        return frame
+
+    @property
+    def reconciled(self) -> bool:
+        """Whether the analytic count and the executed operators agree in every layer and phase."""
+        return not self.mismatches
+
+    # -- documents --------------------------------------------------------------------------
+
+    def document(self) -> dict[str, Any]:
+        """What ``--json`` prints: plain ints, floats, strings, lists and dicts."""
+        total, ratio = self.totals, self.ratio
+        analytic = self.analytic or {
+            "forward": total.forward,
+            "grad_input": total.grad_input,
+            "grad_weight": total.grad_weight,
+        }
+        return {
+            "schema": SCHEMA,
+            "model": self.model,
+            "settings": self.settings,
+            "convention": self.convention,
+            "versions": self.versions,
+            "flops": {
+                "forward": total.forward,
+                "grad_input": total.grad_input,
+                "grad_weight": total.grad_weight,
+                "backward": total.backward,
+                "recompute": total.recompute,
+                "update": total.update,
+                "elementwise_forward": total.elementwise_forward,
+                "elementwise_backward": total.elementwise_backward,
+                "model": total.forward + total.backward,
+                "hardware": total.forward + total.backward + total.recompute,
+            },
+            "ratio": asdict(ratio),
+            "analytic": {
+                **analytic,
+                "backward": analytic["grad_input"] + analytic["grad_weight"],
+            },
+            "reconciled": self.reconciled,
+            "mismatches": [asdict(mismatch) for mismatch in self.mismatches],
+            "memory": self.memory,
+            "layers": [
+                {
+                    "name": layer.name,
+                    "type": layer.type,
+                    "forward": layer.forward,
+                    "grad_input": layer.grad_input,
+                    "grad_weight": layer.grad_weight,
+                    "recompute": layer.recompute,
+                    "update": layer.update,
+                    "elementwise_forward": layer.elementwise_forward,
+                    "elementwise_backward": layer.elementwise_backward,
+                    "ratio": layer.ratio,
+                    "parameters": layer.parameters,
+                    "saved_bytes": layer.saved_bytes,
+                }
+                for layer in self.layers()
+            ],
+            "uncounted_ops": sorted(self.uncounted_ops),
+            "uncounted_calls": self.uncounted_ops,
+            "rows": [list(row) for row in self.rows],
+        }
+
+    def to_json(self, *, rows: bool = True) -> str:
+        """The document as JSON; ``rows=False`` leaves the operators out (they can be many, and
+        :meth:`from_json` needs them)."""
+        document = self.document()
+        if not rows:
+            del document["rows"]
+        return json.dumps(document, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Ledger:
+        """The ledger that :meth:`to_json` wrote.
+
+        Raises:
+            UsageError: the text is not such a document, or has no rows.
+        """
+        try:
+            document = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise UsageError(f"not a ledger: {error}") from error
+        if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+            raise UsageError(f"not a ledger: its schema should be {SCHEMA}")
+        if "rows" not in document:
+            raise UsageError("this ledger was written without its rows: write it with -o FILE.json")
+        return cls(
+            [Row(*row) for row in document["rows"]],
+            model=document["model"],
+            settings=document["settings"],
+            parameters={layer["name"]: layer["parameters"] for layer in document["layers"]},
+            types={layer["name"]: layer["type"] for layer in document["layers"]},
+            convention=document["convention"],
+            versions=document["versions"],
+            memory=document["memory"],
+            uncounted_ops=document["uncounted_calls"],
+            analytic={
+                phase: document["analytic"][phase]
+                for phase in ("forward", "grad_input", "grad_weight")
+            },
+            mismatches=[
+                Mismatch(**{**entry, "nodes": tuple(entry["nodes"])})
+                for entry in document["mismatches"]
+            ],
+        )
+
+    def to_csv(self) -> str:
+        """The rows as CSV, each with the model, the convention and the torch version."""
+        frame = self.frame.copy()
+        frame.insert(0, "model", self.model)
+        for key, value in self.convention.items():
+            frame[key] = value
+        frame["torch"] = self.versions.get("torch", "")
+        text: str = frame.to_csv(index=False, lineterminator="\n")
+        return text
+
+    def _repr_html_(self) -> str:
+        """The layers as a table, for notebooks."""
+        import pandas as pd
+
+        layers = [{**asdict(layer), "ratio": layer.ratio} for layer in self.layers()]
+        html: str = pd.DataFrame(layers, dtype=object).to_html(index=False, na_rep="")
+        return html
+
+    def diff(self, other: Ledger) -> pd.DataFrame:
+        """Layer by layer, the columns in which two ledgers differ; a layer that only one of them
+        has is listed with 0 on the other side.
+
+        Returns:
+            Columns ``layer, column, before, after``; empty if the layers are the same.
+        """
+        import pandas as pd
+
+        before = {layer.name: layer for layer in self.layers()}
+        after = {layer.name: layer for layer in other.layers()}
+        rows = []
+        for name in [*before, *(name for name in after if name not in before)]:
+            for column in COUNTS:
+                old = getattr(before.get(name), column, 0)
+                new = getattr(after.get(name), column, 0)
+                if old != new:
+                    rows.append((name, column, old, new))
+        return pd.DataFrame(rows, columns=["layer", "column", "before", "after"], dtype=object)
+
+
+def _total(name: str, kind: str, rows: Iterable[Row], parameters: int) -> LayerTotals:
+    """Sum rows into one layer's figures."""
+    flops = dict.fromkeys(PHASES, 0)
+    elementwise = dict.fromkeys(PHASES, 0)
+    saved = 0
+    for row in rows:
+        flops[row.phase] += row.flops
+        elementwise[row.phase] += row.elementwise
+        saved += row.saved_bytes
+    return LayerTotals(
+        name,
+        kind,
+        forward=flops["forward"],
+        grad_input=flops["grad_input"],
+        grad_weight=flops["grad_weight"],
+        recompute=flops["recompute"],
+        # Nearly all arithmetic of an optimizer is elementwise; one with products has both.
+        update=flops["update"] + elementwise["update"],
+        elementwise_forward=elementwise["forward"],
+        elementwise_backward=elementwise["grad_input"] + elementwise["grad_weight"],
+        parameters=parameters,
+        saved_bytes=saved,
+    )

@@ -1,0 +1,92 @@
+"""The ledger: sums, ratios and exactness of the one table."""
+
+import pytest
+
+import flopratio as fr
+from flopratio.errors import UsageError
+from flopratio.ledger import Ledger, Row
+
+
+def a_ledger() -> Ledger:
+    """A first layer of 100 FLOP (1:1), an inner one of 300 (2:1), 7 checkpointed, 20 of update."""
+    return Ledger(
+        [
+            Row("first", "Linear", "aten.addmm", "", "forward", flops=100, elementwise=5),
+            Row("inner", "Linear", "aten.mm", "", "forward", flops=300, saved_bytes=64),
+            Row("inner", "Linear", "aten.mm", "MmBackward0", "grad_input", flops=300),
+            Row("inner", "Linear", "aten.mm", "MmBackward0", "grad_weight", flops=300),
+            Row("inner", "Linear", "aten.mm", "", "recompute", flops=7),
+            Row("first", "Linear", "aten.mm", "AddmmBackward0", "grad_weight", flops=100),
+            Row("first", "Linear", "aten.sum", "AddmmBackward0", "grad_weight", elementwise=5),
+            Row("first", "Linear", "aten.add_", "", "update", elementwise=20),
+        ],
+        parameters={"first": 10, "inner": 30},
+        types={"first": "Linear", "inner": "Linear"},
+    )
+
+
+def test_totals_sum_the_rows_by_phase() -> None:
+    total = a_ledger().totals
+    assert (total.forward, total.grad_input, total.grad_weight) == (400, 300, 400)
+    assert total.backward == 700
+    assert (total.recompute, total.update) == (7, 20)
+    assert (total.elementwise_forward, total.elementwise_backward) == (5, 5)
+    assert (total.parameters, total.saved_bytes) == (40, 64)
+
+
+def test_each_ratio_divides_by_forward() -> None:
+    ratio = a_ledger().ratio
+    assert ratio.backward_to_forward == 700 / 400
+    assert ratio.with_elementwise == 705 / 405
+    assert ratio.with_update == 720 / 400
+    assert ratio.hardware == 707 / 400
+
+
+def test_layers_come_in_the_order_in_which_they_ran() -> None:
+    first, inner = a_ledger().layers()
+    assert (first.name, first.ratio, first.update) == ("first", 1.0, 20)
+    assert (inner.name, inner.ratio, inner.saved_bytes) == ("inner", 2.0, 64)
+
+
+def test_a_step_without_contractions_has_no_ratio() -> None:
+    ledger = Ledger([Row("relu", "ReLU", "aten.relu", "", "forward", elementwise=8)])
+    assert ledger.ratio.backward_to_forward is None
+    assert ledger.layers()[0].ratio is None
+
+
+def test_counts_past_int64_stay_exact() -> None:
+    huge = 3 * 10**23 + 1
+    ledger = Ledger([Row("l", "Linear", "aten.mm", "", "forward", flops=huge)] * 2)
+    assert ledger.totals.forward == 2 * huge
+    assert ledger.frame["flops"].sum() == 2 * huge
+    assert fr.Ledger is Ledger
+
+
+def test_json_gives_the_same_ledger_back() -> None:
+    ledger = a_ledger()
+    again = Ledger.from_json(ledger.to_json())
+    assert again.rows == ledger.rows
+    assert again.document() == ledger.document()
+
+
+def test_the_document_has_the_designs_keys() -> None:
+    document = a_ledger().document()
+    assert document["schema"] == "flopratio.ledger/1"
+    assert document["flops"]["model"] == 1100
+    assert document["flops"]["hardware"] == 1107
+    assert document["analytic"]["backward"] == 700
+    assert document["reconciled"] is True
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"schema": "other/1"}'])
+def test_what_is_no_ledger_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="not a ledger"):
+        Ledger.from_json(text)
+
+
+def test_diff_lists_what_changed_and_what_only_one_side_has() -> None:
+    ledger = a_ledger()
+    changed = Ledger([*ledger.rows, Row("new", "Linear", "aten.mm", "", "forward", flops=8)],
+                     parameters=ledger.parameters, types=ledger.types)  # fmt: skip
+    assert ledger.diff(ledger).empty
+    assert ledger.diff(changed).to_numpy().tolist() == [["new", "forward", 0, 8]]
