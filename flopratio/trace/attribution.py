@@ -1,0 +1,535 @@
+"""From the recorder's notes to the ledger: which layer, phase and operand each operator worked for.
+
+Forward and backward meet on autograd's sequence numbers: the node that is running in backward has
+the number that the counter showed when its forward operator was dispatched. So a backward operator
+knows its forward operator; and that operator's formula says which gradients it has, in which order
+and by which operators, so that each executed product finds the operand that it was made for.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from flopratio.formulas import OPERATORS, Cost, Gradient, Part, Tensor, operands_of
+from flopratio.formulas.movement import VIEWS
+from flopratio.ledger import Ledger, Row
+from flopratio.trace.recorder import ACCUMULATE_GRAD, LIST, TENSOR, UPDATE, Record
+
+if TYPE_CHECKING:
+    from flopratio.trace.profiler import Graph, Profiler
+
+NO_COST = Cost()
+
+CONSTANT, PARAMETERS, DATA = 0, 1, 2
+"""What a value depends on: nothing trained, parameters only, or data (which wins)."""
+
+
+class Costed(NamedTuple):
+    """A record's signature, evaluated; equal signatures share one."""
+
+    op: str
+    cost: Cost
+    known: bool
+    operands: tuple[str, ...]
+    """The argument names of its tensors, in order (an operator on a list repeats a name)."""
+    bytes_read: int
+    bytes_written: int
+
+
+def operator_name(op: Any) -> str:
+    """``aten.addmm`` for ``aten.addmm.default``."""
+    name: str = op._schema.name
+    return name.replace("::", ".")
+
+
+def _is_tensor(note: Any) -> bool:
+    return type(note) is tuple and len(note) == 3 and note[0] == TENSOR
+
+
+def _is_list(note: Any) -> bool:
+    return type(note) is tuple and len(note) > 0 and note[0] == LIST
+
+
+def _describe(note: Any) -> Any:
+    """The formula's view of a noted argument."""
+    if _is_tensor(note):
+        return Tensor(note[1], note[2].itemsize)
+    if _is_list(note):
+        return tuple(_describe(item) for item in note[1:])
+    return note
+
+
+def _tensors(note: Any) -> list[Tensor]:
+    described = _describe(note)
+    if isinstance(described, Tensor):
+        return [described]
+    if isinstance(described, tuple):
+        return [tensor for tensor in described if isinstance(tensor, Tensor)]
+    return []
+
+
+class Evaluator:
+    """Evaluates formulas, once for each signature."""
+
+    def __init__(self) -> None:
+        self._cache: dict[Any, Costed] = {}
+        self.uncounted: Counter[str] = Counter()
+
+    def __call__(self, record: Record) -> Costed:
+        key = (record.op, record.arguments, record.keywords, record.results)
+        costed = self._cache.get(key)
+        if costed is None:
+            costed = self._cache[key] = self._evaluate(record)
+        if not costed.known:
+            self.uncounted[costed.op] += 1
+        return costed
+
+    def _evaluate(self, record: Record) -> Costed:
+        name = operator_name(record.op)
+        names = [argument.name for argument in record.op._schema.arguments]
+        noted = [*zip(names, record.arguments, strict=False), *record.keywords]
+        operands: list[str] = []
+        read = 0
+        for operand, note in noted:
+            for tensor in _tensors(note):
+                operands.append(operand)
+                read += tensor.nbytes
+        written = sum(tensor.nbytes for tensor in _tensors(record.results))
+        if name in VIEWS:
+            read = written = 0
+        formula = OPERATORS.get(name)
+        cost = NO_COST
+        if formula is not None:
+            cost = formula(
+                *(_describe(note) for note in record.arguments),
+                **{keyword: _describe(note) for keyword, note in record.keywords},
+                out=_describe(record.results),
+            )
+        return Costed(name, cost, formula is not None, tuple(operands), read, written)
+
+
+@dataclass
+class Origin:
+    """A forward operator that autograd made a node for.
+
+    Args:
+        record, costed: the operator and its cost.
+        levels: what each of its tensor arguments depends on.
+        layer: the path of its module.
+        wanted: which of its tensor arguments need a gradient.
+        recomputed: whether it was run again in backward; the law has counted the first run.
+    """
+
+    record: Record
+    costed: Costed
+    levels: tuple[int, ...]
+    layer: str
+    wanted: tuple[bool, ...]
+    recomputed: bool = False
+
+    def needed(self) -> dict[str, int]:
+        """Operand -> what it depends on, for those operands that require a gradient."""
+        operands = zip(self.costed.operands, self.levels, self.wanted, strict=False)
+        return {operand: level for operand, level, wanted in operands if wanted}
+
+    def storages_but(self, gradient: Gradient) -> set[int]:
+        """The storages of the operands whose gradient this is not."""
+        return {
+            number
+            for operand, number in zip(self.costed.operands, self.record.inputs, strict=False)
+            if operand not in operands_of(gradient)
+        }
+
+    def gradients(self) -> list[tuple[Gradient, str]]:
+        """The gradients that autograd will compute, each with its phase."""
+        needed = self.needed()
+        found = []
+        for gradient in self.costed.cost.gradients:
+            phase = phase_among(gradient, needed)
+            if phase is not None:
+                found.append((gradient, phase))
+        return found
+
+
+def phase_of(level: int) -> str:
+    return "grad_weight" if level == PARAMETERS else "grad_input"
+
+
+def phase_among(work: Gradient | Part, needed: dict[str, int]) -> str | None:
+    """The phase of the gradient of one operand, or of a value made of several; None if nobody
+    needs it."""
+    levels = [needed[operand] for operand in operands_of(work) if operand in needed]
+    return phase_of(max(levels)) if levels else None
+
+
+class Visit:
+    """One run of an autograd node: hands each executed operator the work that it does.
+
+    Args:
+        node: its sequence number.
+        origins: the forward operators behind it: one, or all those inside of a user-defined
+            ``autograd.Function``.
+    """
+
+    def __init__(self, node: int, origins: list[Origin]) -> None:
+        self.node = node
+        self.origins = origins
+        self.pending = [
+            (origin, gradient, phase)
+            for origin in origins
+            for gradient, phase in origin.gradients()
+        ]
+
+    def claim(self, record: Record, costed: Costed) -> tuple[str, str] | None:
+        """Layer and phase of the next gradient that this operator computes, if there is one."""
+        if len(self.origins) > 1 or (self.origins and self.origins[0].record.in_function):
+            return self._claim_product(record, costed)
+        for index, (origin, gradient, phase) in enumerate(self.pending):
+            if gradient.op == costed.op:
+                del self.pending[index]
+                return origin.layer, phase
+        return None
+
+    def _claim_product(self, record: Record, costed: Costed) -> tuple[str, str] | None:
+        """A user's backward computes its products in any order and form: the one that reads an
+        operand of a forward product is the gradient of the other operand."""
+        equal = [
+            index
+            for index, (_, gradient, _) in enumerate(self.pending)
+            if costed.cost.flops and gradient.flops == costed.cost.flops
+        ]
+        if not equal:
+            return None
+        read = set(record.inputs)
+        telling = [i for i in equal if read & self.pending[i][0].storages_but(self.pending[i][1])]
+        origin, _, phase = self.pending.pop((telling or equal)[0])
+        return origin.layer, phase
+
+    def default(self) -> tuple[str, str] | None:
+        """Layer and phase of work that no listed gradient claims: for data if any operand depends
+        on it."""
+        if not self.origins:
+            return None
+        levels = [level for origin in self.origins for level in origin.needed().values()]
+        return self.origins[0].layer, phase_of(max(levels, default=DATA))
+
+
+class Attribution:
+    """One pass over the records, in order, made at once.
+
+    Attributes:
+        rows: the table.
+        law: (layer, phase) -> contraction FLOP by the law, from forward operators alone.
+    """
+
+    def __init__(self, profiler: Profiler) -> None:
+        self.profiler = profiler
+        self.recorder = profiler.recorder
+        self.evaluate = Evaluator()
+        self.rows: list[Row] = []
+        self.law: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self.origins: defaultdict[int, list[Origin]] = defaultdict(list)
+        """Sequence number -> the forward operators behind that node."""
+        self._functions: set[int] = set()
+        for graph in profiler.graphs:
+            self._functions |= graph.functions
+        self._flowing: set[int] = set()
+        """Storages inside of a user-defined function that lead to something that needs a gradient:
+        gradients are off in there, so that the tensors themselves do not tell."""
+        self._gradients: set[int] = set()
+        """Storages that backward wrote, and what was made of them."""
+        self._levels: dict[int, int] = {}
+        self._made_for: dict[int, tuple[str, str]] = {}
+        """Storage number -> (layer, phase) of the backward operator that wrote it last."""
+        self._saved = self._saved_by_node()
+        self._differentiable = {
+            index for graph in profiler.graphs if graph.create_graph for index in graph.records
+        }
+        self._visit: Visit | None = None
+        self._update_layers = self._layers_of_update()
+        self._run()
+
+    # -- what a value depends on ------------------------------------------------------------
+
+    def _level(self, number: int) -> int:
+        level = self._levels.get(number)
+        if level is None:
+            kind = self.recorder.storages[number].kind if number >= 0 else "outside"
+            level = {"parameter": PARAMETERS, "buffer": CONSTANT}.get(kind, DATA)
+            self._levels[number] = level
+        return level
+
+    def _flow(self, record: Record) -> tuple[int, ...]:
+        """The levels of a record's inputs; its outputs inherit the highest."""
+        levels = tuple(self._level(number) for number in record.inputs)
+        if levels:
+            level = max(levels)
+        else:
+            # A constant made inside of a module (positions, masks) is not data; a batch made by
+            # the step itself, or random numbers, are.
+            random = torch.Tag.nondeterministic_seeded in record.op.tags
+            level = DATA if random or record.layer == 0 else CONSTANT
+        for number in record.outputs:
+            # Parameters and buffers stay what they are when the step writes to them.
+            if number >= 0 and self.recorder.storages[number].kind in ("made", "outside"):
+                self._levels[number] = max(level, self._levels.get(number, level))
+        return levels
+
+    # -- saved tensors ----------------------------------------------------------------------
+
+    def _saved_by_node(self) -> dict[int, int]:
+        """Sequence number -> bytes that its node keeps, each storage once, parameters apart."""
+        seen: set[int] = set()
+        saved: defaultdict[int, int] = defaultdict(int)
+        for sequence, number in self.recorder.saved:
+            if number < 0 or number in seen:
+                continue
+            seen.add(number)
+            storage = self.recorder.storages[number]
+            if storage.kind != "parameter":
+                saved[sequence] += storage.nbytes
+        return saved
+
+    # -- the pass ---------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        for index, record in enumerate(self.recorder.records):
+            costed = self.evaluate(record)
+            levels = self._flow(record)
+            if record.scope == UPDATE:
+                self._update(index, record, costed)
+            elif record.node is None and self._is_update(record):
+                self._update(index, record, costed)
+            elif record.node is None:
+                self._forward(record, costed, levels)
+            elif record.grad_enabled and index not in self._differentiable:
+                self._forward(record, costed, levels, phase="recompute")
+            else:
+                self._backward(index, record, costed)
+                self._gradients.update(record.outputs)
+                if record.grad_enabled:
+                    self._remember(record, costed, levels, self._origin_layer(record))
+        self._count_by_law()
+
+    def _path(self, record: Record) -> str:
+        return self.recorder.layers[record.layer]
+
+    def _append(
+        self,
+        layer: str,
+        costed: Costed,
+        phase: str,
+        *,
+        autograd: str = "",
+        flops: int,
+        elementwise: int,
+        bytes_read: int,
+        bytes_written: int,
+        saved: int = 0,
+    ) -> None:
+        self.rows.append(
+            Row(
+                layer,
+                self.profiler.types.get(layer, ""),
+                costed.op,
+                autograd,
+                phase,
+                flops,
+                elementwise,
+                bytes_read,
+                bytes_written,
+                saved,
+            )
+        )
+
+    def _remember(
+        self,
+        record: Record,
+        costed: Costed,
+        levels: tuple[int, ...],
+        layer: str,
+        *,
+        recomputed: bool = False,
+    ) -> bool:
+        """Keep a record that autograd made a node for, for the backward to come."""
+        sequence = record.sequence
+        if record.grad_enabled:
+            made = any(record.requires_grad) and sequence not in self.origins
+            wanted = record.requires_grad
+        else:
+            made = record.in_function and sequence in self._functions
+            wanted = tuple(
+                flag or number in self._flowing
+                for flag, number in zip(record.requires_grad, record.inputs, strict=True)
+            )
+            if made and any(wanted):
+                self._flowing.update(record.outputs)
+        if made:
+            self.origins[sequence].append(
+                Origin(record, costed, levels, layer, wanted, recomputed)
+            )
+        return made
+
+    def _forward(
+        self,
+        record: Record,
+        costed: Costed,
+        levels: tuple[int, ...],
+        phase: str = "forward",
+    ) -> None:
+        layer = self._path(record)
+        if phase == "recompute" and record.layer == 0:  # no module runs: whose node asked for it?
+            layer = self._origin_layer(record)
+        made = self._remember(record, costed, levels, layer, recomputed=phase == "recompute")
+        self._append(
+            layer,
+            costed,
+            phase,
+            flops=costed.cost.flops,
+            elementwise=costed.cost.elementwise,
+            bytes_read=costed.bytes_read,
+            bytes_written=costed.bytes_written,
+            saved=self._saved.pop(record.sequence, 0) if made else 0,
+        )
+
+    def _origin_layer(self, record: Record) -> str:
+        origins = self.origins.get(record.node, []) if record.node is not None else []
+        return origins[0].layer if origins else self._path(record)
+
+    def _sums(self, record: Record, costed: Costed) -> tuple[str, str] | None:
+        """The engine adds up the gradients of a value that was used more than once, while the node
+        that gave the last of them still runs. The sum belongs where that one came from."""
+        if costed.op not in ("aten.add", "aten.add_"):
+            return None
+        known = [self._made_for.get(number) for number in record.inputs]
+        return known[-1] if all(known) else None
+
+    def _backward(self, index: int, record: Record, costed: Costed) -> None:
+        assert record.node is not None
+        if record.node == ACCUMULATE_GRAD:
+            number = self.recorder.accumulated.get(index, -1)
+            self._append(
+                self.profiler.parameter_layers.get(number, self._path(record)),
+                costed,
+                "grad_weight" if self._level(number) == PARAMETERS else "grad_input",
+                autograd="AccumulateGrad",
+                flops=costed.cost.flops,
+                elementwise=costed.cost.elementwise,
+                bytes_read=costed.bytes_read,
+                bytes_written=costed.bytes_written,
+            )
+            return
+        if self._visit is None or self._visit.node != record.node:
+            self._visit = Visit(record.node, self.origins.get(record.node, []))
+        visit, node = self._visit, self.recorder.nodes[record.node]
+        cost = costed.cost
+        unclaimed = visit.default() or (self._path(record), "grad_input")
+        if not cost.parts:
+            layer, phase = visit.claim(record, costed) or self._sums(record, costed) or unclaimed
+            self._made_for.update(dict.fromkeys(record.outputs, (layer, phase)))
+            self._append(
+                layer,
+                costed,
+                phase,
+                autograd=node,
+                flops=cost.flops,
+                elementwise=cost.elementwise,
+                bytes_read=costed.bytes_read,
+                bytes_written=costed.bytes_written,
+            )
+            return
+        # A fused backward: one row a phase; what it read and wrote stands in the first.
+        layer = unclaimed[0]
+        needed = visit.origins[0].needed() if visit.origins else {}
+        work: dict[str, list[int]] = {}
+        for position, part in enumerate(cost.parts):
+            # A kernel may compute a gradient that nobody asked for: beyond the law, hence recompute.
+            phase = phase_among(part, needed) or "recompute"
+            if len(record.outputs) == len(cost.parts):  # one gradient is returned for each part
+                self._made_for[record.outputs[position]] = layer, phase
+            both = work.setdefault(phase, [0, 0])
+            both[0] += part.flops
+            both[1] += part.elementwise
+        if cost.recompute:
+            work.setdefault("recompute", [0, 0])[0] += cost.recompute
+        read, written = costed.bytes_read, costed.bytes_written
+        for phase, (flops, elementwise) in work.items():
+            self._append(
+                layer,
+                costed,
+                phase,
+                autograd=node,
+                flops=flops,
+                elementwise=elementwise,
+                bytes_read=read,
+                bytes_written=written,
+            )
+            read = written = 0
+
+    # -- the update -------------------------------------------------------------------------
+
+    def _layers_of_update(self) -> dict[int, str]:
+        """Record index -> layer, for the operators of ``Optimizer.step``. An operator on the
+        optimizer's state belongs to the parameter that is written next."""
+        layers: dict[int, str] = {}
+        following = self.recorder.layers[0]
+        for index in range(len(self.recorder.records) - 1, -1, -1):
+            record = self.recorder.records[index]
+            if record.scope != UPDATE:
+                continue
+            for number in record.inputs:
+                if number in self.profiler.parameter_layers:
+                    following = self.profiler.parameter_layers[number]
+                    break
+            layers[index] = following
+        return layers
+
+    def _is_update(self, record: Record) -> bool:
+        """Work on gradients between backward and update (clipping, scaling, zeroing), which
+        autograd does not follow, belongs to the update."""
+        if record.layer != 0 or any(record.requires_grad):
+            return False
+        if self._gradients.isdisjoint(record.inputs):
+            return False
+        self._gradients.update(record.outputs)
+        return True
+
+    def _update(self, index: int, record: Record, costed: Costed) -> None:
+        self._append(
+            self._update_layers.get(index, self._path(record)),
+            costed,
+            "update",
+            flops=costed.cost.flops,
+            elementwise=costed.cost.elementwise,
+            bytes_read=costed.bytes_read,
+            bytes_written=costed.bytes_written,
+        )
+
+    # -- the law ----------------------------------------------------------------------------
+
+    def _count_by_law(self) -> None:
+        """F for each operand that requires a gradient, of every contraction that autograd recorded
+        and the loss depends on; backward's operators are not looked at."""
+        reachable: set[int] = set()
+        for graph in self.profiler.graphs:
+            reachable.update(graph.nodes)
+        for sequence, origins in self.origins.items():
+            if sequence not in reachable:
+                continue
+            for origin in origins:
+                for gradient, phase in origin.gradients():
+                    if gradient.flops and not origin.recomputed:
+                        self.law[origin.layer, phase] += gradient.flops
+
+    def ledger(self) -> Ledger:
+        """The table, once the pass is made."""
+        return Ledger(
+            self.rows,
+            parameters=self.profiler.parameters,
+            types=self.profiler.types,
+            uncounted_ops=dict(self.evaluate.uncounted),
+        )

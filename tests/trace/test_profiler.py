@@ -1,0 +1,377 @@
+"""Any step under the Profiler: phases, layers and operands, each figure beside its arithmetic."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.optim.optimizer import _global_optimizer_pre_hooks
+from torch.utils.checkpoint import checkpoint
+
+import flopratio as fr
+from flopratio.counting import reconcile
+
+# The products of these tests: a batch of 8 rows, widths of 4 to 6.
+ROWS = 8
+
+
+def profiled(model: nn.Module | None, step: Callable[[], Any]) -> fr.Ledger:
+    """The ledger of a step, which the law must agree with."""
+    with fr.Profiler(model) as profiler:
+        step()
+    ledger = reconcile(profiler)
+    assert ledger.mismatches == []
+    assert ledger.uncounted_ops == {}
+    return ledger
+
+
+def split(ledger: fr.Ledger) -> tuple[int, int, int, int]:
+    total = ledger.totals
+    return total.forward, total.grad_input, total.grad_weight, total.recompute
+
+
+def by_name(ledger: fr.Ledger) -> dict[str, Any]:
+    return {layer.name: layer for layer in ledger.layers()}
+
+
+class Two(nn.Module):
+    """Two linear layers, 4 -> 6 -> 6, with a functional ReLU between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 6)
+        self.second = nn.Linear(6, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(functional.relu(self.first(x)))
+
+
+FIRST = 2 * ROWS * 4 * 6
+SECOND = 2 * ROWS * 6 * 6
+
+
+@pytest.fixture
+def x() -> torch.Tensor:
+    return torch.randn(ROWS, 4)
+
+
+class TestTheLaw:
+    """F for each operand that requires a gradient."""
+
+    def test_first_layer_one_to_one_second_two_to_one(self, x: torch.Tensor) -> None:
+        model = Two()
+        ledger = profiled(model, lambda: model(x).sum().backward())
+        assert split(ledger) == (FIRST + SECOND, SECOND, FIRST + SECOND, 0)
+        layers = by_name(ledger)
+        assert (layers["first"].ratio, layers["second"].ratio) == (1.0, 2.0)
+
+    def test_an_input_that_requires_a_gradient_makes_it_two_to_one(self, x: torch.Tensor) -> None:
+        model = Two()
+        x.requires_grad_()
+        ledger = profiled(model, lambda: model(x).sum().backward())
+        assert by_name(ledger)["first"].ratio == 2.0
+
+    def test_a_functional_product_of_leaf_tensors(self) -> None:
+        x, w = torch.randn(4, 5, requires_grad=True), torch.randn(5, 6)
+        # 2 * 4 * 5 * 6 = 240; only x asks for a gradient.
+        assert split(profiled(None, lambda: (x @ w).sum().backward())) == (240, 240, 0, 0)
+
+    def test_frozen_parameters_pass_the_input_gradient_only(self, x: torch.Tensor) -> None:
+        model = Two()
+        model.second.requires_grad_(False)
+        ledger = profiled(model, lambda: model(x).sum().backward())
+        assert split(ledger) == (FIRST + SECOND, SECOND, FIRST, 0)
+
+    def test_a_frozen_prefix_costs_nothing_backward(self, x: torch.Tensor) -> None:
+        model = Two()
+        model.first.requires_grad_(False)
+        ledger = profiled(model, lambda: model(x).sum().backward())
+        assert split(ledger) == (FIRST + SECOND, 0, SECOND, 0)
+
+    def test_detach_cuts(self, x: torch.Tensor) -> None:
+        model = Two()
+
+        def step() -> None:
+            model.second(model.first(x).detach()).sum().backward()
+
+        assert split(profiled(model, step)) == (FIRST + SECOND, 0, SECOND, 0)
+
+    def test_a_branch_that_never_reaches_the_loss(self, x: torch.Tensor) -> None:
+        model = Two()
+
+        def step() -> None:
+            hidden = model.first(x)
+            model.second(hidden)
+            hidden.sum().backward()
+
+        assert split(profiled(model, step)) == (FIRST + SECOND, 0, FIRST, 0)
+
+    def test_forward_under_no_grad(self, x: torch.Tensor) -> None:
+        model = Two()
+
+        def step() -> None:
+            with torch.no_grad():
+                hidden = model.first(x)
+            model.second(hidden).sum().backward()
+
+        assert split(profiled(model, step)) == (FIRST + SECOND, 0, SECOND, 0)
+
+    def test_no_grad_products_after_a_recorded_one_are_not_its_own(self, x: torch.Tensor) -> None:
+        model = Two()
+
+        def step() -> None:
+            hidden = model.first(x)
+            with torch.no_grad():
+                model.second(hidden)
+            hidden.sum().backward()
+
+        assert split(profiled(model, step)) == (FIRST + SECOND, 0, FIRST, 0)
+
+    def test_inference_has_forward_only(self, x: torch.Tensor) -> None:
+        model = Two()
+        with fr.Profiler(model) as profiler, torch.inference_mode():
+            model(x)
+        assert split(profiler.ledger) == (FIRST + SECOND, 0, 0, 0)
+
+    def test_a_product_of_weights_is_a_gradient_of_weights(self, x: torch.Tensor) -> None:
+        """A low-rank adapter merged into the weight: x @ (W + A @ B)."""
+        w = nn.Parameter(torch.randn(4, 6), requires_grad=False)
+        a, b = nn.Parameter(torch.randn(4, 2)), nn.Parameter(torch.randn(2, 6))
+        ledger = profiled(None, lambda: (x @ (w + a @ b)).sum().backward())
+        merge, apply = 2 * 4 * 2 * 6, 2 * ROWS * 4 * 6
+        assert split(ledger) == (merge + apply, 0, 2 * merge + apply, 0)
+
+    def test_an_adapter_beside_a_frozen_layer(self, x: torch.Tensor) -> None:
+        class Adapted(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.frozen = nn.Linear(4, 6).requires_grad_(False)
+                self.down = nn.Linear(4, 2, bias=False)
+                self.up = nn.Linear(2, 6, bias=False)
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return self.frozen(x) + self.up(self.down(x))
+
+        model = Adapted()
+        ledger = profiled(model, lambda: model(x).sum().backward())
+        down, up = 2 * ROWS * 4 * 2, 2 * ROWS * 2 * 6
+        assert split(ledger) == (FIRST + down + up, up, down + up, 0)
+
+
+class TestAttribution:
+    """Which layer a backward operator belongs to."""
+
+    def test_functional_work_belongs_to_the_module_that_called_it(self, x: torch.Tensor) -> None:
+        model = Two()
+        layers = by_name(profiled(model, lambda: model(x).sum().backward()))
+        assert layers[""].elementwise_forward == ROWS * 6  # the ReLU
+        assert layers[""].elementwise_backward == ROWS * 6
+
+    def test_a_module_called_twice_has_one_row_of_figures(self) -> None:
+        layer = nn.Linear(6, 6)
+        model = nn.Sequential(layer, nn.ReLU(), layer)
+        x = torch.randn(ROWS, 6)
+        ledger = profiled(model, lambda: model(x).sum().backward())
+        figures = by_name(ledger)["0"]
+        assert (figures.forward, figures.grad_input) == (2 * SECOND, SECOND)
+        assert figures.grad_weight == 2 * SECOND
+        assert figures.parameters == 42
+
+    def test_tied_parameters_count_once(self) -> None:
+        class Tied(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.embed = nn.Embedding(10, 6)
+                self.head = nn.Linear(6, 10, bias=False)
+                self.head.weight = self.embed.weight
+
+            def forward(self, ids: torch.Tensor) -> torch.Tensor:
+                return self.head(self.embed(ids))
+
+        model, ids = Tied(), torch.zeros(ROWS, dtype=torch.long)
+        ledger = profiled(model, lambda: model(ids).sum().backward())
+        head = by_name(ledger)["head"]
+        assert head.ratio == 2.0  # its input comes from the embedding, which trains
+        assert ledger.totals.parameters == 60
+
+    def test_every_backward_row_names_its_autograd_node(self, x: torch.Tensor) -> None:
+        model = Two()
+        ledger = profiled(model, lambda: model(x).sum().backward())
+        products = [row for row in ledger.rows if row.op == "aten.mm"]
+        assert {row.autograd for row in products} == {"AddmmBackward0"}
+        # The first layer has one product, the second two: input, then weight.
+        assert [(row.layer, row.phase) for row in products] == [
+            ("second", "grad_input"),
+            ("second", "grad_weight"),
+            ("first", "grad_weight"),
+        ]
+        assert "TBackward0" in {row.autograd for row in ledger.rows}
+
+    def test_custom_functions(self) -> None:
+        class Product(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx: Any, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+                ctx.save_for_backward(a, b)
+                return a @ b
+
+            @staticmethod
+            def backward(ctx: Any, grad: torch.Tensor) -> Any:
+                a, b = ctx.saved_tensors
+                return grad @ b.t(), a.t() @ grad
+
+        a, b = torch.randn(5, 5, requires_grad=True), nn.Parameter(torch.randn(5, 5))
+        ledger = profiled(None, lambda: Product.apply(a, b).sum().backward())
+        # 3 products of 2 * 5 * 5 * 5 = 250.
+        assert split(ledger) == (250, 250, 250, 0)
+
+    def test_einsum_views_and_in_place_operators(self) -> None:
+        w = nn.Parameter(torch.randn(3, 4, 5))
+        x = torch.randn(2, 3, 4)
+
+        def step() -> None:
+            y = torch.einsum("bhi,hio->bho", x, w)
+            y.reshape(-1)[:10].mul(2).relu_().sum().backward()
+
+        product = 2 * 2 * 3 * 4 * 5
+        assert split(profiled(None, step)) == (product, 0, product, 0)
+
+    def test_gradients_that_are_added_up_belong_to_where_they_come_from(self) -> None:
+        layer = nn.Linear(6, 6, bias=False)
+        x = torch.randn(ROWS, 6, requires_grad=True)
+        ledger = profiled(layer, lambda: (layer(x) + layer(layer(x))).sum().backward())
+        sums = [row for row in ledger.rows if row.op == "aten.add" and row.autograd]
+        assert {row.layer for row in sums} == {""}
+
+
+class TestWholeSteps:
+    def test_accumulated_micro_batches_and_the_update(self, x: torch.Tensor) -> None:
+        model = Two()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, foreach=False)
+
+        def step() -> None:
+            for _ in range(3):
+                model(x).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=False)
+
+        ledger = profiled(model, step)
+        assert ledger.totals.forward == 3 * (FIRST + SECOND)
+        parameters = sum(p.numel() for p in model.parameters())
+        assert ledger.totals.update == 2 * parameters
+        accumulated = [row for row in ledger.rows if row.autograd == "AccumulateGrad"]
+        # Two further micro-batches add their gradients to the first one's.
+        assert sum(row.elementwise for row in accumulated) == 2 * parameters
+
+    def test_gradient_clipping_is_update(self, x: torch.Tensor) -> None:
+        model = Two()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, foreach=False)
+
+        def step() -> None:
+            model(x).sum().backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=False)
+            optimizer.step()
+
+        ledger = profiled(model, step)
+        parameters = sum(p.numel() for p in model.parameters())
+        # Beyond SGD: the norm (square and add: 2) and the scaling (1), and some scalars.
+        assert ledger.totals.update > 5 * parameters
+        assert {row.phase for row in ledger.rows if "norm" in row.op} == {"update"}
+
+    @pytest.mark.parametrize("reentrant", [True, False])
+    def test_checkpointing_leaves_the_model_flops_and_shows_recompute(
+        self, reentrant: bool
+    ) -> None:
+        class Checkpointed(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.first = nn.Linear(4, 6)
+                self.block = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU())
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return checkpoint(self.block, self.first(x), use_reentrant=reentrant)
+
+        model, x = Checkpointed(), torch.randn(ROWS, 4)
+        ledger = profiled(model, lambda: model(x).sum().backward())
+        assert split(ledger) == (
+            FIRST + 2 * SECOND,
+            2 * SECOND,
+            FIRST + 2 * SECOND,
+            2 * SECOND,  # the block again
+        )
+        assert by_name(ledger)["block.2"].recompute == SECOND
+
+    def test_autocast_splits_as_without(self, x: torch.Tensor) -> None:
+        model = Two()
+
+        def step() -> None:
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = model(x).sum()
+            loss.backward()
+
+        assert split(profiled(model, step)) == (FIRST + SECOND, SECOND, FIRST + SECOND, 0)
+
+    def test_second_order_gradients(self) -> None:
+        """One linear layer and tanh: 1 forward product, 3 in the two backwards (FACTS)."""
+        w = nn.Parameter(torch.randn(4, 6))
+        x = torch.randn(ROWS, 4, requires_grad=True)
+
+        def step() -> None:
+            y = torch.tanh(x @ w).sum()
+            (grad,) = torch.autograd.grad(y, x, create_graph=True)
+            grad.pow(2).sum().backward()
+
+        with fr.Profiler() as profiler:
+            step()
+        total = profiler.ledger.totals
+        assert total.forward == FIRST
+        assert total.recompute == 0
+        # The first backward: grad_x. The second, through it: the two operands of that product, and
+        # w (and x, a leaf) of the forward one.
+        assert total.backward == 5 * FIRST
+
+    def test_convolutions_and_embeddings(self) -> None:
+        model = nn.Sequential(nn.Conv2d(3, 4, 3, groups=1), nn.Conv2d(4, 4, 3, groups=4))
+        x = torch.randn(2, 3, 8, 8)
+        ledger = profiled(model, lambda: model(x).sum().backward())
+        first, grouped = 2 * 2 * 6 * 6 * 4 * 3 * 9, 2 * 2 * 4 * 4 * 4 * 1 * 9
+        assert split(ledger) == (first + grouped, grouped, first + grouped, 0)
+
+
+class TestNothingIsLeftBehind:
+    def state(self) -> tuple[Any, ...]:
+        from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+        return (
+            nn.Module.__call__,
+            torch.autograd._engine_run_backward,
+            _get_current_dispatch_mode(),
+            torch._C._autograd._top_saved_tensors_default_hooks(False),
+            len(_global_optimizer_pre_hooks),
+        )
+
+    def test_after_a_step(self, x: torch.Tensor) -> None:
+        before = self.state()
+        model = Two()
+        profiled(model, lambda: model(x).sum().backward())
+        assert self.state() == before
+
+    def test_after_an_exception(self, x: torch.Tensor) -> None:
+        before = self.state()
+        model = Two()
+        with pytest.raises(ZeroDivisionError), fr.Profiler(model):
+            model(x).sum().backward()
+            raise ZeroDivisionError
+        assert self.state() == before
+
+    def test_memory_is_released(self, x: torch.Tensor) -> None:
+        import weakref
+
+        model = Two()
+        with fr.Profiler(model):
+            out = model(x)
+            alive = weakref.ref(out.untyped_storage())
+            out.sum().backward()
+            del out
+        assert alive() is None
