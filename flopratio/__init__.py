@@ -1,0 +1,36 @@
+"""Exact FLOPs, bytes and saved activations of a training step, per layer and phase."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+# Bound here and now: a later import of the module flopratio.sweep would put the module itself in
+# the function's place.
+from flopratio.sweep import sweep
+from flopratio.version import __version__
+
+if TYPE_CHECKING:
+    from flopratio.counting import count
+    from flopratio.ledger import Ledger
+    from flopratio.trace.profiler import Profiler
+
+__all__ = ["Ledger", "Profiler", "__version__", "count", "sweep"]
+
+_HOMES = {
+    "Ledger": "flopratio.ledger",
+    "Profiler": "flopratio.trace.profiler",
+    "count": "flopratio.counting",
+}
+"""The names that are imported when somebody asks for them: the package itself comes in
+milliseconds, without torch, pandas or NumPy."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'flopratio' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

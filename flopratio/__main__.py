@@ -1,0 +1,7 @@
+"""``python -m flopratio``."""
+
+import sys
+
+from flopratio.cli import main
+
+sys.exit(main())

@@ -1,0 +1,73 @@
+"""The command line: ``flopratio VERB MODEL [KEY=VALUE ...] [--options]``, one file a verb.
+
+Exit codes: 0 fine; 1 a claim or limit is violated; 2 a usage or input error, in one sentence.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from flopratio.cli.count import count
+from flopratio.cli.sweep import sweep
+from flopratio.errors import UsageError
+from flopratio.version import __version__
+
+app = typer.Typer(
+    help="Exact FLOPs, bytes and saved activations of a training step, per layer and phase.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(count)
+app.command()(sweep)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"flopratio {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def flopratio(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code.
+
+    Args:
+        arguments: without the program's name; the process's own unless given. None at all asks
+            for help.
+    """
+    arguments = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
+    try:
+        return int(app(arguments, prog_name="flopratio", standalone_mode=False) or 0)
+    except KeyboardInterrupt:
+        print("flopratio: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if "--debug" in arguments:
+            traceback.print_exc()
+        print(f"flopratio: {_sentence(error)}", file=sys.stderr)
+        return 2
+
+
+def _sentence(error: Exception) -> str:
+    """What went wrong, on one line."""
+    if isinstance(error, UsageError):
+        message = str(error)
+    elif hasattr(error, "format_message"):  # Typer's own, such as an unknown option
+        message = error.format_message()
+    else:
+        message = f"{type(error).__name__}: {error} (--debug shows where)"
+    return " ".join(message.split())

@@ -1,0 +1,75 @@
+"""The options that every verb which runs a step shares, declared once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Arguments = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[MODEL] [KEY=VALUES]...",
+        help="A network, and its sizes: batch=8, batch=1,8,64, depth=0..100, batch=1..1024*2.",
+        show_default=False,
+    ),
+]
+Step = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="MODEL [KEY=VALUE]...",
+        help="mlp, cnn, torchvision:resnet50, timm:vit_base_patch16_224, hf:gpt2, "
+        "package.module:factory or file.py:factory, and its sizes: batch=8 seq=1024.",
+        show_default=False,
+    ),
+]
+Loss = Annotated[
+    str, typer.Option(metavar="auto|cross_entropy|mse|sum", help="auto: the network's own.")
+]
+Optimizer = Annotated[
+    str,
+    typer.Option(
+        metavar="none|sgd|momentum|nesterov|adagrad|rmsprop|adam|adamw",
+        help="Whose update to run.",
+    ),
+]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        metavar="float32|float64|bfloat16|float16", help="Of parameters, inputs and activations."
+    ),
+]
+ModelDtype = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        metavar="float32|float64|bfloat16|float16",
+        help="Of parameters, inputs and activations; the model's own unless given.",
+    ),
+]
+Amp = Annotated[
+    str | None, typer.Option(metavar="bf16|fp16", help="Run forward and loss under autocast.")
+]
+Freeze = Annotated[
+    str | None,
+    typer.Option(metavar="PATTERN", help="Parameters or layers that don't train: 'first.*'."),
+]
+Checkpoint = Annotated[
+    str | None,
+    typer.Option(metavar="PATTERN", help="Layers that backward computes again: 'layer1.*'."),
+]
+Accumulate = Annotated[
+    int, typer.Option(metavar="N", min=1, help="Micro-batches before the update.")
+]
+Attention = Annotated[
+    str | None,
+    typer.Option(metavar="flash|efficient|math", help="Whose kernels attention may use."),
+]
+InputGrad = Annotated[
+    bool, typer.Option("--input-grad", help="Ask for the gradient of the network's input too.")
+]
+Inference = Annotated[bool, typer.Option("--inference", help="Forward alone, no gradients.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no notes.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="A line for each step.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

@@ -1,0 +1,139 @@
+"""``flopratio sweep``: the grid, its verdict and its plots."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flopratio.cli.options import (
+    Arguments,
+    Debug,
+    Dtype,
+    Freeze,
+    InputGrad,
+    Json,
+    Loss,
+    Optimizer,
+    Quiet,
+    Verbose,
+)
+
+if TYPE_CHECKING:
+    from flopratio.sweep import Plan, Point
+    from flopratio.sweep_file import Row
+
+
+def sweep(
+    arguments: Arguments = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Where the results go.")
+    ] = Path("results"),
+    measure: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|cpu|cuda|none",
+            help="Where to time the steps; auto: on CUDA if there is a device.",
+        ),
+    ] = "auto",
+    loss: Loss = "auto",
+    optimizer: Optimizer = "sgd",
+    dtype: Dtype = "float32",
+    freeze: Freeze = None,
+    input_grad: InputGrad = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over, whatever DIR holds.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Run a training step at every point of a grid, and judge the claims of the field on it.
+
+    Without MODEL: the default grids of mlp and cnn. DIR gets sweep.csv,
+    verdict.json, environment.json and the plots. A sweep that was killed
+    resumes at its next point. Exit 1 when a claim fails.
+    """
+    from rich.console import Console
+
+    from flopratio.grammar import parse_arguments
+    from flopratio.sweep import Options, plan
+    from flopratio.verdict import judge, verdict_table
+
+    model, keys = parse_arguments(arguments or [])
+    grid = plan(model, keys, Options(measure, loss, optimizer, dtype, freeze, input_grad))
+    rows = _run(grid, output, fresh=fresh, quiet=quiet, verbose=verbose)
+    claims = judge(rows, grid.keys)
+    (output / "verdict.json").write_text(json.dumps(claims, indent=2) + "\n", encoding="utf-8")
+    _draw(grid, rows, output)
+    failed = sum(not claim["holds"] for claim in claims)
+    if as_json:
+        print(json.dumps({"schema": "flopratio.sweep/1", "rows": rows, "verdict": claims}))
+    else:
+        if failed:
+            headline = f"{failed} of {len(claims)} claims FAIL"
+        else:
+            headline = f"All {len(claims)} claims hold" if claims else "No claim could be tested"
+        console = Console()
+        console.print(f"{headline}: {len(rows)} points, in {output}", highlight=False)
+        console.print(verdict_table(claims))
+    raise typer.Exit(1 if failed else 0)
+
+
+MOST_LAYERS = 10
+"""The bars a layer are drawn of the deepest network of at most this depth: more can't be read."""
+
+
+def _draw(grid: Plan, rows: list[Row], output: Path) -> None:
+    """Draw the figures of the rows, and the bars a layer of one point."""
+    from flopratio.networks import count
+    from flopratio.plots import draw_all
+    from flopratio.sweep import to_frame
+
+    def depth(point: Point) -> Any:
+        return point.settings.get("depth", 0)
+
+    readable = [point for point in grid.points if depth(point) <= MOST_LAYERS]
+    point = max(readable, key=depth) if readable else min(grid.points, key=depth)
+    settings: dict[str, Any] = {
+        **point.settings,
+        "freeze": grid.options.freeze,
+        "input_grad": grid.options.input_grad,
+    }
+    ledger = count(point.model, **settings)
+    draw_all(to_frame(grid, rows), output, ledger.layers())
+
+
+def _run(grid: Plan, output: Path, *, fresh: bool, quiet: bool, verbose: bool) -> list[Row]:
+    """Run the plan under a progress bar on stderr."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    from flopratio.grammar import format_value
+    from flopratio.sweep import run
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    progress = Progress(*columns, TimeRemainingColumn(), console=console, disable=quiet)
+    task = progress.add_task("sweep", total=len(grid.points))
+
+    def finished(row: Row) -> None:
+        progress.advance(task)
+        if verbose and not quiet:
+            own = [f"{key}={format_value(row[key])}" for key in grid.grids[row["model"]]]
+            console.print(" ".join([row["model"], *own, row["status"]]))
+
+    with ExitStack() as stack:  # an error before the first point is not to be hidden by a bar
+
+        def started() -> None:
+            stack.enter_context(progress)
+
+        return run(grid, output=output, fresh=fresh, started=started, finished=finished)

@@ -1,0 +1,65 @@
+"""The command line as a whole: exit codes, and errors in one sentence."""
+
+import pytest
+
+from flopratio import cli
+from flopratio.cli import main
+from flopratio.version import __version__
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"flopratio {__version__}\n"
+
+
+def test_no_arguments_ask_for_help(capsys):
+    assert main([]) == 0
+    assert "sweep" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["swep"], "No such command 'swep'. Did you mean 'sweep'?"),
+        (["sweep", "--bogus"], "No such option: --bogus"),
+        (["--bogus"], "No such option: --bogus"),
+        (["sweep", "--dtype"], "requires an argument"),
+        (["sweep", "--optimizer", "sdg"], "did you mean 'sgd'?"),
+        (["sweep", "mlp", "depth=5..1"], "write depth=1..5"),
+        (["sweep", "mlp", "batch"], "'batch' is not KEY=VALUE"),
+    ],
+)
+def test_usage_errors_are_one_sentence_and_exit_2(capsys, arguments, said):
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert said in printed.err
+    assert printed.err.startswith("flopratio: ")
+    assert printed.err.count("\n") == 1
+
+
+def broken(*arguments, **options):
+    raise RuntimeError("a bug,\nover two lines")
+
+
+def test_a_bug_is_one_sentence_too(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "app", broken)
+    assert main(["sweep"]) == 2
+    assert capsys.readouterr().err == (
+        "flopratio: RuntimeError: a bug, over two lines (--debug shows where)\n"
+    )
+
+
+def test_debug_shows_the_traceback(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "app", broken)
+    assert main(["sweep", "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_interrupt_is_no_traceback(capsys, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", interrupted)
+    assert main(["sweep"]) == 130
+    assert "Traceback" not in capsys.readouterr().err
