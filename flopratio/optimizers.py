@@ -33,8 +33,8 @@ def make_optimizer(
     Args:
         name: one of :data:`NAMES`.
         parameters: all of a module's.
-        options: ``foreach=True`` or ``fused=True`` for torch's other implementations; by default
-            the plain one, parameter by parameter.
+        options: the optimizer's own. ``foreach`` is off unless given (None: as torch sees fit): the
+            plain implementation goes parameter by parameter.
 
     Raises:
         UsageError: an unknown name.
@@ -48,4 +48,5 @@ def make_optimizer(
         return None
     make, defaults = _CLASSES[name]
     options.setdefault("foreach", False)
-    return make(trained, lr=LEARNING_RATE, **defaults, **options)  # type: ignore[call-arg]
+    settings: dict[str, Any] = {"lr": LEARNING_RATE, **defaults, **options}
+    return make(trained, **settings)

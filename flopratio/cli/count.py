@@ -1,0 +1,223 @@
+"""``flopratio count``: the ledger of one training step, as a table or in a file."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flopratio.cli.options import (
+    Accumulate,
+    Amp,
+    Attention,
+    Checkpoint,
+    Debug,
+    Freeze,
+    Inference,
+    InputGrad,
+    Json,
+    Loss,
+    ModelDtype,
+    Optimizer,
+    Quiet,
+    Step,
+    Verbose,
+)
+from flopratio.errors import UsageError
+
+if TYPE_CHECKING:
+    from flopratio.ledger import Ledger
+    from flopratio.report.view import View
+
+MOST_LINES = 40
+"""So many lines of a table are printed unless ``--top`` says otherwise; a file gets all."""
+
+UNLIMITED = 100_000
+"""Columns of a pipe or a file."""
+
+
+def count(
+    arguments: Step = None,
+    loss: Loss = "auto",
+    optimizer: Optimizer = "none",
+    dtype: ModelDtype = None,
+    amp: Amp = None,
+    freeze: Freeze = None,
+    checkpoint: Checkpoint = None,
+    accumulate: Accumulate = 1,
+    attention: Attention = None,
+    input_grad: InputGrad = False,
+    inference: Inference = False,
+    by: Annotated[
+        str, typer.Option(metavar="layer|type|op|phase|autograd", help="What a line is.")
+    ] = "layer",
+    depth: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="Fold layers below the N-th dot of their path."),
+    ] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=0, help=f"Print the first N lines, 0 all; {MOST_LINES} unless given."
+        ),
+    ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Largest first; as the layers ran unless given."),
+    ] = None,
+    macs: Annotated[
+        bool, typer.Option("--macs", help="Print multiply-adds: half of the products' FLOP.")
+    ] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="Print every digit.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit 1 when an operator has no formula.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write .json, .csv or .md, and print nothing."
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Count a training step: FLOPs, bytes and saved activations of every layer.
+
+    Nothing is executed and no weights are loaded: the step runs on shapes
+    alone, and is reconciled with what the law of backward says. Exit 1 when
+    the two disagree, or, with --strict, when an operator has no formula.
+    """
+    from flopratio.report.view import check_view, view
+
+    model, settings = _model_and_settings(arguments)
+    check_view(by, sort)
+    if output is not None:
+        from flopratio.report.files import check_file
+
+        check_file(output, force=force)
+    options: dict[str, Any] = {
+        "loss": _loss(loss, settings),
+        "optimizer": optimizer,
+        "dtype": dtype,
+        "amp": amp,
+        "freeze": freeze,
+        "checkpoint": checkpoint,
+        "accumulate": accumulate,
+        "attention": attention,
+        "input_grad": input_grad,
+        "inference": inference,
+    }
+    for key in settings:
+        if key in options or key == "model":
+            raise UsageError(f"{key} is no KEY of a model: write --{key.replace('_', '-')}")
+    with _waiting(f"counting {model}", quiet=quiet):
+        from flopratio.counting import count as count_step
+
+        ledger = count_step(model, **settings, **options)
+
+    few = MOST_LINES if output is None else 0
+    shown = view(
+        ledger,
+        by=by,
+        depth=depth,
+        sort=sort,
+        top=few if top is None else top,
+        macs=macs,
+        exact=exact,
+    )
+    if as_json:
+        print(ledger.to_json(rows=False))
+    if output is not None:
+        from flopratio.report.files import write
+
+        write(ledger, shown, output, force=force)
+        print(output, file=sys.stderr)
+    if not as_json and output is None:
+        _print(ledger, shown)
+    failed = [*_disagreement(ledger), *(_uncounted(ledger) if strict else [])]
+    notes = []
+    if as_json or output is not None:  # a table says it itself
+        notes += [] if strict else _uncounted(ledger)
+        if macs and (output is None or output.suffix != ".md"):
+            notes.append("--macs halves the figures of tables alone: these are FLOP")
+    if verbose:
+        notes.append(f"{len(ledger.rows):,} rows, torch {ledger.versions.get('torch', '?')}")
+    for note in [*failed, *([] if quiet else notes)]:
+        print(f"flopratio: {note}", file=sys.stderr)
+    raise typer.Exit(1 if failed else 0)
+
+
+def _model_and_settings(arguments: list[str] | None) -> tuple[str, dict[str, Any]]:
+    """MODEL, and the one value of each KEY."""
+    from flopratio.grammar import parse_arguments
+
+    model, keys = parse_arguments(arguments or [])
+    if model is None:
+        raise UsageError("count what? name a MODEL, such as mlp, torchvision:resnet18 or hf:gpt2")
+    for key, values in keys.items():
+        if len(values) > 1:
+            raise UsageError(
+                f"{key} has {len(values):,} values and count takes one: flopratio sweep takes many"
+            )
+    return model, {key: values[0] for key, values in keys.items()}
+
+
+def _loss(option: str, settings: dict[str, Any]) -> str:
+    """The loss, which the built-in networks have as a KEY too."""
+    key = settings.pop("loss", None)
+    if key is not None and option != "auto":
+        raise UsageError(f"the loss is given twice: write loss={key} or --loss {option}")
+    return option if key is None else str(key)
+
+
+@contextmanager
+def _waiting(task: str, *, quiet: bool) -> Iterator[None]:
+    """A spinner on stderr, if that is a terminal."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield
+    else:
+        with console.status(Text(task)):
+            yield
+
+
+def _print(ledger: Ledger, shown: View) -> None:
+    """Print the page: within the width of a terminal, or as wide as it is into a pipe."""
+    from rich.console import Console
+
+    from flopratio.report.terminal import page
+
+    console = Console()
+    if console.is_terminal or "COLUMNS" in os.environ:
+        console.print(page(ledger, shown, width=console.width))
+    else:
+        wide = Console(width=UNLIMITED)
+        with wide.capture() as printed:
+            wide.print(page(ledger, shown))
+        print("\n".join(line.rstrip() for line in printed.get().splitlines()))
+
+
+def _disagreement(ledger: Ledger) -> list[str]:
+    if ledger.reconciled:
+        return []
+    from flopratio.report.units import plural
+
+    layers = len({mismatch.layer for mismatch in ledger.mismatches})
+    return [f"the analytic and the executed counts differ in {plural(layers, 'layer')}"]
+
+
+def _uncounted(ledger: Ledger) -> list[str]:
+    if not ledger.uncounted_ops:
+        return []
+    return [f"there is no formula for {', '.join(sorted(ledger.uncounted_ops))}: not counted"]

@@ -1,0 +1,463 @@
+"""``fr.count``: the ledger of any module's training step, traced on fake tensors and reconciled
+with the law, in one call."""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from fnmatch import fnmatch
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+)
+from torch.utils._pytree import tree_iter, tree_map_only
+
+from flopratio.analytic import count as analytic_ledger
+from flopratio.crosscheck import Step, compare
+from flopratio.environment import versions
+from flopratio.errors import UsageError
+from flopratio.ledger import Ledger, Mismatch
+from flopratio.losses import loss_of
+from flopratio.models import Example, explain_failure, load
+from flopratio.models.fakes import StepMode, fake, fake_module
+from flopratio.models.inputs import parse_dtype
+from flopratio.networks import LOSS_LAYER, NETWORKS, describe
+from flopratio.optimizers import make_optimizer
+from flopratio.trace.attribution import Attribution
+from flopratio.trace.memory import memory_of, peak_bytes
+from flopratio.trace.profiler import Profiler
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+ATTENTION = {
+    "flash": torch.nn.attention.SDPBackend.FLASH_ATTENTION,
+    "efficient": torch.nn.attention.SDPBackend.EFFICIENT_ATTENTION,
+    "math": torch.nn.attention.SDPBackend.MATH,
+}
+
+
+@dataclass(frozen=True)
+class StepOptions:
+    """How a step is run.
+
+    Args:
+        loss: ``auto``, ``cross_entropy``, ``mse``, ``sum``, or a function of the model's output.
+        optimizer: ``none`` or one of ``flopratio.optimizers.NAMES``.
+        amp: ``bf16`` or ``fp16`` autocast.
+        freeze: pattern of the modules or parameters that do not train.
+        checkpoint: pattern of the modules whose activations are computed again in backward.
+        accumulate: micro-batches before the update.
+        attention: the kernels that scaled-dot-product attention may use.
+        input_grad: whether floating inputs require a gradient too.
+        inference: forward only, under ``inference_mode``.
+    """
+
+    loss: str | Callable[[Any], torch.Tensor] = "auto"
+    optimizer: str = "none"
+    amp: str | None = None
+    freeze: str | None = None
+    checkpoint: str | None = None
+    accumulate: int = 1
+    attention: str | None = None
+    input_grad: bool = False
+    inference: bool = False
+
+    def __post_init__(self) -> None:
+        for name, choices in (("amp", AUTOCAST), ("attention", ATTENTION)):
+            value = getattr(self, name)
+            if value is not None and value not in choices:
+                raise UsageError(f"{name}={value} should be one of {', '.join(choices)}")
+        if self.accumulate < 1:
+            raise UsageError(f"accumulate={self.accumulate} should be at least 1")
+
+
+def count(
+    model: torch.nn.Module | str,
+    batch: Any = None,
+    *,
+    loss: str | Callable[[Any], torch.Tensor] = "auto",
+    optimizer: str = "none",
+    dtype: str | None = None,
+    amp: str | None = None,
+    freeze: str | None = None,
+    checkpoint: str | None = None,
+    accumulate: int = 1,
+    attention: str | None = None,
+    input_grad: bool = False,
+    inference: bool = False,
+    **settings: Any,
+) -> Ledger:
+    """The ledger of one training step. Nothing is executed: tensors have shapes and no values.
+
+    Args:
+        model: a module (it is copied, and left as it was), or a spec: ``mlp``, ``cnn``,
+            ``torchvision:resnet50``, ``timm:...``, ``hf:gpt2``, ``package.module:factory``,
+            ``file.py:factory``.
+        batch: for a module: its input, as a tensor, a tuple of positional or a dict of keyword
+            inputs, real, fake or meta. For a spec: the batch size.
+        loss: takes the model's output and gives a scalar; by default the output's own ``.loss``,
+            else what fits its shape.
+        dtype: of a spec's parameters and inputs.
+        settings: a spec's sizes (``seq=1024``, ``depth=4``).
+        optimizer, amp, freeze, checkpoint, accumulate, attention, input_grad, inference: see
+            :class:`StepOptions`.
+
+    Raises:
+        UsageError: the model can't be run this way; one sentence says why.
+    """
+    options = StepOptions(
+        loss, optimizer, amp, freeze, checkpoint, accumulate, attention, input_grad, inference
+    )
+    if isinstance(model, torch.nn.Module):
+        if settings:
+            raise UsageError(
+                f"{', '.join(settings)}: a module that is built already has its sizes; "
+                "give them to a model spec, or to the module's constructor"
+            )
+        if batch is None:
+            raise UsageError("give the module an example batch: count(model, batch)")
+        return _count_module(model, batch, dtype, options)
+    if batch is not None:
+        settings["batch"] = batch
+    if model in NETWORKS:
+        return _count_network(model, settings, dtype, options)
+    if ":" not in model:
+        names = get_close_matches(model, NETWORKS, n=1)
+        hint = f"did you mean {names[0]}?" if names else "e.g. torchvision:resnet50, hf:gpt2, mlp"
+        raise UsageError(f"there is no model {model!r}: {hint}")
+    example = load(model, settings, dtype=dtype)
+    if not example.enter_mode and example.mode is not None:
+        # It may read values that it computes from integers, but few models do; where all is fake
+        # the step is three times as fast.
+        try:
+            return _finish(replace(example, enter_mode=True), options, model)
+        except UsageError:
+            example = load(model, settings, dtype=dtype)
+    return _finish(example, options, model)
+
+
+# -- where examples come from ---------------------------------------------------------------------
+
+
+def _count_network(
+    model: str, settings: dict[str, Any], dtype: str | None, options: StepOptions
+) -> Ledger:
+    """A built-in network: its formulas are a third source, and are reconciled too."""
+    if isinstance(options.loss, str) and options.loss != "auto":
+        settings = {**settings, "loss": options.loss}
+    network = describe(model, **settings)
+    torch_dtype = parse_dtype(dtype or "float32")
+    mode = StepMode()
+    with mode:
+        step = Step(network, "none", torch_dtype, torch.device("cpu"))
+    example = Example(
+        step.module, (step.x,), {}, mode, True, dict(network.settings), "module", None
+    )
+    chosen = options
+    if not callable(options.loss):
+        chosen = replace(options, loss=lambda output: step.loss(output, step.target))
+    ledger = _finish(example, chosen, model, loss_module=step.loss)
+    plain = (options.amp, options.checkpoint) == (None, None) and options.accumulate == 1
+    if plain and not callable(options.loss):
+        analytic = analytic_ledger(
+            network,
+            optimizer=options.optimizer,
+            freeze=options.freeze,
+            input_grad=options.input_grad,
+            inference=options.inference,
+            itemsize=torch_dtype.itemsize,
+        )
+        ledger.mismatches += [
+            Mismatch(d.layer, d.phase, d.expected, d.found, (d.op,))
+            for d in compare(analytic, ledger)
+        ]
+    return ledger
+
+
+def _count_module(
+    model: torch.nn.Module, batch: Any, dtype: str | None, options: StepOptions
+) -> Ledger:
+    name = type(model).__name__
+    try:
+        return _finish(_example_of(model, batch, dtype, enter=True), options, name)
+    except (DataDependentOutputException, DynamicOutputShapeException, UsageError):
+        # It reads a value: compute what it makes of integers alone, and fake the rest.
+        return _finish(_example_of(model, batch, dtype, enter=False), options, name)
+
+
+def _example_of(model: torch.nn.Module, batch: Any, dtype: str | None, *, enter: bool) -> Example:
+    """A copy of a user's module with fake parameters, and its batch likewise."""
+    mode: Any = next(
+        (
+            tensor.fake_mode
+            for tensor in (*model.parameters(), *model.buffers(), *tree_iter(batch))
+            if isinstance(tensor, FakeTensor)
+        ),
+        None,
+    )
+    mode = mode if mode is not None else StepMode()
+    # Parameters and buffers are handed to the copy as stand-ins; everything else is copied, so
+    # that nothing that forward leaves on the module is left on the user's.
+    stand_ins: dict[int, Any] = {}
+    for tensor in (*model.parameters(), *model.buffers()):
+        if id(tensor) not in stand_ins:
+            stand_in = fake(tensor, mode, keep_integers=not enter)
+            stand_ins[id(tensor)] = stand_in if stand_in is not tensor else tensor.clone()
+    try:
+        copied = copy.deepcopy(model, stand_ins)
+    except Exception as error:
+        raise UsageError(
+            f"the module can't be copied ({error}): profile a step of it with fr.Profiler instead"
+        ) from error
+    fake_module(copied, mode, keep_integers=not enter)
+
+    def place(tensor: torch.Tensor) -> torch.Tensor:
+        placed = fake(tensor, mode, keep_integers=not enter)
+        if dtype is not None and placed.is_floating_point():
+            placed = placed.to(parse_dtype(dtype))
+        return placed
+
+    if dtype is not None:
+        copied.to(parse_dtype(dtype))
+    inputs = tree_map_only(torch.Tensor, place, batch)
+    args: tuple[Any, ...] = (inputs,)
+    kwargs: dict[str, Any] = {}
+    if isinstance(inputs, tuple | list):
+        args = tuple(inputs)
+    elif isinstance(inputs, Mapping):
+        args, kwargs = (), dict(inputs)
+    return Example(copied, args, kwargs, mode, enter, {}, "module", None)
+
+
+# -- the step -------------------------------------------------------------------------------------
+
+
+def _finish(
+    example: Example,
+    options: StepOptions,
+    name: str,
+    *,
+    loss_module: torch.nn.Module | None = None,
+) -> Ledger:
+    """Run the step, and make the ledger of it."""
+    profiler, optimizer = run_step(example, options, loss_module=loss_module)
+    ledger = reconcile(profiler)
+    ledger.model = name
+    ledger.settings = dict(example.settings)
+    if example.tokens is not None:
+        ledger.settings["tokens"] = example.tokens
+    ledger.convention = {
+        "flop_per_mac": 2,
+        "causal": "full",
+        "attention": options.attention or "default",
+        "optimizer": options.optimizer,
+        "amp": options.amp,
+        "accumulate": options.accumulate,
+        "device": "fake",
+    }
+    ledger.versions = versions()
+    inputs = list(tree_iter((example.args, example.kwargs)))
+    ledger.memory = memory_of(profiler, inputs, optimizer)
+    ledger.memory["saved_activations"] = ledger.totals.saved_bytes
+    ledger.memory["inference_peak"] = (
+        ledger.memory["peak"] if options.inference else _inference_peak(example, options)
+    )
+    return ledger
+
+
+def run_step(
+    example: Example, options: StepOptions, *, loss_module: torch.nn.Module | None = None
+) -> tuple[Profiler, torch.optim.Optimizer | None]:
+    """Run one step of an example under the Profiler: forward, loss, backward of each micro-batch,
+    then the update as in the steady state."""
+    module = example.module
+    names = {LOSS_LAYER: loss_module} if loss_module is not None else None
+    profiler = Profiler(module, names=names)
+    with ExitStack() as exits:
+        exits.enter_context(_frozen(module, options.freeze))
+        exits.enter_context(example.context())
+        optimizer = make_optimizer(options.optimizer, module.parameters())
+        if options.input_grad:
+            for tensor in tree_iter((example.args, example.kwargs)):
+                if isinstance(tensor, torch.Tensor) and tensor.is_floating_point():
+                    tensor.requires_grad_()
+        exits.enter_context(_checkpointed(profiler, module, options.checkpoint))
+        exits.enter_context(_attention(options.attention))
+        if options.inference:
+            exits.enter_context(torch.no_grad())
+        with profiler, _sentence(example):
+            for _ in range(options.accumulate):
+                loss = _forward(profiler, example, options)
+                if not options.inference:
+                    _check(loss)
+                    loss.backward()
+            if optimizer is not None and not options.inference:
+                with profiler.paused():
+                    optimizer.step()  # makes the state that later steps find
+                optimizer.step()
+    return profiler, optimizer
+
+
+def _forward(profiler: Profiler, example: Example, options: StepOptions) -> Any:
+    """The loss; the output itself where there is nothing to train."""
+    autocast: AbstractContextManager[Any] = nullcontext()
+    if options.amp is not None:
+        autocast = torch.autocast("cpu", AUTOCAST[options.amp])
+    with autocast:
+        output = example.module(*example.args, **example.kwargs)
+        if options.inference:
+            return output
+        with profiler.layer(LOSS_LAYER, "loss"):
+            if callable(options.loss):
+                return options.loss(output)
+            return loss_of(output, options.loss)
+
+
+def _check(loss: Any) -> None:
+    if not isinstance(loss, torch.Tensor):
+        raise UsageError(f"the loss should be a scalar tensor, not {type(loss).__name__}")
+    if loss.numel() != 1:
+        raise UsageError(f"the loss should be a scalar, not of shape {tuple(loss.shape)}")
+    if not loss.requires_grad:
+        raise UsageError("the loss needs no gradient: no trained parameter leads to it")
+
+
+def _inference_peak(example: Example, options: StepOptions) -> int:
+    """Peak bytes of the forward alone."""
+    example.module.zero_grad(set_to_none=True)
+    profiler = Profiler(example.module)
+    with example.context(), _attention(options.attention), torch.no_grad(), profiler:
+        example.module(*example.args, **example.kwargs)
+    return peak_bytes(profiler.recorder)
+
+
+def reconcile(profiler: Profiler) -> Ledger:
+    """The ledger of a profile, the law's count beside the executed one in every layer and phase."""
+    attribution = Attribution(profiler)
+    ledger = attribution.ledger()
+    traced: defaultdict[tuple[str, str], int] = defaultdict(int)
+    nodes: defaultdict[tuple[str, str], dict[str, None]] = defaultdict(dict)
+    for row in ledger.rows:
+        if row.flops and row.phase in ("grad_input", "grad_weight"):
+            traced[row.layer, row.phase] += row.flops
+            nodes[row.layer, row.phase][row.autograd] = None
+    law = attribution.law
+    ledger.analytic = {
+        "forward": ledger.totals.forward,
+        "grad_input": sum(flops for (_, phase), flops in law.items() if phase == "grad_input"),
+        "grad_weight": sum(flops for (_, phase), flops in law.items() if phase == "grad_weight"),
+    }
+    ledger.mismatches = [
+        Mismatch(*key, law.get(key, 0), traced.get(key, 0), tuple(nodes[key]))
+        for key in dict.fromkeys([*law, *traced])
+        if law.get(key, 0) != traced.get(key, 0)
+    ]
+    return ledger
+
+
+# -- what the options do --------------------------------------------------------------------------
+
+
+def _near(pattern: str, names: list[str]) -> str:
+    near = get_close_matches(pattern, names, n=3, cutoff=0.3) or names[:3]
+    return f"names are like {', '.join(near)}"
+
+
+@contextmanager
+def _frozen(module: torch.nn.Module, pattern: str | None) -> Iterator[None]:
+    """Parameters that match the pattern, or whose module does, require no gradient meanwhile."""
+    if pattern is None:
+        yield
+        return
+    chosen = [
+        (parameter, parameter.requires_grad)
+        for name, parameter in module.named_parameters()
+        if fnmatch(name, pattern) or any(fnmatch(owner, pattern) for owner in _owners(name))
+    ]
+    if not chosen:
+        names = [name for name, _ in module.named_parameters()]
+        raise UsageError(
+            f"freeze={pattern} matches no module or parameter: {_near(pattern, names)}"
+        )
+    for parameter, _ in chosen:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter, before in chosen:
+            parameter.requires_grad_(before)
+
+
+def _owners(name: str) -> Iterator[str]:
+    """The modules that hold a parameter: ``a.b`` and ``a`` for ``a.b.weight``."""
+    while "." in name:
+        name = name.rpartition(".")[0]
+        yield name
+
+
+@contextmanager
+def _checkpointed(
+    profiler: Profiler, module: torch.nn.Module, pattern: str | None
+) -> Iterator[None]:
+    """The outermost modules that match the pattern forget their activations and compute them again
+    in backward."""
+    if pattern is None:
+        yield
+        return
+    from torch.utils.checkpoint import checkpoint
+
+    chosen: dict[str, torch.nn.Module] = {}
+    for name, submodule in module.named_modules():
+        inside = any(owner in chosen for owner in _owners(name))
+        if name and fnmatch(name, pattern) and not inside:
+            chosen[name] = submodule
+    if not chosen:
+        names = [name for name, _ in module.named_modules() if name]
+        raise UsageError(f"checkpoint={pattern} matches no module: {_near(pattern, names)}")
+    for name, submodule in chosen.items():
+
+        def again(
+            *args: Any,
+            _name: str = name,
+            _forward: Callable[..., Any] = submodule.forward,
+            **kwargs: Any,
+        ) -> Any:
+            with profiler.layer(_name):
+                return _forward(*args, **kwargs)
+
+        def forward(*args: Any, _again: Callable[..., Any] = again, **kwargs: Any) -> Any:
+            return checkpoint(
+                _again, *args, use_reentrant=False, preserve_rng_state=False, **kwargs
+            )
+
+        submodule.forward = forward
+    try:
+        yield
+    finally:
+        for submodule in chosen.values():
+            del submodule.forward
+
+
+def _attention(name: str | None) -> AbstractContextManager[Any]:
+    if name is None:
+        return nullcontext()
+    return torch.nn.attention.sdpa_kernel([ATTENTION[name], ATTENTION["math"]])
+
+
+@contextmanager
+def _sentence(example: Example) -> Iterator[None]:
+    """A failure inside of the model's code becomes one sentence."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:
+        raise explain_failure(error, example) from error

@@ -1,0 +1,70 @@
+"""What the measured times depend on: processor, accelerator, precision. No host names, no paths."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def describe(device: str | torch.device) -> dict[str, Any]:
+    """The machine and the switches that decide how fast a step runs there.
+
+    Args:
+        device: ``cpu`` or ``cuda``; the accelerator's entries are there for ``cuda`` only.
+
+    Returns:
+        JSON-ready values; sizes in bytes.
+    """
+    device = torch.device(device)
+    found: dict[str, Any] = {
+        "device": device.type,
+        "os": platform.system(),
+        "processor": processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "cores": usable_cores(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+    }
+    if device.type == "cuda":
+        found |= _accelerator(device)
+    return found
+
+
+def processor() -> str:
+    """The processor's name; its architecture where the system does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
+
+
+def usable_cores() -> int:
+    """Logical cores that this process may run on, which can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _accelerator(device: torch.device) -> dict[str, Any]:
+    properties = torch.cuda.get_device_properties(device)
+    return {
+        "gpu": properties.name,
+        "gpu_memory_bytes": properties.total_memory,
+        "gpu_l2_bytes": properties.L2_cache_size,
+        "gpu_multiprocessors": properties.multi_processor_count,
+        "compute_capability": f"{properties.major}.{properties.minor}",
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        # TF32 rounds the operands of float32 products to 10 bits of mantissa.
+        "tf32_matmul": torch.backends.cuda.matmul.allow_tf32,
+        "tf32_cudnn": torch.backends.cudnn.allow_tf32,
+    }

@@ -1,0 +1,1 @@
+"""A ledger for people and for files: what it shows, and how each format writes it."""

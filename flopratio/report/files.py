@@ -1,0 +1,61 @@
+"""A ledger in a file, in the format that the file's extension names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from flopratio.errors import UsageError
+from flopratio.ledger import Ledger
+from flopratio.report.markdown import markdown
+from flopratio.report.view import View
+
+FORMATS: dict[str, Callable[[Ledger, View], str]] = {
+    ".json": lambda ledger, view: ledger.to_json(),
+    ".csv": lambda ledger, view: ledger.to_csv(),
+    ".md": markdown,
+}
+"""Extension -> the text of a ledger, of which only people's formats show a view."""
+
+
+def check_file(path: Path, *, force: bool) -> None:
+    """Check that a ledger can be written to ``path``, before anything is counted for it.
+
+    Raises:
+        UsageError: another extension, a file that is there already, or no such directory.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(
+            f"{path} has no extension that says its format: it should end in {', '.join(FORMATS)}"
+        )
+    if path.is_dir():
+        raise UsageError(f"{path} is a directory: name a file in it")
+    if path.exists() and not force:
+        raise UsageError(f"{path} is there already: --force overwrites it")
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no directory {path.parent} for {path.name}")
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"can't write in {path.parent}: choose another directory")
+
+
+def write(ledger: Ledger, view: View, path: Path, *, force: bool = False) -> None:
+    """Write a ledger to ``path``: all of it, or nothing.
+
+    Args:
+        view: of this ledger, for the formats that people read.
+        force: overwrite what is there.
+
+    Raises:
+        UsageError: as :func:`check_file` says, or the disk refuses.
+    """
+    check_file(path, force=force)
+    text = FORMATS[path.suffix.lower()](ledger, view)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        raise UsageError(f"can't write {path}: {error.strerror}") from error
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,55 @@
+"""A ledger as Markdown: the verdict first, then the table, then the details."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from flopratio.ledger import Ledger
+from flopratio.report.summary import headline, remarks, token_terms
+from flopratio.report.table import cells, left_out
+from flopratio.report.view import View
+
+
+def markdown(ledger: Ledger, view: View) -> str:
+    """The document, ending in a newline.
+
+    Args:
+        view: of this ledger.
+    """
+    shown = cells(view)
+    typed = any(kind for _, kind, _ in shown.lines)
+    named = [view.by, "type"] if typed else [view.by]
+    figures = [
+        f"{column.name} ({unit})" if unit else column.name
+        for column, unit in zip(view.columns, shown.units, strict=True)
+    ]
+    body = [[*([name, kind] if typed else [name]), *texts] for name, kind, texts in shown.lines]
+    total = [*(["total", ""] if typed else ["total"]), *shown.total]
+    said = [f"- {remark.about}: {remark.text}" if remark.about else f"  - {remark.text}"
+            for remark in remarks(ledger, view)]  # fmt: skip
+    parts = [
+        f"**{_escape(headline(ledger))}**",
+        "\n".join(map(_escape, said)),
+        _table([*named, *figures], len(named), [*body, total]),
+    ]
+    if more := left_out(view):
+        parts.append(more)
+    if terms := token_terms(ledger):
+        parts.append(_table(["6·N·D and the exact count", "FLOP"], 1, terms))
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(heading: list[str], left: int, lines: Iterable[Iterable[str]]) -> str:
+    """A table whose first ``left`` columns hold words."""
+    rule = ["---"] * left + ["---:"] * (len(heading) - left)
+    return "\n".join(
+        f"| {' | '.join(_escape(cell).replace('|', '&#124;') for cell in line)} |"
+        for line in (heading, rule, *lines)
+    )
+
+
+def _escape(text: str) -> str:
+    """The text with Markdown's own signs, which names are full of, as they are."""
+    for sign in "\\*_`<":
+        text = text.replace(sign, f"\\{sign}")
+    return text

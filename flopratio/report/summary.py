@@ -1,0 +1,173 @@
+"""What is said about a ledger beside its table: a headline, and a few lines below."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from flopratio.grammar import format_value
+from flopratio.ledger import Ledger
+from flopratio.report.token_estimate import TokenEstimate, token_estimate
+from flopratio.report.units import Kind, plural, quantity, ratio_text
+from flopratio.report.view import ROOT, View
+
+MOST_LAYERS = 3
+"""So many layers are named before the rest are a number."""
+
+
+class Remark(NamedTuple):
+    """One line: what it is about, what it says, and whether that is good, bad or neither."""
+
+    about: str
+    text: str
+    good: bool | None = None
+
+
+def headline(ledger: Ledger) -> str:
+    """What was counted: ``mlp depth=2 batch=8: 669,706 parameters, adamw``."""
+    sizes = [
+        f"{key}={format_value(tuple(value) if isinstance(value, list) else value)}"
+        for key, value in ledger.settings.items()
+        if value is not None and key != "tokens"
+    ]
+    said = [f"{ledger.totals.parameters:,} parameters"]
+    for key in ("optimizer", "amp", "attention"):
+        value = ledger.convention.get(key)
+        if value not in (None, "none", "default"):
+            said.append(f"{key} {value}")
+    return f"{' '.join([ledger.model, *sizes])}: {', '.join(said)}"
+
+
+def remarks(ledger: Ledger, view: View) -> list[Remark]:
+    """Totals, ratios, the verdict, what was not counted, and memory, one line each.
+
+    Args:
+        view: of this ledger; how its figures are shown.
+    """
+    found = [
+        Remark("total", _totals(ledger, macs=view.macs, exact=view.exact)),
+        Remark("ratio", _ratios(ledger)),
+        *_verdict(ledger),
+    ]
+    if ledger.uncounted_ops:
+        names = ", ".join(
+            f"{name} ({plural(calls, 'call')})" for name, calls in ledger.uncounted_ops.items()
+        )
+        found.append(Remark("uncounted", f"no formula for {names}", good=False))
+    idle = _idle_parameters(ledger)
+    if idle:
+        found.append(Remark("parameters", idle))
+    memory = _memory(ledger, exact=view.exact)
+    if memory:
+        found.append(Remark("memory", memory))
+    return found
+
+
+def _totals(ledger: Ledger, *, macs: bool, exact: bool) -> str:
+    total = ledger.totals
+    kind, part = (Kind.MAC, 2) if macs else (Kind.FLOP, 1)
+
+    def products(flops: int) -> str:
+        return quantity(flops // part, kind, exact=exact)
+
+    text = f"forward {products(total.forward)}"
+    if total.backward:
+        text += (
+            f" + backward {products(total.backward)} (input {products(total.grad_input)},"
+            f" weight {products(total.grad_weight)})"
+            f" = {products(total.forward + total.backward)}"
+        )
+    if total.recompute:
+        hardware = total.forward + total.backward + total.recompute
+        text += f"; recompute {products(total.recompute)}: hardware {products(hardware)}"
+    if total.update:
+        text += f"; update {quantity(total.update, Kind.FLOP, exact=exact)}"
+    elementwise = sum(row.elementwise for row in ledger.rows if row.phase != "update")
+    return f"{text}; elementwise {quantity(elementwise, Kind.FLOP, exact=exact)}"
+
+
+def _ratios(ledger: Ledger) -> str:
+    total, ratio = ledger.totals, ledger.ratio
+    if not total.forward:
+        return "none: forward has no products to divide by"
+    if not any(row.phase in ("grad_input", "grad_weight") for row in ledger.rows):
+        return "none: no backward ran"
+    said = [
+        f"backward : forward = {ratio_text(ratio.backward_to_forward)}",
+        f"{ratio_text(ratio.with_elementwise)} with elementwise",
+    ]
+    if total.update:
+        said.append(f"{ratio_text(ratio.with_update)} with update")
+    if total.recompute:
+        said.append(f"{ratio_text(ratio.hardware)} on hardware, with recompute")
+    return "; ".join(said)
+
+
+def _verdict(ledger: Ledger) -> list[Remark]:
+    if ledger.mismatches:
+        layers = len({mismatch.layer for mismatch in ledger.mismatches})
+        return [
+            Remark("reconciled", f"no: analytic ≠ executed in {plural(layers, 'layer')}", False),
+            *(Remark("", str(mismatch), good=False) for mismatch in ledger.mismatches),
+        ]
+    if not ledger.analytic:
+        return [Remark("reconciled", "analytic alone: no step was run beside it")]
+    count = plural(len(ledger.layers()), "layer")
+    return [Remark("reconciled", f"analytic = executed in all {count}", good=True)]
+
+
+def _idle_parameters(ledger: Ledger) -> str:
+    """The parameters that no line of the table has, because their module did not run itself."""
+    ran = {row.layer for row in ledger.rows}
+    idle = {name: n for name, n in ledger.parameters.items() if n and name not in ran}
+    if not idle:
+        return ""
+    number = plural(sum(idle.values()), "parameter")
+    return f"{number} in modules without operators of their own: {name_layers(tuple(idle))}"
+
+
+def _memory(ledger: Ledger, *, exact: bool) -> str:
+    said = []
+    for name, figure in ledger.memory.items():
+        if isinstance(figure, bool) or not isinstance(figure, int):
+            continue
+        text = f"{name.replace('_', ' ')} {quantity(figure, Kind.BYTES, exact=exact)}"
+        if name == "peak" and ledger.memory.get("peak_phase"):
+            text += f" (in {ledger.memory['peak_phase']})"
+        said.append(text)
+    return ", ".join(said)
+
+
+def name_layers(names: tuple[str, ...]) -> str:
+    """A few layers by name, more than that as a number too."""
+    named = ", ".join(name or ROOT for name in names[:MOST_LAYERS])
+    more = len(names) - MOST_LAYERS
+    return f"{named} and {more:,} more" if more > 0 else named
+
+
+class Term(NamedTuple):
+    """A line of the sum that leads from the estimate to the exact count."""
+
+    text: str
+    flops: str
+
+
+def token_terms(ledger: Ledger) -> list[Term]:
+    """6·N·D, what it misses and has too much, and the exact count; empty if there are no tokens."""
+    found: TokenEstimate | None = token_estimate(ledger)
+    if found is None:
+        return []
+    title = f"{found.factor}·N·D = {found.factor} · {found.parameters:,} · {found.tokens:,}"
+    share = f"{found.exact / found.estimate:.4f} of it" if found.estimate else "no parameters"
+    return [
+        Term(title, f"{found.estimate:,}"),
+        *(
+            Term(
+                f"{difference.reason} ({name_layers(difference.layers)})", f"{difference.flops:+,}"
+            )
+            for difference in found.differences
+        ),
+        Term(
+            f"exact forward{' + backward' if found.factor == 6 else ''}: {share}",
+            f"{found.exact:,}",
+        ),
+    ]

@@ -1,0 +1,43 @@
+"""A ledger on a terminal: headline, table, remarks, and 6·N·D where there are tokens."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from flopratio.ledger import Ledger
+from flopratio.report.summary import headline, remarks, token_terms
+from flopratio.report.table import table
+from flopratio.report.view import View
+
+STYLES = {True: "green", False: "bold red", None: ""}
+
+
+def page(ledger: Ledger, view: View, *, width: int | None = None) -> Group:
+    """All that is printed.
+
+    Args:
+        view: of this ledger.
+        width: of the terminal in characters; None: as wide as it needs to be.
+    """
+    said = Table.grid(padding=(0, 2, 0, 0))
+    said.add_column(no_wrap=True, style="bold")
+    said.add_column()
+    for remark in remarks(ledger, view):
+        said.add_row(remark.about, Text(remark.text, STYLES[remark.good]))
+    parts: list[RenderableType] = [
+        Text(headline(ledger), "bold"),
+        "",
+        table(view, width=width),
+        "",
+        said,
+    ]
+    if terms := token_terms(ledger):
+        sum_of_terms = Table.grid(padding=(0, 2, 0, 0))
+        sum_of_terms.add_column()
+        sum_of_terms.add_column(justify="right", no_wrap=True)
+        for term in terms:
+            sum_of_terms.add_row(Text(term.text), term.flops)
+        parts += ["", sum_of_terms]
+    return Group(*parts)

@@ -1,0 +1,112 @@
+"""What is said beside the table."""
+
+from flopratio.ledger import Ledger, Mismatch, Row
+from flopratio.report.summary import headline, remarks, token_terms
+from flopratio.report.view import view
+from tests.report.small import small_ledger
+
+
+def said(ledger, **words):
+    return {remark.about: remark.text for remark in remarks(ledger, view(ledger, **words))}
+
+
+def test_the_headline_says_what_was_counted():
+    ledger = small_ledger()
+    assert headline(ledger) == "toy batch=2 image=3x8x8: 1,230 parameters"
+    ledger.settings |= {"depth": None, "shared": True, "tokens": 16}
+    ledger.convention = {"optimizer": "adamw", "amp": None, "attention": "flash"}
+    assert headline(ledger) == (
+        "toy batch=2 image=3x8x8 shared=true: 1,230 parameters, optimizer adamw, attention flash"
+    )
+
+
+def test_totals():
+    assert said(small_ledger())["total"] == (
+        "forward 5.500 MFLOP + backward 7.000 MFLOP (input 1.500 MFLOP, weight 5.500 MFLOP)"
+        " = 12.50 MFLOP; elementwise 4.510 kFLOP"
+    )
+    assert said(small_ledger(), macs=True)["total"].startswith("forward 2.750 MMAC + ")
+    assert said(small_ledger(), exact=True)["total"].startswith("forward 5,500,000 FLOP + ")
+
+
+def test_ratios():
+    assert said(small_ledger())["ratio"] == "backward : forward = 1.273; 1.272 with elementwise"
+
+
+def test_recompute_and_update_are_apart():
+    ledger = small_ledger()
+    ledger.rows.append(Row("head", "Linear", "aten.addmm", "", "recompute", 500_000))
+    ledger.rows.append(Row("head", "Linear", "aten.add_", "", "update", elementwise=1_000_000))
+    now = said(ledger)
+    assert "recompute 500.0 kFLOP: hardware 13.00 MFLOP; update 1.000 MFLOP" in now["total"]
+    assert now["ratio"] == (
+        "backward : forward = 1.273; 1.272 with elementwise; 1.455 with update; "
+        "1.364 on hardware, with recompute"
+    )
+
+
+def test_without_backward_or_products_there_is_no_ratio():
+    forward = Row("a", "Linear", "aten.mm", "", "forward", 8)
+    assert said(Ledger([forward]))["ratio"] == "none: no backward ran"
+    assert said(Ledger([]))["ratio"] == "none: forward has no products to divide by"
+    assert said(Ledger([forward]))["total"] == "forward 8 FLOP; elementwise 0 FLOP"
+
+
+def test_reconciled():
+    ledger = small_ledger()
+    assert said(ledger)["reconciled"] == "analytic = executed in all 3 layers"
+    ledger.analytic = {}
+    assert said(ledger)["reconciled"] == "analytic alone: no step was run beside it"
+
+
+def test_each_mismatch_is_told_with_both_numbers_and_the_node():
+    ledger = small_ledger()
+    ledger.mismatches = [
+        Mismatch("head", "grad_input", 1_500_000, 3_000_000, ("AddmmBackward0",)),
+        Mismatch("head", "grad_weight", 1_500_000, 0),
+    ]
+    found = [remark for remark in remarks(ledger, view(ledger)) if remark.good is False]
+    assert [remark.text for remark in found] == [
+        "no: analytic ≠ executed in 1 layer",
+        "head grad_input: 1,500,000 by the law, 3,000,000 executed in AddmmBackward0",
+        "head grad_weight: 1,500,000 by the law, 0 executed in no node",
+    ]
+
+
+def test_what_was_not_counted_is_told():
+    ledger = small_ledger()
+    ledger.uncounted_ops = {"aten.foo": 2, "mine.bar": 1}
+    assert said(ledger)["uncounted"] == "no formula for aten.foo (2 calls), mine.bar (1 call)"
+
+
+def test_only_known_memory_is_told():
+    assert said(small_ledger())["memory"] == ("parameters 4.805 KiB, peak 10.00 KiB (in backward)")
+    assert "memory" not in said(Ledger([]))
+
+
+def test_parameters_that_no_line_has_are_told():
+    ledger = small_ledger()
+    ledger.parameters |= {f"unused.{n}": 5 for n in range(4)}
+    assert said(ledger)["parameters"] == (
+        "20 parameters in modules without operators of their own: "
+        "unused.0, unused.1, unused.2 and 1 more"
+    )
+
+
+def test_a_language_models_terms_add_up():
+    ledger = Ledger(
+        [
+            Row("wte", "Embedding", "aten.embedding", "", "forward"),
+            Row("up", "Linear", "aten.mm", "", "forward", 140_000),
+            Row("up", "Linear", "aten.mm", "MmBackward0", "grad_weight", 140_000),
+        ],
+        parameters={"wte": 30, "up": 70},
+        settings={"tokens": 1_000},
+    )
+    assert token_terms(ledger) == [
+        ("6·N·D = 6 · 100 · 1,000", "600,000"),
+        ("embeddings: looked up, not multiplied (wte)", "-180,000"),
+        ("gradients that nobody asks for (frozen, or of the input) (up)", "-140,000"),
+        ("exact forward + backward: 0.4667 of it", "280,000"),
+    ]
+    assert token_terms(small_ledger()) == []

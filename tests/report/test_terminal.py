@@ -1,0 +1,46 @@
+"""All that a terminal shows."""
+
+import pytest
+
+from flopratio.report.terminal import page
+from flopratio.report.view import view
+from tests.report.small import printed, small_ledger
+
+
+def shown(ledger, width):
+    return printed(page(ledger, view(ledger), width=width), width)
+
+
+def test_headline_table_and_remarks():
+    lines = shown(small_ledger(), 120).splitlines()
+    assert lines[0] == "toy batch=2 image=3x8x8: 1,230 parameters"
+    assert lines[10] == (
+        "total                5.500  1.500   5.500  1.273     4.510       1.230  3.500"
+    )
+    assert lines[12:] == [
+        "total       forward 5.500 MFLOP + backward 7.000 MFLOP (input 1.500 MFLOP, weight 5.500 "
+        "MFLOP) = 12.50 MFLOP;",
+        "            elementwise 4.510 kFLOP",
+        "ratio       backward : forward = 1.273; 1.272 with elementwise",
+        "reconciled  analytic = executed in all 3 layers",
+        "memory      parameters 4.805 KiB, peak 10.00 KiB (in backward)",
+    ]
+
+
+def test_a_language_model_has_6_n_d_too():
+    ledger = small_ledger()
+    ledger.settings["tokens"] = 100
+    lines = shown(ledger, 120).splitlines()
+    start = next(n for n, line in enumerate(lines) if line.startswith("6·N·D"))
+    assert lines[start - 1] == ""
+    assert lines[start].split() == ["6·N·D", "=", "6", "·", "1,230", "·", "100", "738,000"]
+    assert lines[-1].split()[-1] == "12,500,000"
+    terms = [int(line.split()[-1].replace(",", "")) for line in lines[start:]]
+    assert sum(terms[:-1]) == terms[-1]
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_it_fits_the_terminal(width):
+    ledger = small_ledger()
+    ledger.settings["tokens"] = 100
+    assert max(map(len, shown(ledger, width).splitlines())) <= width
