@@ -227,7 +227,7 @@ def analyse(
         optimizer: a key of ``OPTIMIZERS``.
         freeze: a pattern of layer or parameter paths whose parameters need no gradient.
         input_grad: whether the input needs a gradient too.
-        inference: forward only.
+        inference: forward only, and no loss.
         itemsize: bytes a number.
 
     Raises:
@@ -245,7 +245,8 @@ def analyse(
             x = walk.repeat(item, x)
         else:
             x = walk.layer(item.name, item, x, 1, True)
-    walk.layer(LOSS_LAYER, Layer(LOSS_LAYER, LOSSES[network.loss]), x, 1, False)
+    if not inference:
+        walk.layer(LOSS_LAYER, Layer(LOSS_LAYER, LOSSES[network.loss]), x, 1, False)
     if freeze is not None and not walk.froze:
         names = list(dict.fromkeys(name for name, _, _ in walk.parameters))
         raise UsageError(f"--freeze {freeze} matches no layer: {nearest(freeze, names)}")

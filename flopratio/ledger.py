@@ -167,7 +167,7 @@ class Ledger:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """The table as a DataFrame; counts stay Python ints (dtype object), which can't overflow."""
+        """The table as a DataFrame; counts stay Python ints (dtype object): no overflow."""
         import pandas as pd
 
         frame = pd.DataFrame(self.rows, columns=list(Row._fields), dtype=object)

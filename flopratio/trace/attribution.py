@@ -20,7 +20,7 @@ from flopratio.ledger import Ledger, Row
 from flopratio.trace.recorder import ACCUMULATE_GRAD, LIST, TENSOR, UPDATE, Record
 
 if TYPE_CHECKING:
-    from flopratio.trace.profiler import Graph, Profiler
+    from flopratio.trace.profiler import Profiler
 
 NO_COST = Cost()
 
@@ -144,9 +144,18 @@ class Origin:
             if operand not in operands_of(gradient)
         }
 
-    def gradients(self) -> list[tuple[Gradient, str]]:
-        """The gradients that autograd will compute, each with its phase."""
+    def gradients(self, asked: tuple[bool, ...] = ()) -> list[tuple[Gradient, str]]:
+        """The gradients that autograd will compute, each with its phase.
+
+        Args:
+            asked: which of the node's edges lead to what is differentiated for; an operator has an
+                edge for each tensor argument, a user-defined function has edges of its own.
+        """
         needed = self.needed()
+        if len(asked) == len(self.costed.operands) and not self.record.in_function:
+            pairs = zip(self.costed.operands, asked, strict=True)
+            leading = {operand for operand, leads in pairs if leads}
+            needed = {operand: level for operand, level in needed.items() if operand in leading}
         found = []
         for gradient in self.costed.cost.gradients:
             phase = phase_among(gradient, needed)
@@ -173,15 +182,16 @@ class Visit:
         node: its sequence number.
         origins: the forward operators behind it: one, or all those inside of a user-defined
             ``autograd.Function``.
+        asked: which of its edges lead to what is differentiated for.
     """
 
-    def __init__(self, node: int, origins: list[Origin]) -> None:
+    def __init__(self, node: int, origins: list[Origin], asked: tuple[bool, ...]) -> None:
         self.node = node
         self.origins = origins
         self.pending = [
             (origin, gradient, phase)
             for origin in origins
-            for gradient, phase in origin.gradients()
+            for gradient, phase in origin.gradients(asked)
         ]
 
     def claim(self, record: Record, costed: Costed) -> tuple[str, str] | None:
@@ -235,13 +245,18 @@ class Attribution:
         self.origins: defaultdict[int, list[Origin]] = defaultdict(list)
         """Sequence number -> the forward operators behind that node."""
         self._functions: set[int] = set()
+        self._edges: dict[int, tuple[bool, ...]] = {}
+        """Sequence number -> which edges of that node lead anywhere."""
         for graph in profiler.graphs:
             self._functions |= graph.functions
+            self._edges.update(graph.nodes)
         self._flowing: set[int] = set()
         """Storages inside of a user-defined function that lead to something that needs a gradient:
         gradients are off in there, so that the tensors themselves do not tell."""
         self._gradients: set[int] = set()
         """Storages that backward wrote, and what was made of them."""
+        self._sequence = -1
+        self._awaiting: int | None = None
         self._levels: dict[int, int] = {}
         self._made_for: dict[int, tuple[str, str]] = {}
         """Storage number -> (layer, phase) of the backward operator that wrote it last."""
@@ -300,9 +315,7 @@ class Attribution:
         for index, record in enumerate(self.recorder.records):
             costed = self.evaluate(record)
             levels = self._flow(record)
-            if record.scope == UPDATE:
-                self._update(index, record, costed)
-            elif record.node is None and self._is_update(record):
+            if record.scope == UPDATE or (record.node is None and self._is_update(record)):
                 self._update(index, record, costed)
             elif record.node is None:
                 self._forward(record, costed, levels)
@@ -356,10 +369,15 @@ class Attribution:
         recomputed: bool = False,
     ) -> bool:
         """Keep a record that autograd made a node for, for the backward to come."""
-        sequence = record.sequence
-        if record.grad_enabled:
-            made = any(record.requires_grad) and sequence not in self.origins
-            wanted = record.requires_grad
+        sequence = self._node_of(record)
+        wanted = record.requires_grad
+        if record.grad_enabled and any(wanted):
+            made = sequence not in self.origins
+        elif record.grad_enabled:
+            # Inside of torch.func the tensors do not tell, but autograd's graph does.
+            edges = self._edges.get(sequence, ())
+            made = sequence not in self.origins and len(edges) == len(wanted) and any(edges)
+            wanted = edges if made else wanted
         else:
             made = record.in_function and sequence in self._functions
             wanted = tuple(
@@ -369,10 +387,26 @@ class Attribution:
             if made and any(wanted):
                 self._flowing.update(record.outputs)
         if made:
-            self.origins[sequence].append(
-                Origin(record, costed, levels, layer, wanted, recomputed)
-            )
+            self.origins[sequence].append(Origin(record, costed, levels, layer, wanted, recomputed))
         return made
+
+    def _node_of(self, record: Record) -> int:
+        """The number of the node that autograd made for a record.
+
+        Usually the last one made before it was dispatched. But an in-place operator whose backward
+        needs the old value gets its node first, then has the value cloned (and a node made for
+        that), and is only then dispatched.
+        """
+        new = record.sequence - self._sequence
+        self._sequence = record.sequence
+        if new == 2 and record.op is torch.ops.aten.clone.default:
+            self._awaiting = record.sequence - 1
+        elif new == 0 and self._awaiting is not None and record.op._schema.is_mutable:
+            awaiting, self._awaiting = self._awaiting, None
+            return awaiting
+        else:
+            self._awaiting = None
+        return record.sequence
 
     def _forward(
         self,
@@ -408,6 +442,13 @@ class Attribution:
         known = [self._made_for.get(number) for number in record.inputs]
         return known[-1] if all(known) else None
 
+    def _asked(self, index: int, node: int) -> tuple[bool, ...]:
+        """Which edges of a node the backward that was running (the innermost one) asked for."""
+        for graph in reversed(self.profiler.graphs):
+            if index in graph.records:
+                return graph.nodes.get(node, ())
+        return ()
+
     def _backward(self, index: int, record: Record, costed: Costed) -> None:
         assert record.node is not None
         if record.node == ACCUMULATE_GRAD:
@@ -424,7 +465,8 @@ class Attribution:
             )
             return
         if self._visit is None or self._visit.node != record.node:
-            self._visit = Visit(record.node, self.origins.get(record.node, []))
+            origins = self.origins.get(record.node, [])
+            self._visit = Visit(record.node, origins, self._asked(index, record.node))
         visit, node = self._visit, self.recorder.nodes[record.node]
         cost = costed.cost
         unclaimed = visit.default() or (self._path(record), "grad_input")
@@ -447,7 +489,7 @@ class Attribution:
         needed = visit.origins[0].needed() if visit.origins else {}
         work: dict[str, list[int]] = {}
         for position, part in enumerate(cost.parts):
-            # A kernel may compute a gradient that nobody asked for: beyond the law, hence recompute.
+            # A kernel may compute a gradient that nobody asked for: beyond the law.
             phase = phase_among(part, needed) or "recompute"
             if len(record.outputs) == len(cost.parts):  # one gradient is returned for each part
                 self._made_for[record.outputs[position]] = layer, phase
@@ -514,16 +556,14 @@ class Attribution:
     def _count_by_law(self) -> None:
         """F for each operand that requires a gradient, of every contraction that autograd recorded
         and the loss depends on; backward's operators are not looked at."""
-        reachable: set[int] = set()
         for graph in self.profiler.graphs:
-            reachable.update(graph.nodes)
-        for sequence, origins in self.origins.items():
-            if sequence not in reachable:
-                continue
-            for origin in origins:
-                for gradient, phase in origin.gradients():
-                    if gradient.flops and not origin.recomputed:
-                        self.law[origin.layer, phase] += gradient.flops
+            for sequence, asked in graph.nodes.items():
+                for origin in self.origins.get(sequence, ()):
+                    if origin.recomputed:
+                        continue
+                    for gradient, phase in origin.gradients(asked):
+                        if gradient.flops:
+                            self.law[origin.layer, phase] += gradient.flops
 
     def ledger(self) -> Ledger:
         """The table, once the pass is made."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
@@ -15,37 +16,97 @@ from torch.optim.optimizer import (
 from flopratio.ledger import Ledger
 from flopratio.trace.recorder import BACKWARD, FORWARD, UPDATE, Recorder
 
+ENGINE = "_engine_run_backward"
+"""What both ``torch.autograd.backward`` and ``torch.autograd.grad`` call."""
+
 OUTSIDE = "(step)"
 """The layer of operators that no module's forward called."""
 
 
 class Graph:
-    """What one call of backward can reach: the autograd graph from its roots, walked before it runs.
+    """What one call of backward can reach: the autograd graph behind its roots, before it runs.
+
+    Args:
+        roots: what is differentiated.
+        inputs: what for; empty for all leaves.
+        create_graph: whether the backward itself is differentiable.
+        start: index of the first record that it will make.
 
     Attributes:
-        nodes: sequence number -> node name, for every node that the loss depends on.
+        nodes: sequence number of every node that the roots depend on -> for each of its operands,
+            whether a gradient is asked of it.
         functions: sequence numbers of the nodes of user-defined ``autograd.Function``s.
-        create_graph: whether the backward itself is differentiable.
         records: the range of records that this backward made.
     """
 
-    def __init__(self, roots: tuple[Any, ...], create_graph: bool, start: int) -> None:
-        self.records = range(start, start)
-        self.nodes: dict[int, str] = {}
-        self.functions: set[int] = set()
+    def __init__(
+        self,
+        roots: Iterable[torch.Tensor],
+        inputs: Iterable[torch.Tensor],
+        create_graph: bool,
+        start: int,
+    ) -> None:
         self.create_graph = create_graph
+        self.records = range(start, start)
+        self.nodes: dict[int, tuple[bool, ...]] = {}
+        self.functions: set[int] = set()
+        order: list[Any] = []
         pending = [root.grad_fn for root in roots if root.grad_fn is not None]
         seen = set(pending)
         while pending:
             node = pending.pop()
-            sequence = node._sequence_nr()
-            self.nodes[sequence] = node.name()
+            order.append(node)
             if isinstance(node, torch.autograd.function.BackwardCFunction):
-                self.functions.add(sequence)
+                self.functions.add(node._sequence_nr())
             for following, _ in node.next_functions:
                 if following is not None and following not in seen:
                     seen.add(following)
                     pending.append(following)
+        asked = _asked_edges(inputs)
+        met = {edge for node in order for edge in node.next_functions}
+        if asked.isdisjoint(met):  # all leaves; or wrappers of torch.func, whose edges don't show
+            asked = set()
+        leads = _leading(order, asked)
+        for node in order:
+            self.nodes[node._sequence_nr()] = tuple(
+                following is not None
+                and (not asked or (following, number) in asked or leads[following])
+                for following, number in node.next_functions
+            )
+
+
+def _asked_edges(inputs: Iterable[torch.Tensor]) -> set[tuple[Any, int]]:
+    """The edges (node, output number) that end at the tensors whose gradients are asked for."""
+    edges = set()
+    for tensor in inputs:
+        try:
+            edge = torch.autograd.graph.get_gradient_edge(tensor)
+        except (AttributeError, RuntimeError):  # a wrapper of torch.func has none
+            continue
+        edges.add((edge.node, edge.output_nr))
+    return edges
+
+
+def _leading(nodes: list[Any], asked: set[tuple[Any, int]]) -> dict[Any, bool]:
+    """For each node, whether a way leads from it to an asked edge; empty if nothing is asked."""
+    if not asked:
+        return {}
+    users: dict[Any, list[Any]] = {node: [] for node in nodes}
+    pending = []
+    leads = dict.fromkeys(nodes, False)
+    for node in nodes:
+        for following, number in node.next_functions:
+            if following is not None:
+                users[following].append(node)
+                if (following, number) in asked and not leads[node]:
+                    leads[node] = True
+                    pending.append(node)
+    while pending:
+        for user in users[pending.pop()]:
+            if not leads[user]:
+                leads[user] = True
+                pending.append(user)
+    return leads
 
 
 class Profiler:
@@ -114,6 +175,9 @@ class Profiler:
             exits.enter_context(
                 torch.autograd.graph.saved_tensors_hooks(self.recorder.pack, Recorder.unpack)
             )
+            exits.enter_context(self._function_transforms())
+            if "torch._dynamo" in sys.modules:  # compiled regions run as they were written
+                exits.enter_context(torch.compiler.set_stance("force_eager"))
             exits.enter_context(self.recorder)
             self._exits = exits.pop_all()
         return self
@@ -188,12 +252,13 @@ class Profiler:
     @contextmanager
     def _backward_calls(self) -> Iterator[None]:
         """See each backward before it starts: the graph behind the loss is gone afterwards."""
-        original: Callable[..., Any] = torch.autograd._engine_run_backward
+        original: Callable[..., Any] = getattr(torch.autograd, ENGINE)
 
         def run(roots: Any, *args: Any, **kwargs: Any) -> Any:
-            create_graph = bool(args[2]) if len(args) > 2 else False
+            # After the roots: their gradients, retain_graph, create_graph, inputs.
+            create_graph, inputs = (*args[2:4], *(False, ())[len(args[2:4]) :])
             start = len(self.recorder.records)
-            graph = Graph(tuple(roots), create_graph, start)
+            graph = Graph(roots, inputs, bool(create_graph), start)
             self.graphs.append(graph)
             before, self.recorder.scope = self.recorder.scope, BACKWARD
             try:
@@ -202,11 +267,11 @@ class Profiler:
                 self.recorder.scope = before
                 graph.records = range(start, len(self.recorder.records))
 
-        torch.autograd._engine_run_backward = run  # type: ignore[attr-defined]
+        setattr(torch.autograd, ENGINE, run)
         try:
             yield
         finally:
-            torch.autograd._engine_run_backward = original  # type: ignore[attr-defined]
+            setattr(torch.autograd, ENGINE, original)
 
     @contextmanager
     def _function_calls(self) -> Iterator[None]:
@@ -223,11 +288,37 @@ class Profiler:
             finally:
                 recorder.functions -= 1
 
-        function.apply = classmethod(apply)  # type: ignore[assignment]
+        setattr(function, "apply", classmethod(apply))  # noqa: B010 - a method may not be assigned
         try:
             yield
         finally:
-            function.apply = original
+            setattr(function, "apply", original)  # noqa: B010
+
+    @contextmanager
+    def _function_transforms(self) -> Iterator[None]:
+        """``torch.func.grad`` and its kin refuse to run under hooks on saved tensors: they are
+        lifted meanwhile (what the transform saves inside is not seen)."""
+        original = torch.autograd.graph.disable_saved_tensors_hooks
+        hooks = torch._C._autograd
+
+        @contextmanager
+        def disable(message: str, *args: Any) -> Iterator[None]:
+            top = hooks._top_saved_tensors_default_hooks(False)
+            ours = top is not None and top[0] == self.recorder.pack
+            if ours:
+                hooks._pop_saved_tensors_default_hooks()
+            try:
+                with original(message, *args):
+                    yield
+            finally:
+                if ours:
+                    hooks._push_saved_tensors_default_hooks(self.recorder.pack, Recorder.unpack)
+
+        torch.autograd.graph.disable_saved_tensors_hooks = disable
+        try:
+            yield
+        finally:
+            torch.autograd.graph.disable_saved_tensors_hooks = original
 
     # -- the result -------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import weakref
 from typing import Any, NamedTuple
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 TensorNote = tuple[str, tuple[int, ...], torch.dtype]
@@ -23,9 +24,11 @@ ACCUMULATE_GRAD = (1 << 64) - 1
 """The sequence number of AccumulateGrad nodes: they have none of their own."""
 
 # Neither computes, moves nor allocates anything.
+DEVICE = torch.ops.prim.device.default
+DETACH = torch.ops.aten.detach.default
 SILENT = {
-    torch.ops.prim.device.default,
-    torch.ops.aten.detach.default,
+    DEVICE,
+    DETACH,
     torch.ops.aten.is_same_size.default,
     torch.ops.aten._version.default,
 }
@@ -101,6 +104,13 @@ class _Watch(weakref.ref):  # type: ignore[type-arg]
 FORWARD, BACKWARD, UPDATE = 0, 1, 2
 
 
+def _accumulates() -> bool:
+    """Whether AccumulateGrad runs: the first gradient of a parameter is kept by a detach, which
+    is all that shows of that node."""
+    node = torch._C._current_autograd_node()
+    return node is not None and node._sequence_nr() == ACCUMULATE_GRAD
+
+
 class Recorder(TorchDispatchMode):
     """Notes every operator.
 
@@ -118,7 +128,7 @@ class Recorder(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.records: list[Record] = []
         self.storages: list[Storage] = []
         self.saved: list[tuple[int, int]] = []
@@ -148,6 +158,11 @@ class Recorder(TorchDispatchMode):
             complex,
         ):
             self._kinds[plain] = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Not wrapped: a compiled region does not call a mode, and the wrapper costs on each call."""
+        return False
 
     # -- storages ---------------------------------------------------------------------------
 
@@ -224,8 +239,14 @@ class Recorder(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        if func is DEVICE:
+            # More than half of all calls on fake tensors, whose answer need not be dispatched.
+            tensor = args[0]
+            if type(tensor) is FakeTensor and not tensor.fake_mode.in_kernel_invocation:
+                return tensor.fake_device
+            return func(*args)
         kwargs = kwargs or {}
-        if func in SILENT or self.paused:
+        if self.paused or (func in SILENT and not (func is DETACH and _accumulates())):
             return func(*args, **kwargs)
         if torch.is_inference_mode_enabled():
             # Composite operators (linear) come whole then; elsewhere autograd takes them apart.

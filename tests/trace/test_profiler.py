@@ -209,6 +209,13 @@ class TestAttribution:
         ]
         assert "TBackward0" in {row.autograd for row in ledger.rows}
 
+    def test_an_in_place_operator_whose_old_value_is_cloned(self) -> None:
+        model = nn.Sequential(nn.Linear(4, 6), nn.SiLU(inplace=True))
+        x = torch.randn(ROWS, 4)
+        ledger = profiled(model, lambda: model(x).sum().backward())
+        backward = [row for row in ledger.rows if row.op == "aten.silu_backward"]
+        assert [row.layer for row in backward] == ["1"]
+
     def test_custom_functions(self) -> None:
         class Product(torch.autograd.Function):
             @staticmethod
@@ -360,9 +367,13 @@ class TestNothingIsLeftBehind:
     def test_after_an_exception(self, x: torch.Tensor) -> None:
         before = self.state()
         model = Two()
-        with pytest.raises(ZeroDivisionError), fr.Profiler(model):
+
+        def step() -> None:
             model(x).sum().backward()
             raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            profiled(model, step)
         assert self.state() == before
 
     def test_memory_is_released(self, x: torch.Tensor) -> None:
