@@ -1,0 +1,959 @@
+"""Attention: softmax(scale query @ key.T + mask) @ value in one operator, whichever backend; the
+fast paths of multi-head attention and of the transformer's encoder layer.
+
+Two products, Q @ K.T and P @ V, where P are the probabilities. Of an attention with R query rows
+(batch, heads and queries together), each of which meets M keys of D entries and M values of E:
+
+- the scores S = R M,
+- Q @ K.T [R, D] @ [D, M]: 2 S D FLOP,
+- P @ V [R, M] @ [M, E]: 2 S E FLOP.
+
+Each has two operands, so backward has four: grad_q and grad_k of 2 S D, grad_v and grad_P of 2 S E.
+Fused kernels keep neither scores nor probabilities; their backward evaluates Q @ K.T again. That is
+``recompute``, apart from the law, so that all backends cost the same: model FLOPs 3 times forward,
+hardware FLOPs (D = E) 3.5 times.
+
+Fewer heads of key and value than of query (grouped queries) share keys, not work: R counts the
+query's heads. A causal mask counts in full; :func:`causal_half` is the other convention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from flopratio.formulas.formula import (
+    EXAMPLES,
+    Call,
+    Cost,
+    Example,
+    Gradient,
+    Part,
+    Size,
+    Tensor,
+    operator,
+    prod,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """One attention.
+
+    Args:
+        rows: query rows, over batch, heads and queries.
+        keys: how many keys each row meets.
+        width, value_width: entries of a key, of a value.
+        scale: the scores' factor; None: 1 / sqrt(width).
+        bias: the operand that is added to the scores, by its name, if there is one.
+        dropout: the probability that a probability is dropped.
+    """
+
+    rows: Size
+    keys: Size
+    width: Size
+    value_width: Size
+    scale: float | None = None
+    bias: str | None = None
+    dropout: float = 0
+
+    @property
+    def scores(self) -> Size:
+        return self.rows * self.keys
+
+    @property
+    def query_key(self) -> Size:
+        """FLOP of Q @ K.T."""
+        return 2 * self.scores * self.width
+
+    @property
+    def probability_value(self) -> Size:
+        """FLOP of P @ V."""
+        return 2 * self.scores * self.value_width
+
+    @property
+    def flops(self) -> Size:
+        return self.query_key + self.probability_value
+
+    @property
+    def scaled(self) -> int:
+        """1 where the scores are multiplied by the scale."""
+        return 0 if self.scale == 1 else 1
+
+    @property
+    def biased(self) -> int:
+        """1 where a bias is added to the scores."""
+        return 0 if self.bias is None else 1
+
+    @property
+    def dropping(self) -> int:
+        """Multiplications that dropout costs a probability: by the mask, by 1 / (1 - p)."""
+        return 2 if self.dropout else 0
+
+    def elementwise(self, keeps_logsumexp: bool = True) -> Size:
+        """All arithmetic of forward but the products.
+
+        1. scale and bias: 1 a score each, where there are any;
+        2. softmax, 5 a score: a comparison for the maximum m, subtraction, exp, an addition into
+           the sum s, division;
+        3. dropout: 2 a score, where there is any;
+        4. for backward log-sum-exp = m + log s: 2 a row.
+        """
+        a_score = self.scaled + self.biased + 5 + self.dropping
+        return a_score * self.scores + (2 * self.rows if keeps_logsumexp else 0)
+
+    @property
+    def backward(self) -> tuple[Part, ...]:
+        """The work of backward, from Q, K, V, out, log-sum-exp L and grad_out.
+
+        For all three:
+
+        1. P = exp(scale Q K.T + bias - L): Q K.T is ``recompute``; scale, bias, subtraction, exp:
+           2 to 4 a score; dropout, 2 a score.
+
+        For the value:
+
+        2. grad_v = P.T grad_out: as P V.
+
+        For the scores, hence for query, key and bias:
+
+        3. grad_P = grad_out V.T: as P V; dropout, 2 a score;
+        4. d = sum over E of grad_out out: a multiply-add an entry of out, 2 R E (it equals the sum
+           over the keys of P grad_P, see Dao et al., FlashAttention, 2022, section 3.1);
+        5. grad_scores = P (grad_P - d), 2 a score; this is the bias's gradient too;
+        6. times scale: 1 a score.
+
+        For query and key:
+
+        7. grad_q = grad_scores K: as Q K.T;
+        8. grad_k = grad_scores.T Q: as Q K.T.
+        """
+        of_scores = ("query", "key") if self.bias is None else ("query", "key", self.bias)
+        again = self.scaled + self.biased + 2 + self.dropping
+        gradient = self.dropping + 2 + self.scaled
+        return (
+            Part("query", flops=self.query_key),
+            Part("key", flops=self.query_key),
+            Part("value", flops=self.probability_value),
+            Part(
+                of_scores,
+                flops=self.probability_value,
+                elementwise=gradient * self.scores + 2 * self.rows * self.value_width,
+            ),
+            Part((*of_scores, "value"), elementwise=again * self.scores),
+        )
+
+    def cost(
+        self, backward: str, saves: Sequence[Tensor | None], keeps_logsumexp: bool = True
+    ) -> Cost:
+        """Forward, by an operator whose backward is the operator of the given name. Its node keeps
+        everything, whichever gradient is asked for."""
+        kept = tuple(tensor for tensor in saves if isinstance(tensor, Tensor))
+        return Cost(
+            flops=self.flops,
+            elementwise=self.elementwise(keeps_logsumexp),
+            gradients=tuple(
+                Gradient(part.operand, backward, part.flops, part.elementwise, kept)
+                for part in self.backward
+            ),
+        )
+
+    @property
+    def backward_cost(self) -> Cost:
+        """Backward, which computes all the gradients whether or not they are asked for."""
+        return Cost.fused(*self.backward, recompute=self.query_key)
+
+
+def causal_half(cost: Cost) -> Cost:
+    """The cost of a causal attention by the other convention, that of FlashAttention's benchmarks:
+    products take half of their FLOP, since half of the scores are masked away. (Exactly, with M
+    queries and keys, M (M + 1) / 2 of M M scores are not.) Arithmetic apart from products is left
+    as it is."""
+    return replace(
+        cost,
+        flops=cost.flops // 2,
+        recompute=cost.recompute // 2,
+        gradients=tuple(replace(work, flops=work.flops // 2) for work in cost.gradients),
+        parts=tuple(replace(work, flops=work.flops // 2) for work in cost.parts),
+    )
+
+
+def heads_first(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float | None = None,
+    bias: str | None = None,
+    dropout: float = 0,
+) -> Attention:
+    """query[*B, H, L, D], key[*B, H', M, D], value[*B, H', M, E]"""
+    rows, width, value_width = prod(query.shape[:-1]), query.shape[-1], value.shape[-1]
+    return Attention(rows, key.shape[-2], width, value_width, scale, bias, dropout)
+
+
+def sequence_first(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    longest: Size | None,
+    scale: float | None = None,
+    bias: str | None = None,
+    dropout: float = 0,
+) -> Attention:
+    """query[B, L, H, D], key[B, M, H', D], value[B, M, H', E].
+
+    Or sequences of unlike lengths end to end, query[all queries, H, D] (with or without a leading
+    dimension of 1), and their offsets beside them. How many keys a query meets is then in the
+    offsets' values; it is taken to be ``longest``, the most.
+    """
+    rows, width, value_width = prod(query.shape[:-1]), query.shape[-1], value.shape[-1]
+    keys = key.shape[1] if longest is None else longest
+    return Attention(rows, keys, width, value_width, scale, bias, dropout)
+
+
+# -- F.scaled_dot_product_attention on the CPU --------------------------------------------------
+
+
+@operator("aten._fused_sdp_choice")
+def fused_sdp_choice(*operands: Any, out: int, **settings: Any) -> Cost:
+    """Which backend to take: no arithmetic."""
+    return Cost()
+
+
+@operator(
+    "aten.scaled_dot_product_attention",
+    "aten._scaled_dot_product_attention_math",
+    "aten._scaled_dot_product_attention_math_for_mps",
+)
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0,
+    is_causal: bool = False,
+    dropout_mask: Tensor | None = None,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    out: Tensor | tuple[Tensor, ...],
+) -> Cost:
+    """The whole attention as one operator, as a dispatch mode sees it in inference mode. Where
+    autograd is on, it is never dispatched: its parts are."""
+    bias = None if attn_mask is None else "attn_mask"
+    sizes = heads_first(query, key, value, scale, bias, dropout_p)
+    return Cost(flops=sizes.flops, elementwise=sizes.elementwise(keeps_logsumexp=False))
+
+
+@operator("aten._scaled_dot_product_flash_attention_for_cpu")
+def flash_attention_for_cpu(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    dropout_p: float = 0,
+    is_causal: bool = False,
+    *,
+    attn_mask: Tensor | None = None,
+    scale: float | None = None,
+    out: tuple[Tensor, Tensor],
+) -> Cost:
+    """The mask has no gradient here (one that needs it takes the products one by one)."""
+    bias = None if attn_mask is None else "attn_mask"
+    sizes = heads_first(query, key, value, scale, bias, dropout_p)
+    backward = "aten._scaled_dot_product_flash_attention_for_cpu_backward"
+    return sizes.cost(backward, (query, key, value, attn_mask, *out))
+
+
+# Backward operators take the output of forward under the name ``out``, which here is what the
+# operator itself returned; hence ``output``, by position.
+
+
+@operator("aten._scaled_dot_product_flash_attention_for_cpu_backward")
+def flash_attention_for_cpu_backward(
+    grad_out: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    output: Tensor,
+    logsumexp: Tensor,
+    dropout_p: float,
+    is_causal: bool,
+    *,
+    attn_mask: Tensor | None = None,
+    scale: float | None = None,
+    out: tuple[Tensor, Tensor, Tensor],
+) -> Cost:
+    """See :attr:`Attention.backward`."""
+    bias = None if attn_mask is None else "attn_mask"
+    return heads_first(query, key, value, scale, bias, dropout_p).backward_cost
+
+
+# -- F.scaled_dot_product_attention on CUDA -----------------------------------------------------
+
+
+def flash_results(query: Tensor, key: Tensor, value: Tensor) -> tuple[Any, ...]:
+    """What ``_scaled_dot_product_flash_attention`` returns, for those who have no GPU to ask: out,
+    log-sum-exp [B, H, L] in fp32, two absent offsets, the lengths, the random state (2 and 1
+    numbers of 8 bytes) and an empty mask."""
+    b, h, length, _ = query.shape
+    return (
+        query.new(b, h, length, value.shape[-1]),
+        query.new(b, h, length, itemsize=4),
+        None,
+        None,
+        length,
+        key.shape[-2],
+        query.new(2, itemsize=8),
+        query.new(itemsize=8),
+        query.new(0),
+    )
+
+
+def efficient_results(query: Tensor, key: Tensor, value: Tensor) -> tuple[Any, ...]:
+    """What ``_scaled_dot_product_efficient_attention`` returns in training: out, log-sum-exp in
+    fp32 with the queries rounded up to a multiple of 32, the random seed and offset."""
+    b, h, length, _ = query.shape
+    return (
+        query.new(b, h, length, value.shape[-1]),
+        query.new(b, h, (length + 31) // 32 * 32, itemsize=4),
+        query.new(itemsize=8),
+        query.new(itemsize=8),
+    )
+
+
+@operator("aten._scaled_dot_product_flash_attention")
+def flash_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *settings: Any,
+    dropout_p: float = 0,
+    is_causal: bool = False,
+    return_debug_mask: bool = False,
+    scale: float | None = None,
+    out: tuple[Any, ...],
+) -> Cost:
+    """settings: dropout_p, is_causal, return_debug_mask; before them, of 8-bit numbers, the factors
+    of query, key and value."""
+    plain = [setting for setting in settings if isinstance(setting, float | int)]
+    dropout = plain[0] if plain else dropout_p
+    sizes = heads_first(query, key, value, scale, dropout=dropout)
+    backward = "aten._scaled_dot_product_flash_attention_backward"
+    return sizes.cost(backward, (query, key, value, *out[:-1]))
+
+
+@operator("aten._scaled_dot_product_flash_attention_backward")
+def flash_attention_backward(
+    grad_out: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    output: Tensor,
+    logsumexp: Tensor,
+    cum_seq_q: Tensor | None,
+    cum_seq_k: Tensor | None,
+    max_q: Size,
+    max_k: Size,
+    dropout_p: float,
+    is_causal: bool,
+    philox_seed: Tensor,
+    philox_offset: Tensor,
+    *,
+    scale: float | None = None,
+    out: tuple[Tensor, Tensor, Tensor],
+) -> Cost:
+    """See :attr:`Attention.backward`."""
+    return heads_first(query, key, value, scale, dropout=dropout_p).backward_cost
+
+
+@operator("aten._scaled_dot_product_efficient_attention")
+def efficient_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_bias: Tensor | None,
+    compute_log_sumexp: bool,
+    dropout_p: float = 0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    out: tuple[Any, ...],
+) -> Cost:
+    """The bias has been expanded to all scores already; its gradient is that of the scores."""
+    bias = None if attn_bias is None else "attn_bias"
+    sizes = heads_first(query, key, value, scale, bias, dropout_p)
+    backward = "aten._scaled_dot_product_efficient_attention_backward"
+    return sizes.cost(backward, (query, key, value, attn_bias, *out), compute_log_sumexp)
+
+
+@operator("aten._scaled_dot_product_efficient_attention_backward")
+def efficient_attention_backward(
+    grad_out_: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_bias: Tensor | None,
+    output: Tensor,
+    logsumexp: Tensor,
+    philox_seed: Tensor,
+    philox_offset: Tensor,
+    dropout_p: float,
+    grad_input_mask: Sequence[bool],
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    out: tuple[Tensor | None, ...],
+) -> Cost:
+    """All of the gradients but the bias's are computed, whatever the mask asks for; see
+    :attr:`Attention.backward`."""
+    bias = None if attn_bias is None else "attn_bias"
+    return heads_first(query, key, value, scale, bias, dropout_p).backward_cost
+
+
+@operator("aten._scaled_dot_product_cudnn_attention")
+def cudnn_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_bias: Tensor | None,
+    compute_log_sumexp: bool,
+    dropout_p: float = 0,
+    is_causal: bool = False,
+    return_debug_mask: bool = False,
+    *,
+    scale: float | None = None,
+    out: tuple[Any, ...],
+) -> Cost:
+    """The bias has no gradient here."""
+    bias = None if attn_bias is None else "attn_bias"
+    sizes = heads_first(query, key, value, scale, bias, dropout_p)
+    backward = "aten._scaled_dot_product_cudnn_attention_backward"
+    return sizes.cost(backward, (query, key, value, attn_bias, *out[:-1]), compute_log_sumexp)
+
+
+@operator("aten._scaled_dot_product_cudnn_attention_backward")
+def cudnn_attention_backward(
+    grad_out: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    output: Tensor,
+    logsumexp: Tensor,
+    philox_seed: Tensor,
+    philox_offset: Tensor,
+    attn_bias: Tensor | None,
+    cum_seq_q: Tensor | None,
+    cum_seq_k: Tensor | None,
+    max_q: Size,
+    max_k: Size,
+    dropout_p: float,
+    is_causal: bool,
+    *,
+    scale: float | None = None,
+    out: tuple[Tensor, Tensor, Tensor],
+) -> Cost:
+    """See :attr:`Attention.backward`."""
+    bias = None if attn_bias is None else "attn_bias"
+    return heads_first(query, key, value, scale, bias, dropout_p).backward_cost
+
+
+@operator("aten._scaled_dot_product_fused_attention_overrideable")
+def overrideable_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_bias: Tensor | None = None,
+    dropout_p: float = 0,
+    is_causal: bool = False,
+    return_debug_mask: bool = False,
+    *,
+    scale: float | None = None,
+    out: tuple[Any, ...],
+) -> Cost:
+    """That of other accelerators."""
+    bias = None if attn_bias is None else "attn_bias"
+    sizes = heads_first(query, key, value, scale, bias, dropout_p)
+    backward = "aten._scaled_dot_product_fused_attention_overrideable_backward"
+    return sizes.cost(backward, (query, key, value, attn_bias, *out[:-1]))
+
+
+@operator("aten._scaled_dot_product_fused_attention_overrideable_backward")
+def overrideable_attention_backward(
+    grad_out: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_bias: Tensor | None,
+    grad_input_mask: Sequence[bool],
+    output: Tensor,
+    logsumexp: Tensor,
+    cum_seq_q: Tensor | None,
+    cum_seq_k: Tensor | None,
+    max_q: Size,
+    max_k: Size,
+    dropout_p: float,
+    is_causal: bool,
+    philox_seed: Tensor,
+    philox_offset: Tensor,
+    *,
+    scale: float | None = None,
+    out: tuple[Tensor | None, ...],
+) -> Cost:
+    """See :attr:`Attention.backward`."""
+    bias = None if attn_bias is None else "attn_bias"
+    return heads_first(query, key, value, scale, bias, dropout_p).backward_cost
+
+
+# -- the kernels below them, sequences of unlike lengths too ------------------------------------
+
+
+def longest_key(offsets: Tensor | None, longest: Size | None) -> Size | None:
+    """The most keys of a sequence; None where all have the same, which the shapes tell."""
+    return None if offsets is None else longest
+
+
+@operator("aten._flash_attention_forward")
+def flash_attention_forward(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    cum_seq_q: Tensor | None,
+    cum_seq_k: Tensor | None,
+    max_q: Size,
+    max_k: Size,
+    dropout_p: float,
+    is_causal: bool,
+    return_debug_mask: bool,
+    *factors: Tensor | None,
+    scale: float | None = None,
+    out: tuple[Any, ...],
+    **settings: Any,
+) -> Cost:
+    """factors: of 8-bit numbers, those of query, key and value. A sliding window counts in full."""
+    longest = longest_key(cum_seq_k, max_k)
+    sizes = sequence_first(query, key, value, longest, scale, dropout=dropout_p)
+    backward = "aten._flash_attention_backward"
+    return sizes.cost(backward, (query, key, value, cum_seq_q, cum_seq_k, *out[:-1]))
+
+
+@operator("aten._flash_attention_forward_no_dropout_inplace")
+def flash_attention_forward_inplace(
+    output: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    cum_seq_q: Tensor | None,
+    cum_seq_k: Tensor | None,
+    max_q: Size,
+    max_k: Size,
+    *settings: Any,
+    scale: float | None = None,
+    out: Tensor,
+    **more: Any,
+) -> Cost:
+    """Inference only."""
+    sizes = sequence_first(query, key, value, longest_key(cum_seq_k, max_k), scale)
+    return Cost(flops=sizes.flops, elementwise=sizes.elementwise())
+
+
+@operator("aten._flash_attention_backward")
+def flash_attention_kernel_backward(
+    grad_out: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    output: Tensor,
+    logsumexp: Tensor,
+    cum_seq_q: Tensor | None,
+    cum_seq_k: Tensor | None,
+    max_q: Size,
+    max_k: Size,
+    dropout_p: float,
+    is_causal: bool,
+    rng_state: Tensor,
+    unused: Tensor,
+    *,
+    scale: float | None = None,
+    out: tuple[Tensor, Tensor, Tensor],
+    **windows: Any,
+) -> Cost:
+    """See :attr:`Attention.backward`."""
+    longest = longest_key(cum_seq_k, max_k)
+    return sequence_first(query, key, value, longest, scale, dropout=dropout_p).backward_cost
+
+
+@operator("aten._efficient_attention_forward")
+def efficient_attention_forward(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None,
+    cu_seqlens_q: Tensor | None,
+    cu_seqlens_k: Tensor | None,
+    max_seqlen_q: Size | None,
+    max_seqlen_k: Size | None,
+    dropout_p: float,
+    custom_mask_type: int,
+    compute_log_sumexp: bool = False,
+    *,
+    scale: float | None = None,
+    seqlen_k: Tensor | None = None,
+    window_size: int | None = None,
+    out: tuple[Any, ...],
+) -> Cost:
+    """A causal mask, which is what ``custom_mask_type`` stands for, counts in full."""
+    named = None if bias is None else "bias"
+    longest = longest_key(cu_seqlens_k, max_seqlen_k)
+    sizes = sequence_first(query, key, value, longest, scale, named, dropout_p)
+    kept = (query, key, value, bias, cu_seqlens_q, cu_seqlens_k, *out)
+    return sizes.cost("aten._efficient_attention_backward", kept, compute_log_sumexp)
+
+
+@operator("aten._efficient_attention_backward")
+def efficient_attention_kernel_backward(
+    grad_out_: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None,
+    output: Tensor,
+    cu_seqlens_q: Tensor | None,
+    cu_seqlens_k: Tensor | None,
+    max_seqlen_q: Size,
+    max_seqlen_k: Size,
+    logsumexp: Tensor,
+    dropout_p: float,
+    philox_seed: Tensor,
+    philox_offset: Tensor,
+    custom_mask_type: int,
+    bias_requires_grad: bool,
+    *,
+    scale: float | None = None,
+    out: tuple[Tensor | None, ...],
+    **settings: Any,
+) -> Cost:
+    """See :attr:`Attention.backward`."""
+    named = None if bias is None else "bias"
+    longest = longest_key(cu_seqlens_k, max_seqlen_k)
+    return sequence_first(query, key, value, longest, scale, named, dropout_p).backward_cost
+
+
+def of_unlike_lengths(
+    query: Tensor, key: Tensor, value: Tensor, max_k: Size, settings: Sequence[Any], scale: Any
+) -> Attention:
+    """``torch.nn.attention.varlen``; settings: is_causal, scale, and more."""
+    return sequence_first(query, key, value, max_k, settings[1] if len(settings) > 1 else scale)
+
+
+@operator("torch_attn._varlen_attn")
+def varlen_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    cu_seq_q: Tensor,
+    cu_seq_k: Tensor | None,
+    max_q: Size,
+    max_k: Size,
+    *settings: Any,
+    scale: float | None = None,
+    out: tuple[Tensor, ...],
+    **more: Any,
+) -> Cost:
+    """Each query is taken to meet ``max_k`` keys."""
+    sizes = of_unlike_lengths(query, key, value, max_k, settings, scale)
+    kept = (query, key, value, cu_seq_q, cu_seq_k, *out)
+    return sizes.cost("torch_attn._varlen_attn_backward", kept)
+
+
+@operator("torch_attn._varlen_attn_out")
+def varlen_attention_out(
+    output: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    cu_seq_q: Tensor,
+    cu_seq_k: Tensor | None,
+    max_q: Size,
+    max_k: Size,
+    *settings: Any,
+    scale: float | None = None,
+    out: Any,
+    **more: Any,
+) -> Cost:
+    """Inference only."""
+    sizes = of_unlike_lengths(query, key, value, max_k, settings, scale)
+    return Cost(flops=sizes.flops, elementwise=sizes.elementwise())
+
+
+@operator("torch_attn._varlen_attn_backward")
+def varlen_attention_backward(
+    grad_out: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    output: Tensor,
+    lse: Tensor,
+    cu_seq_q: Tensor,
+    cu_seq_k: Tensor,
+    max_q: Size,
+    max_k: Size,
+    is_causal: bool,
+    rng_state: Tensor,
+    scale: float | None = None,
+    window_size: Sequence[int] | None = None,
+    *,
+    out: tuple[Tensor, Tensor, Tensor],
+) -> Cost:
+    """See :attr:`Attention.backward`."""
+    return sequence_first(query, key, value, max_k, scale).backward_cost
+
+
+@operator("higher_order.flex_attention")
+def flex_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    score_mod: Any,
+    block_mask: Any,
+    scale: float,
+    *settings: Any,
+    out: tuple[Tensor, ...],
+    **more: Any,
+) -> Cost:
+    """A higher-order operator: a mode sees it only if it supports those. What the user's own
+    functions do to a score is unknown and not counted; masked blocks count in full."""
+    sizes = heads_first(query, key, value, scale)
+    return sizes.cost("higher_order.flex_attention_backward", (query, key, value, *out[:2]))
+
+
+@operator("higher_order.flex_attention_backward")
+def flex_attention_backward(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    output: Tensor,
+    logsumexp: Tensor,
+    grad_out: Tensor | None,
+    grad_logsumexp: Tensor | None,
+    fw_graph: Any,
+    joint_graph: Any,
+    block_mask: Any,
+    scale: float,
+    *settings: Any,
+    out: tuple[Any, ...],
+    **more: Any,
+) -> Cost:
+    """See :attr:`Attention.backward`."""
+    return heads_first(query, key, value, scale).backward_cost
+
+
+# -- whole layers, in inference -----------------------------------------------------------------
+
+
+def together(*calls: Call) -> Cost:
+    """The arithmetic of several operators, without gradients."""
+    costs = [call.cost for call in calls]
+    return Cost(
+        flops=sum(cost.flops for cost in costs),
+        elementwise=sum(cost.elementwise for cost in costs),
+    )
+
+
+def projection(x: Tensor, weight_t: Tensor, bias: Tensor) -> Call:
+    """x[rows, I] @ weight[O, I].T + bias[O]"""
+    out = x.new(x.shape[0], weight_t.shape[-1])
+    return Call("aten.addmm", {"self": bias, "mat1": x, "mat2": weight_t}, out)
+
+
+@operator("aten._transform_bias_rescale_qkv")
+def transform_bias_rescale_qkv(
+    qkv: Tensor, qkv_bias: Tensor, num_heads: Size, *, out: tuple[Tensor, Tensor, Tensor]
+) -> Cost:
+    """qkv[B, L, 3 E] + bias[3 E], and the query's third times 1 / sqrt(D): 4 B L E."""
+    return Cost(elementwise=qkv.numel + out[0].numel)
+
+
+@operator("aten._native_multi_head_attention")
+def native_multi_head_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    embed_dim: Size,
+    num_head: Size,
+    qkv_weight: Tensor,
+    qkv_bias: Tensor,
+    proj_weight: Tensor,
+    proj_bias: Tensor,
+    mask: Tensor | None = None,
+    need_weights: bool = True,
+    average_attn_weights: bool = True,
+    mask_type: int | None = None,
+    *,
+    out: tuple[Tensor, Tensor | None],
+) -> Cost:
+    """``nn.MultiheadAttention`` in inference, query[B, L, E], key and value[B, M, E]:
+
+    1. the projections of query, key and value, [rows, E] @ [E, E] + bias[E] each;
+    2. query / sqrt(D): 1 an entry;
+    3. Q @ K.T, mask (1 a score), softmax (5 a score), P @ V, of H heads of D = E / H;
+    4. where the averaged probabilities are asked for, their sum over the heads (1 a score) and its
+       division by H (1 a query and key);
+    5. the projection of the output, [rows, E] @ [E, E] + bias[E].
+    """
+    (b, length, _), keys = query.shape, key.shape[1]
+    heads = query.view(b * num_head * length, embed_dim // num_head)
+    scale = 1.0  # the query has been divided already
+    bias = None if mask is None else "mask"
+    width = heads.shape[-1]
+    sizes = Attention(heads.shape[0], keys, width, width, scale, bias)
+    weight_t = proj_weight.view(embed_dim, embed_dim)
+    rows = [x.view(prod(x.shape[:-1]), embed_dim) for x in (query, key, value, out[0])]
+    projections = together(*(projection(x, weight_t, proj_bias) for x in rows))
+    averaging = need_weights and average_attn_weights
+    weights = sizes.scores + b * length * keys if averaging else 0
+    return Cost(
+        flops=projections.flops + sizes.flops,
+        elementwise=projections.elementwise
+        + query.numel
+        + sizes.elementwise(keeps_logsumexp=False)
+        + weights,
+    )
+
+
+@operator("aten._transformer_encoder_layer_fwd")
+def transformer_encoder_layer(
+    src: Tensor,
+    embed_dim: Size,
+    num_heads: Size,
+    qkv_weight: Tensor,
+    qkv_bias: Tensor,
+    proj_weight: Tensor,
+    proj_bias: Tensor,
+    use_gelu: bool,
+    norm_first: bool,
+    eps: float,
+    norm_weight_1: Tensor,
+    norm_bias_1: Tensor,
+    norm_weight_2: Tensor,
+    norm_bias_2: Tensor,
+    ffn_weight_1: Tensor,
+    ffn_bias_1: Tensor,
+    ffn_weight_2: Tensor,
+    ffn_bias_2: Tensor,
+    mask: Tensor | None = None,
+    mask_type: int | None = None,
+    *,
+    out: Tensor,
+) -> Cost:
+    """``nn.TransformerEncoderLayer`` in inference, src[B, L, E]: multi-head attention of src with
+    itself, two projections with an activation between them, and around each of both a residual
+    addition and a layer norm."""
+    b, length, _ = src.shape
+    rows = src.view(b * length, embed_dim)
+    attended = native_multi_head_attention(
+        src,
+        src,
+        src,
+        embed_dim,
+        num_heads,
+        qkv_weight,
+        qkv_bias,
+        proj_weight,
+        proj_bias,
+        mask,
+        need_weights=False,
+        out=(src, None),
+    )
+    hidden_width = ffn_bias_1.shape[0]
+    hidden = rows.new(b * length, hidden_width)
+    statistics = src.new(b, length, 1)
+    norms = [
+        Call(
+            "aten.native_layer_norm",
+            {
+                "input": src,
+                "normalized_shape": (embed_dim,),
+                "weight": weight,
+                "bias": bias,
+                "eps": eps,
+            },
+            (src, statistics, statistics),
+        )
+        for weight, bias in ((norm_weight_1, norm_bias_1), (norm_weight_2, norm_bias_2))
+    ]
+    rest = together(
+        projection(rows, ffn_weight_1.view(embed_dim, hidden_width), ffn_bias_1),
+        Call("aten.gelu" if use_gelu else "aten.relu", {"self": hidden}, hidden),
+        projection(hidden, ffn_weight_2.view(hidden_width, embed_dim), ffn_bias_2),
+        *norms,
+    )
+    residuals = 2 * src.numel
+    return Cost(
+        flops=attended.flops + rest.flops,
+        elementwise=attended.elementwise + rest.elementwise + residuals,
+    )
+
+
+def _attention_operands(d: int, e: int) -> dict[str, Any]:
+    """2 sequences, 3 heads, 5 queries, 7 keys."""
+    query, key, value = Tensor((2, 3, 5, d)), Tensor((2, 3, 7, d)), Tensor((2, 3, 7, e))
+    return {"query": query, "key": key, "value": value}
+
+
+EXAMPLES += [
+    Example(
+        "aten._scaled_dot_product_flash_attention_for_cpu",
+        {**_attention_operands(4, 4), "out": (Tensor((2, 3, 5, 4)), Tensor((2, 3, 5)))},
+        {"flops": 3_360, "elementwise": 1_320},
+        "2 * 3 * 5 = 30 rows of 7 keys, 210 scores: Q K.T 2 * 210 * 4 = 1,680 and P V as much; "
+        "scale and softmax 6 * 210 = 1,260, log-sum-exp 2 * 30 = 60",
+    ),
+    Example(
+        "aten._scaled_dot_product_flash_attention_for_cpu_backward",
+        {
+            "grad_out": Tensor((2, 3, 5, 4)),
+            **_attention_operands(4, 4),
+            "output": Tensor((2, 3, 5, 4)),
+            "logsumexp": Tensor((2, 3, 5)),
+            "dropout_p": 0.0,
+            "is_causal": False,
+            "out": (Tensor((2, 3, 5, 4)), Tensor((2, 3, 7, 4)), Tensor((2, 3, 7, 4))),
+        },
+        {"flops": 6_720, "recompute": 1_680, "elementwise": 1_500},
+        "grad_q, grad_k, grad_P, grad_v 4 * 1,680 = 6,720; Q K.T again 1,680; P again 3 * 210 = "
+        "630, grad_out * out 2 * 30 * 4 = 240, grad_scores and scale 3 * 210 = 630",
+    ),
+    Example(
+        "aten._scaled_dot_product_efficient_attention",
+        {
+            **_attention_operands(4, 6),
+            "attn_bias": Tensor((2, 3, 5, 7)),
+            "compute_log_sumexp": True,
+            "dropout_p": 0.1,
+            "out": (Tensor((2, 3, 5, 6)), Tensor((2, 3, 32)), Tensor((), 8), Tensor((), 8)),
+        },
+        {"flops": 4_200, "elementwise": 1_950},
+        "Q K.T 2 * 210 * 4 = 1,680, P V 2 * 210 * 6 = 2,520; scale, bias, softmax, dropout "
+        "(1 + 1 + 5 + 2) * 210 = 1,890, log-sum-exp 60",
+    ),
+    Example(
+        "aten._native_multi_head_attention",
+        {
+            "query": Tensor((2, 5, 8)),
+            "key": Tensor((2, 5, 8)),
+            "value": Tensor((2, 5, 8)),
+            "embed_dim": 8,
+            "num_head": 2,
+            "qkv_weight": Tensor((24, 8)),
+            "qkv_bias": Tensor((24,)),
+            "proj_weight": Tensor((8, 8)),
+            "proj_bias": Tensor((8,)),
+            "out": (Tensor((2, 5, 8)), Tensor((2, 5, 5))),
+        },
+        {"flops": 6_720, "elementwise": 1_050},
+        "four projections 4 * 2 * 10 * 8 * 8 = 5,120; 20 rows of 5 keys, 100 scores: Q K.T and P V "
+        "2 * 2 * 100 * 4 = 1,600; biases 4 * 80, query scaled 80, softmax 5 * 100, "
+        "average 100 + 50: 1,050",
+    ),
+]

@@ -1,0 +1,66 @@
+"""Operators on lists of tensors (``aten._foreach_add_``): the operator of one tensor, for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from flopratio.formulas.formula import OPERATORS, Cost, OperatorFormula, Tensor, operator
+from flopratio.formulas.reduction import norm_flops
+
+ON_EACH = """
+    abs acos add addcdiv addcmul asin atan ceil clamp_max clamp_min cos cosh div erf erfc exp expm1
+    floor frac lerp lgamma log log10 log1p log2 maximum minimum mul neg pow reciprocal round rsqrt
+    sigmoid sign sin sinh sqrt sub tan tanh trunc
+"""
+"""Operators that there are for lists too, as results and in place."""
+
+
+def on_each(name: str) -> OperatorFormula:
+    """The sum of the operator's cost over the list. An argument that is a list of the same length
+    has one entry for each tensor; any other is shared by all."""
+
+    def formula(
+        self: Any, *arguments: Any, alpha: Any = 1, out: Any = None, **options: Any
+    ) -> Cost:
+        results: Sequence[Tensor] = out if out else self  # in place there is no result
+        scaled = {} if name not in ("add", "sub") else {"alpha": alpha}
+        operands = (self, *arguments, *options.values())
+
+        def own(position: int) -> list[Any]:
+            return [o[position] if isinstance(o, Sequence) else o for o in operands]
+
+        costs = (
+            OPERATORS[f"aten.{name}"](*own(position), **scaled, out=result)
+            for position, result in enumerate(results)
+        )
+        return Cost(elementwise=sum(cost.elementwise for cost in costs))
+
+    return formula
+
+
+for _name in ON_EACH.split():
+    operator(f"aten._foreach_{_name}", f"aten._foreach_{_name}_")(on_each(_name))
+
+
+@operator("aten._foreach_max")
+def foreach_max(self: Sequence[Tensor], *, out: Any = None) -> Cost:
+    return Cost(elementwise=sum(tensor.numel for tensor in self))
+
+
+@operator("aten._foreach_norm")
+def foreach_norm(
+    self: Sequence[Tensor], ord: Any = 2, dtype: object = None, *, out: Any = None
+) -> Cost:
+    return Cost(elementwise=sum(norm_flops(tensor.numel, 1, ord) for tensor in self))
+
+
+@operator(
+    "aten._amp_foreach_non_finite_check_and_unscale",
+    "aten._amp_foreach_non_finite_check_and_unscale_",
+)
+def unscale(
+    self: Sequence[Tensor], found_inf: Tensor, inv_scale: Tensor, *, out: Any = None
+) -> Cost:
+    """Gradient scaling: each gradient is compared with infinity and multiplied by 1 / scale."""
+    return Cost(elementwise=sum(2 * tensor.numel for tensor in self))

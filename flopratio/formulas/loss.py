@@ -1,0 +1,465 @@
+"""Losses: how far a prediction is from its target, element by element, then summed or averaged; the
+L2 penalty.
+
+In the formulas N is the number of elements of the prediction, x one of them and t its target; R is
+the number of targets of a classification (rows), g the gradient of the loss. A layer takes the
+prediction and makes its own target: a tensor of the same shape, or 8-byte class indices.
+
+Where a loss has two branches (smooth L1, Huber), both are computed and one is selected, as vector
+units do it. A constant of the loss (2 / N, 1 / beta) is one number, multiplied with once.
+"""
+
+from __future__ import annotations
+
+from flopratio.formulas.activation import sigmoid
+from flopratio.formulas.formula import (
+    EXAMPLES,
+    Call,
+    Cost,
+    Example,
+    Gradient,
+    LayerCost,
+    Size,
+    Tensor,
+    layer,
+    operator,
+    prod,
+)
+from flopratio.formulas.pointwise import chain_gradients
+
+NONE, MEAN, SUM = 0, 1, 2
+REDUCTIONS = {"none": NONE, "mean": MEAN, "sum": SUM}
+"""The ``reduction`` of a loss in ``torch.nn`` -> that of its operator."""
+
+INDEX_BYTES = 8
+
+
+def reduction_flops(elements: Size, reduction: int) -> Size:
+    """Summing is one addition an element into a zeroed accumulator; the mean divides the sum."""
+    return {NONE: 0, MEAN: elements + 1, SUM: elements}[reduction]
+
+
+def averaged(elements: Size, reduction: int) -> Size:
+    """Backward of the mean: each element's gradient is divided by N."""
+    return elements if reduction == MEAN else 0
+
+
+# Regression --------------------------------------------------------------------------------------
+
+
+def regression_cost(
+    name: str, self: Tensor, target: Tensor, forward: Size, backward: Size, reduction: int
+) -> Cost:
+    """A loss of x - t, whose gradients for x and t are one operator, called with either first."""
+    op = f"aten.{name}_backward"
+    return Cost(
+        elementwise=forward + reduction_flops(self.numel, reduction),
+        gradients=(
+            Gradient("self", op, elementwise=backward, saves=(self, target)),
+            Gradient("target", op, elementwise=backward, saves=(self, target)),
+        ),
+    )
+
+
+@operator("aten.mse_loss")
+def mse_loss(self: Tensor, target: Tensor, reduction: int = MEAN, *, out: Tensor) -> Cost:
+    """(x - t)^2: a subtraction and a multiplication, 2 N."""
+    n = self.numel
+    return regression_cost("mse_loss", self, target, 2 * n, 3 * n, reduction)
+
+
+@operator("aten.mse_loss_backward")
+def mse_loss_backward(
+    grad_output: Tensor, self: Tensor, target: Tensor, reduction: int, *, out: object = None
+) -> Cost:
+    """grad_x = (x - t) * (2 / N) * g: 3 N (2 in place of 2 / N if the loss is no mean)."""
+    return Cost(elementwise=3 * self.numel)
+
+
+@operator("aten.smooth_l1_loss")
+def smooth_l1_loss(
+    self: Tensor, target: Tensor, reduction: int = MEAN, beta: float = 1.0, *, out: Tensor
+) -> Cost:
+    """(x - t)^2 / (2 beta) if abs(x - t) < beta, else abs(x - t) - beta / 2.
+
+    1. d = x - t; a = abs(d): 2. 2. (1 / (2 beta)) d d: 2. 3. a - beta / 2: 1.
+    4. a < beta selects: 1. Together 6 N.
+    """
+    n = self.numel
+    return regression_cost("smooth_l1_loss", self, target, 6 * n, 5 * n, reduction)
+
+
+@operator("aten.smooth_l1_loss_backward")
+def smooth_l1_loss_backward(
+    grad_output: Tensor,
+    self: Tensor,
+    target: Tensor,
+    reduction: int,
+    beta: float,
+    *,
+    out: object = None,
+) -> Cost:
+    """grad_x = clamp(x - t, -beta, beta) * (1 / (beta N)) * g: a subtraction, two comparisons, two
+    multiplications, 5 N (1 / beta if the loss is no mean)."""
+    return Cost(elementwise=5 * self.numel)
+
+
+def huber_backward_flops(elements: Size, reduction: int) -> Size:
+    return 4 * elements + averaged(elements, reduction)
+
+
+@operator("aten.huber_loss")
+def huber_loss(
+    self: Tensor, target: Tensor, reduction: int = MEAN, delta: float = 1.0, *, out: Tensor
+) -> Cost:
+    """(x - t)^2 / 2 if abs(x - t) < delta, else delta * (abs(x - t) - delta / 2).
+
+    1. d = x - t; a = abs(d): 2. 2. (1 / 2) d d: 2. 3. delta * (a - delta / 2): 2.
+    4. a < delta selects: 1. Together 7 N.
+    """
+    n = self.numel
+    backward = huber_backward_flops(n, reduction)
+    return regression_cost("huber_loss", self, target, 7 * n, backward, reduction)
+
+
+@operator("aten.huber_loss_backward")
+def huber_loss_backward(
+    grad_output: Tensor,
+    self: Tensor,
+    target: Tensor,
+    reduction: int,
+    delta: float,
+    *,
+    out: object = None,
+) -> Cost:
+    """grad_x = clamp(x - t, -delta, delta) * g: a subtraction, two comparisons, a multiplication,
+    4 N; of the mean, times 1 / N, 5 N."""
+    return Cost(elementwise=huber_backward_flops(self.numel, reduction))
+
+
+# Binary classification ---------------------------------------------------------------------------
+
+
+def binary_cross_entropy_backward_flops(
+    elements: Size, weight: Tensor | None, reduction: int
+) -> Size:
+    return (6 + (weight is not None)) * elements + averaged(elements, reduction)
+
+
+@operator("aten.binary_cross_entropy")
+def binary_cross_entropy(
+    self: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    reduction: int = MEAN,
+    *,
+    out: Tensor,
+) -> Cost:
+    """-(t log(x) + (1 - t) log(1 - x)) = (t - 1) log(1 - x) - t log(x), logarithms held above -100.
+
+    1. t - 1; 1 - x: 2. 2. The two logarithms: 2. 3. Each compared with -100: 2.
+    4. The two products and their difference: 3. Together 9 N; times a weight, 10 N.
+    """
+    n = self.numel
+    kept = (self, target) if weight is None else (self, target, weight)
+    backward = binary_cross_entropy_backward_flops(n, weight, reduction)
+    return Cost(
+        elementwise=(9 + (weight is not None)) * n + reduction_flops(n, reduction),
+        gradients=(
+            Gradient(
+                "self", "aten.binary_cross_entropy_backward", elementwise=backward, saves=kept
+            ),
+        ),
+    )
+
+
+@operator("aten.binary_cross_entropy_backward")
+def binary_cross_entropy_backward(
+    grad_output: Tensor,
+    self: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    reduction: int = MEAN,
+    *,
+    out: object = None,
+) -> Cost:
+    """grad_x = g (x - t) / max(x (1 - x), eps): x - t; 1 - x; the product; the comparison; the
+    division; times g: 6 N; times a weight, and by 1 / N for a mean, N each."""
+    return Cost(elementwise=binary_cross_entropy_backward_flops(self.numel, weight, reduction))
+
+
+@operator("aten.binary_cross_entropy_with_logits")
+def binary_cross_entropy_with_logits(
+    self: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    pos_weight: Tensor | None = None,
+    reduction: int = MEAN,
+    *,
+    out: Tensor,
+) -> Cost:
+    """-(t log(sigmoid(x)) + (1 - t) log(1 - sigmoid(x))) = (1 - t) x - log(sigmoid(x)).
+
+    1. log(sigmoid(x)) = min(x, 0) - log(1 + exp(-abs(x))), as in ``LogSigmoid``: a comparison, a
+       sign dropped and one set, exp, an addition, log, a subtraction, 7.
+    2. 1 - t, times x, minus 1.: 3. Together 10 N.
+    3. With a weight p of the positive class, 1. is multiplied by (p - 1) t + 1: 3 N, and p - 1 once
+       for each of its elements.
+    4. Times a weight: N.
+
+    grad_x = (sigmoid(x) - t) * g, and / N for a mean; with p, (r sigmoid(x) - p t) * g, where
+    r = p t + 1 - t.
+    """
+    n = self.numel
+    work = (10 + (weight is not None)) * n
+    chain = [("sigmoid", sigmoid(self, out=self).elementwise), ("sub", n), ("mul", n)]
+    if pos_weight is not None:
+        work = work + 3 * n + pos_weight.numel
+        chain = [("mul", n), ("add", n), ("sub", n), chain[0], ("mul", n), ("sub", n), ("mul", n)]
+    if weight is not None:
+        chain.append(("mul", n))
+    if reduction == MEAN:
+        chain.append(("div_", n))
+    kept = (tensor for tensor in (self, target, weight, pos_weight) if tensor is not None)
+    return Cost(
+        elementwise=work + reduction_flops(n, reduction),
+        gradients=chain_gradients("self", chain, tuple(kept)),
+    )
+
+
+# Classification ----------------------------------------------------------------------------------
+
+
+def nll_backward_flops(rows: Size, weight: Tensor | None, reduction: int) -> Size:
+    return (1 + (weight is not None)) * rows + (1 if reduction == MEAN else 0)
+
+
+@operator("aten.nll_loss_forward", "aten.nll_loss2d_forward")
+def nll_loss(
+    self: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    reduction: int,
+    ignore_index: int,
+    *,
+    out: tuple[Tensor, Tensor],
+) -> Cost:
+    """-log_p[target], one number a row; out = (loss, total weight).
+
+    1. The negation: R; times the weight of the target's class, R more.
+    2. The sum: R additions.
+    3. The mean divides by the total weight: 1; with weights their sum, R additions.
+
+    What is picked by index and what is ignored costs no FLOP.
+    """
+    rows = target.numel
+    two_dimensional = len(target.shape) == 3
+    op = "aten.nll_loss2d_backward" if two_dimensional else "aten.nll_loss_backward"
+    weighted = 0 if weight is None else rows
+    summed_weights = weighted if reduction == MEAN else 0
+    kept = (self, target, out[1]) if weight is None else (self, target, out[1], weight)
+    return Cost(
+        elementwise=rows + weighted + reduction_flops(rows, reduction) + summed_weights,
+        gradients=(
+            Gradient(
+                "self",
+                op,
+                elementwise=nll_backward_flops(rows, weight, reduction),
+                saves=kept,
+            ),
+        ),
+    )
+
+
+@operator("aten.nll_loss_backward", "aten.nll_loss2d_backward")
+def nll_loss_backward(
+    grad_output: Tensor,
+    self: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    reduction: int,
+    ignore_index: int,
+    total_weight: Tensor,
+    *,
+    out: object = None,
+) -> Cost:
+    """grad[target] = -g, one number a row: R; times the class's weight, R more; for the mean g is
+    first divided by the total weight: 1. All other entries are 0."""
+    return Cost(elementwise=nll_backward_flops(target.numel, weight, reduction))
+
+
+# The layers --------------------------------------------------------------------------------------
+
+
+def loss_of(x: Tensor, shape: tuple[Size, ...], reduction: str) -> Tensor:
+    """A number, or without reduction one for each entry of ``shape``."""
+    return x.new(*(shape if reduction == "none" else ()))
+
+
+def elementwise_loss(x: Tensor, op: str, reduction: str, **constants: float) -> LayerCost:
+    """One operator on the prediction and a target of its shape."""
+    target = x.new(*x.shape)
+    operands = {"self": x, "target": target, "reduction": REDUCTIONS[reduction], **constants}
+    loss = loss_of(x, x.shape, reduction)
+    return LayerCost(loss, (Call(op, operands, loss),))
+
+
+@layer("MSELoss")
+def mse_loss_layer(x: Tensor, *, reduction: str = "mean") -> LayerCost:
+    return elementwise_loss(x, "aten.mse_loss", reduction)
+
+
+@layer("SmoothL1Loss")
+def smooth_l1_loss_layer(x: Tensor, *, reduction: str = "mean", beta: float = 1.0) -> LayerCost:
+    return elementwise_loss(x, "aten.smooth_l1_loss", reduction, beta=beta)
+
+
+@layer("HuberLoss")
+def huber_loss_layer(x: Tensor, *, reduction: str = "mean", delta: float = 1.0) -> LayerCost:
+    return elementwise_loss(x, "aten.huber_loss", reduction, delta=delta)
+
+
+@layer("BCELoss")
+def binary_cross_entropy_layer(x: Tensor, *, reduction: str = "mean") -> LayerCost:
+    return elementwise_loss(x, "aten.binary_cross_entropy", reduction)
+
+
+@layer("BCEWithLogitsLoss")
+def binary_cross_entropy_with_logits_layer(x: Tensor, *, reduction: str = "mean") -> LayerCost:
+    return elementwise_loss(x, "aten.binary_cross_entropy_with_logits", reduction)
+
+
+@layer("L1Loss")
+def l1_loss_layer(x: Tensor, *, reduction: str = "mean") -> LayerCost:
+    """abs(x - t): torch runs it as ``sub, abs`` and the reduction."""
+    target, difference, distance = x.new(*x.shape), x.new(*x.shape), x.new(*x.shape)
+    calls = [
+        Call("aten.sub", {"self": x, "other": target}, difference),
+        Call("aten.abs", {"self": difference}, distance),
+    ]
+    if reduction == "none":
+        return LayerCost(distance, tuple(calls))
+    loss = x.new()
+    calls.append(Call(f"aten.{reduction}", {"self": distance}, loss))
+    return LayerCost(loss, tuple(calls))
+
+
+@layer("NLLLoss")
+def nll_loss_layer(x: Tensor, *, ignore_index: int = -100, reduction: str = "mean") -> LayerCost:
+    """-x[target] of x[C], x[B, C] or x[B, C, *]; with other than two dimensions after the channels,
+    torch sees them as [B, C, 1, positions]."""
+    shape = x.shape[:1] * (len(x.shape) > 1) + x.shape[2:]
+    target = Tensor(shape, INDEX_BYTES)
+    op = "aten.nll_loss_forward"
+    log_probabilities, classes, seen_shape = x, target, shape
+    if len(x.shape) > 2:
+        op = "aten.nll_loss2d_forward"
+        if len(x.shape) != 4:
+            seen_shape = (shape[0], 1, prod(shape[1:]))
+            log_probabilities = x.view(*x.shape[:2], *seen_shape[1:])
+            classes = target.view(*seen_shape)
+    loss = loss_of(x, shape, reduction)
+    operands = {
+        "self": log_probabilities,
+        "target": classes,
+        "weight": None,
+        "reduction": REDUCTIONS[reduction],
+        "ignore_index": ignore_index,
+    }
+    seen = loss.view(*seen_shape) if reduction == "none" else loss
+    return LayerCost(loss, (Call(op, operands, (seen, x.new())),))
+
+
+@layer("CrossEntropyLoss")
+def cross_entropy_loss_layer(
+    x: Tensor, *, ignore_index: int = -100, reduction: str = "mean"
+) -> LayerCost:
+    """-log(softmax(x))[target] of x[C], x[B, C] or x[B, C, *]: the log-softmax over C, then
+    ``NLLLoss``."""
+    log_probabilities = x.new(*x.shape)
+    softmax = Call(
+        "aten._log_softmax",
+        {"self": x, "dim": min(1, len(x.shape) - 1), "half_to_float": False},
+        log_probabilities,
+    )
+    nll = nll_loss_layer(log_probabilities, ignore_index=ignore_index, reduction=reduction)
+    return LayerCost(nll.out, (softmax, *nll.calls))
+
+
+# The L2 penalty ----------------------------------------------------------------------------------
+
+
+def l2_penalty(*weights: Tensor) -> Cost:
+    """(lambda / 2) ||W||^2 over all weights, W their number.
+
+    Forward: 1. w w: W. 2. Added into one accumulator: W. 3. Times lambda / 2: 1. Together 2 W + 1.
+
+    Gradient: 1. lambda w: W. 2. Added to the gradient of the loss, for every weight has one: W.
+    Together 2 W: ``grad.add(weight, alpha=lambda)``, which is how the optimizers of torch carry out
+    their ``weight_decay`` (all but AdamW), without ever computing the penalty itself.
+    """
+    count = sum(weight.numel for weight in weights)
+    return Cost(
+        elementwise=2 * count + 1,
+        gradients=(Gradient("weights", "aten.add", elementwise=2 * count, saves=weights),),
+    )
+
+
+@layer("SumLoss")
+def sum_loss_layer(x: Tensor) -> LayerCost:
+    """loss = sum(x): one addition an element; the gradient of each is the loss's own, repeated."""
+    loss = x.new()
+    return LayerCost(loss, (Call("aten.sum", {"self": x}, loss),))
+
+
+@layer("L2Penalty")
+def l2_penalty_layer(x: Tensor, *, weight_decay: float = 0.01) -> LayerCost:
+    """The penalty of one weight, a term of the loss: ``weight.pow(2).sum() * (lambda / 2)``.
+
+    Forward as in ``l2_penalty``. Backward, torch does more than need be: g * (2 w), 2 W, and lambda
+    / 2 once; the addition to the weight's other gradient, W, is autograd's.
+    """
+    squares, total, penalty = x.new(*x.shape), x.new(), x.new()
+    calls = (
+        Call("aten.pow", {"self": x, "exponent": 2}, squares),
+        Call("aten.sum", {"self": squares}, total),
+        Call("aten.mul", {"self": total, "other": weight_decay / 2}, penalty),
+    )
+    return LayerCost(penalty, calls, {"weight": x})
+
+
+EXAMPLES += [
+    Example(
+        "MSELoss",
+        {"x": Tensor((8, 10))},
+        {"flops": 0, "elementwise": 241, "parameters": 0},
+        "x - t, squared, summed: 3 * 80; / N: 1",
+    ),
+    Example(
+        "aten.mse_loss_backward",
+        {
+            "grad_output": Tensor(()),
+            "self": Tensor((8, 10)),
+            "target": Tensor((8, 10)),
+            "reduction": 1,
+        },
+        {"elementwise": 240},
+        "(x - t) * (2 / N) * g: 3 * 80",
+    ),
+    Example(
+        "NLLLoss", {"x": Tensor((8, 10))}, {"elementwise": 17}, "8 negations, 8 additions, / 8"
+    ),
+    Example(
+        "BCEWithLogitsLoss",
+        {"x": Tensor((8, 10)), "reduction": "sum"},
+        {"elementwise": 880},
+        "10 for the loss and 1 addition for each of 80 elements",
+    ),
+    Example("L1Loss", {"x": Tensor((8, 10))}, {"elementwise": 241}, "-, abs, +: 3 * 80; / N: 1"),
+    Example(
+        "L2Penalty",
+        {"x": Tensor((8, 10))},
+        {"elementwise": 161, "parameters": 80},
+        "squared and summed: 2 * 80; times lambda / 2: 1",
+    ),
+]

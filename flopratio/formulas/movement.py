@@ -1,0 +1,103 @@
+"""Operators that only create, copy, reorder or look at memory: no FLOP.
+
+Sorting and searching are here as well: they compare, but how often depends on the values, so that
+no count from shapes is exact, and their time goes into moving bytes. Copies whose gradient is a sum
+stand in ``scatter``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flopratio.formulas.formula import Cost, operator
+
+
+def names(table: str) -> frozenset[str]:
+    return frozenset(f"aten.{name}" for name in table.split())
+
+
+VIEWS = names(
+    """
+    _conj _neg_view _reshape_alias _unsafe_view alias as_strided as_strided_ detach detach_
+    diagonal expand lift lift_fresh permute select slice slice_inverse split split_with_sizes
+    squeeze squeeze_ t t_ transpose transpose_ unbind unfold unsafe_split
+    unsafe_split_with_sizes unsqueeze unsqueeze_ view view_as_complex view_as_real
+
+    adjoint chunk contiguous expand_as flatten imag mH mT matrix_H movedim moveaxis narrow numpy_T
+    ravel real reshape reshape_as resolve_conj resolve_neg swapaxes swapdims
+    tensor_split unflatten unsafe_chunk view_as
+    """
+)
+"""Operators that return a view and move no bytes. The second half reaches a tracer only under
+``torch.inference_mode``; some of those copy when the memory does not allow a view."""
+
+CREATION = names(
+    """
+    empty empty_like empty_permuted empty_strided new_empty new_empty_strided
+    zeros zeros_like new_zeros zero zero_ ones ones_like new_ones full full_like new_full fill fill_
+    scalar_tensor arange range linspace logspace eye tril_indices triu_indices
+    bartlett_window blackman_window hamming_window hann_window kaiser_window
+    _efficientzerotensor resize resize_ resize_as resize_as_ set set_
+
+    rand rand_like randn randn_like randint randint_like randperm random random_
+    bernoulli bernoulli_ binomial cauchy cauchy_ exponential exponential_ geometric geometric_
+    log_normal log_normal_ multinomial normal normal_ normal_functional poisson uniform uniform_
+    _fill_mem_eff_dropout_mask_
+    """
+)
+"""Fresh memory: as it comes, of one value, counted up, or random."""
+
+COPIES = names(
+    """
+    clone copy copy_ _to_copy _copy_from _copy_from_and_resize _lazy_clone lift_fresh_copy
+    _pin_memory _local_scalar_dense item conj_physical conj_physical_ _conj_physical complex
+    alias_copy as_strided_copy detach_copy diagonal_copy expand_copy narrow_copy permute_copy
+    select_copy slice_copy split_copy split_with_sizes_copy squeeze_copy t_copy transpose_copy
+    unbind_copy unfold_copy unsqueeze_copy view_copy view_as_complex_copy view_as_real_copy
+    _conj_copy _neg_view_copy _reshape_alias_copy _reshape_copy
+
+    cat stack _stack _chunk_cat block_diag constant_pad_nd diag_embed flip roll rot90
+    repeat_interleave channel_shuffle pixel_shuffle pixel_unshuffle tril tril_ triu triu_
+
+    select_backward slice_backward diagonal_backward
+    select_scatter slice_scatter diagonal_scatter as_strided_scatter
+
+    masked_fill masked_fill_ masked_scatter masked_scatter_ masked_scatter_backward masked_select
+    index_copy index_copy_ index_fill index_fill_ take one_hot
+    _foreach_clone _foreach_copy _foreach_copy_ _foreach_zero _foreach_zero_
+    """
+)
+"""The same values in another place, order or element type, or chosen by an index or a mask."""
+
+SEARCHES = names(
+    """
+    sort argsort msort topk kthvalue median nanmedian mode nonzero nonzero_static
+    unique_consecutive unique_dim unique_dim_consecutive _unique _unique2
+    bucketize searchsorted isin bincount histc
+    """
+)
+"""Comparisons of which the values, not the shapes, tell the number."""
+
+BOOKKEEPING = names(
+    """
+    _assert_async _assert_scalar _assert_tensor_metadata _functional_assert_async
+    _functional_assert_scalar _has_compatible_shallow_copy_type is_pinned is_same_size is_set_to
+    record_stream sym_numel sym_size sym_storage_offset sym_stride
+    """
+)
+"""Questions about a tensor and marks on it."""
+
+
+def moves(*arguments: Any, out: Any = None, **options: Any) -> Cost:
+    """Bytes, no FLOP."""
+    return Cost()
+
+
+MOVEMENT = VIEWS | CREATION | COPIES | SEARCHES | BOOKKEEPING
+"""All of these names, and none that computes."""
+
+OWN_FORMULA = names("expand unfold")
+"""Views whose gradient is a sum: their formulas are in ``scatter``."""
+
+for _name in sorted(MOVEMENT - OWN_FORMULA):
+    operator(_name)(moves)

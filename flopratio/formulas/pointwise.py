@@ -1,0 +1,468 @@
+"""Elementwise arithmetic: what an operator computes for each element of its output on its own.
+
+In the formulas N is the number of elements of the output, and g the gradient of the output. An
+operand of fewer elements is repeated (broadcast) to the shape of the output; its gradient is then
+the sum over the copies, one addition into a zeroed accumulator for each of the N elements of g.
+
+Gradients are given where autograd runs a short chain of operators. Where the chain is long
+(``pow`` with a tensor as exponent, ``atan2``, ``copysign``) there are none, and only a trace, which
+sees each backward operator by itself, counts them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flopratio.formulas.formula import (
+    EXAMPLES,
+    Cost,
+    Example,
+    Gradient,
+    OperatorFormula,
+    Size,
+    Tensor,
+    operator,
+    same_shape,
+)
+
+PER_ELEMENT: tuple[tuple[str, int, str], ...] = (
+    ("neg abs sign sgn deg2rad rad2deg", 1, "one operation on one number"),
+    ("reciprocal square", 1, "one division, one multiplication"),
+    ("exp exp2 expm1 log log2 log10 log1p sqrt rsqrt", 1, "one evaluation of a function"),
+    ("sin cos tan asin acos atan sinh cosh asinh acosh atanh", 1, "one evaluation of a function"),
+    ("erf erfc erfinv lgamma digamma polygamma i0", 1, "one evaluation of a function"),
+    ("floor ceil round trunc", 1, "one rounding"),
+    ("frac", 2, "x - trunc(x)"),
+    ("sinc", 3, "sin(pi x) / (pi x): a multiplication, a sine, a division"),
+    ("nan_to_num", 3, "three selections: for nan, inf and -inf"),
+    ("atan2 hypot fmod remainder copysign", 1, "one evaluation of a function of two numbers"),
+    ("floor_divide", 2, "a division and a rounding"),
+    ("xlogy", 2, "x log(y): a logarithm and a multiplication"),
+    ("fmax fmin", 1, "one comparison, which selects"),
+    ("heaviside", 1, "one selection"),
+    ("eq ne lt le gt ge", 1, "one comparison"),
+    ("isnan isinf isposinf isneginf signbit", 1, "one comparison"),
+    ("logical_and logical_or logical_xor logical_not", 1, "one operation on truth values"),
+    ("bitwise_and bitwise_or bitwise_xor bitwise_not", 1, "one operation on bits"),
+    ("bitwise_left_shift bitwise_right_shift", 1, "one operation on bits"),
+    ("linalg_cross", 3, "a b - c d: two multiplications and a subtraction"),
+    ("polar", 4, "r cos(t) + i r sin(t): two functions and two multiplications"),
+)
+"""Operators, FLOP for each element of the output, and why; also in place (``aten.neg_``)."""
+
+ONLY_OUT_OF_PLACE = """
+    fmax fmin isnan isinf isposinf isneginf signbit linalg_cross polar
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Derivative:
+    """How autograd computes the gradient of a function of one variable.
+
+    Args:
+        chain: the operators that it runs, each 1 FLOP an element.
+        saves: what forward keeps for it: ``self`` (the input), ``out`` (the output) or nothing.
+    """
+
+    chain: str
+    saves: str = ""
+
+
+DERIVATIVES = {
+    "neg": Derivative("neg"),  # -g
+    "deg2rad": Derivative("mul"),  # g pi / 180
+    "rad2deg": Derivative("mul"),  # g 180 / pi
+    "abs": Derivative("sgn mul", "self"),  # g sgn(x)
+    "reciprocal": Derivative("mul neg mul", "out"),  # g (-(y y))
+    "exp": Derivative("mul", "out"),  # g y
+    "exp2": Derivative("mul mul", "out"),  # (g y) log(2)
+    "expm1": Derivative("add mul", "out"),  # g (y + 1)
+    "log": Derivative("div", "self"),  # g / x
+    "log2": Derivative("mul div", "self"),  # g / (x log(2))
+    "log10": Derivative("mul div", "self"),  # g / (x log(10))
+    "log1p": Derivative("add div", "self"),  # g / (x + 1)
+    "sqrt": Derivative("mul div", "out"),  # g / (2 y)
+    "rsqrt": Derivative("pow mul mul", "out"),  # (-1/2 g) y^3
+    "sin": Derivative("cos mul", "self"),  # g cos(x)
+    "cos": Derivative("sin neg mul", "self"),  # g (-sin(x))
+    "tan": Derivative("pow add mul", "out"),  # g (1 + y^2)
+    "asin": Derivative("neg mul add rsqrt mul", "self"),  # g rsqrt(-x x + 1)
+    "acos": Derivative("neg mul add rsqrt neg mul", "self"),  # g (-rsqrt(-x x + 1))
+    "atan": Derivative("mul add div", "self"),  # g / (x x + 1)
+    "sinh": Derivative("cosh mul", "self"),  # g cosh(x)
+    "cosh": Derivative("sinh mul", "self"),  # g sinh(x)
+    "asinh": Derivative("pow add rsqrt mul", "self"),  # g rsqrt(x^2 + 1)
+    "atanh": Derivative("pow sub_ mul div", "self"),  # g / (1 - x^2)
+    "acosh": Derivative("mul sub rsqrt mul", "self"),  # g rsqrt(x x - 1)
+    "erf": Derivative("pow neg exp mul mul", "self"),  # g 2 / sqrt(pi) exp(-x^2)
+    "erfc": Derivative("pow neg exp mul mul", "self"),  # g (-2 / sqrt(pi)) exp(-x^2)
+    "erfinv": Derivative("erfinv pow exp mul mul", "self"),  # g sqrt(pi) / 2 exp(erfinv(x)^2)
+    "lgamma": Derivative("digamma mul", "self"),  # g digamma(x)
+}
+"""Function of one variable -> its derivative, with x its input, y its output, g the gradient."""
+
+
+def elementwise_gradients(
+    operand: str, chain: str, work: Size, *saves: Tensor
+) -> tuple[Gradient, ...]:
+    """One gradient for each operator of a chain, each 1 FLOP for each of ``work`` elements."""
+    return chain_gradients(operand, [(op, work) for op in chain.split()], saves)
+
+
+def chain_gradients(
+    operand: str, chain: Sequence[tuple[str, Size]], saves: tuple[Tensor, ...]
+) -> tuple[Gradient, ...]:
+    """One gradient for each operator of a chain, given with its elements, 1 FLOP for each."""
+    return tuple(Gradient(operand, f"aten.{op}", 0, work, saves) for op, work in chain)
+
+
+Chain = str | Sequence[tuple[str, Size]]
+"""Operators that compute a gradient one after another; with the elements that each works on."""
+
+
+def operand_gradients(
+    out: Tensor, *operands: tuple[str, Any, Chain, tuple[Any, ...]]
+) -> tuple[Gradient, ...]:
+    """The gradients of broadcast operands, each given as its name, itself, the chain of operators
+    (at the size of the output, unless told otherwise), and what these save. An operand that is a
+    plain number has no gradient and is not saved.
+
+    Autograd's nodes go through the operands in alphabetical order (an accident of how their code is
+    generated); the sums over copies come last, in the order of the arguments.
+    """
+    chains: dict[str, tuple[Gradient, ...]] = {}
+    sums: list[Gradient] = []
+    for name, operand, chain, saves in operands:
+        if not isinstance(operand, Tensor):
+            continue
+        kept = tuple(saved for saved in saves if isinstance(saved, Tensor))
+        if isinstance(chain, str):
+            chain = [(op, out.numel) for op in chain.split()]
+        chains[name] = chain_gradients(name, chain, kept)
+        if not same_shape(operand.shape, out.shape):
+            sums += elementwise_gradients(name, "sum", out.numel)
+        if not chain:
+            chains[name] = (Gradient(name, "", saves=kept),)
+    return *(gradient for name in sorted(chains) for gradient in chains[name]), *sums
+
+
+def scaling(factor: object) -> int:
+    """Multiplications an element by a factor: none by 1."""
+    return 0 if factor == 1 else 1
+
+
+def elementwise(name: str, flops: int) -> OperatorFormula:
+    """The formula of an operator of ``PER_ELEMENT``."""
+    derivative = DERIVATIVES.get(name)
+
+    def formula(self: Any = None, *arguments: Any, out: Tensor, **options: Any) -> Cost:
+        if derivative is None:
+            return Cost(elementwise=flops * out.numel)
+        saves = {"self": (self,), "out": (out,), "": ()}[derivative.saves]
+        chain = elementwise_gradients("self", derivative.chain, out.numel, *saves)
+        return Cost(elementwise=flops * out.numel, gradients=chain)
+
+    return formula
+
+
+def in_place_too(name: str) -> tuple[str, ...]:
+    both = (f"aten.{name}", f"aten.{name}_")
+    return both[:1] if name in ONLY_OUT_OF_PLACE.split() else both
+
+
+for _names, _flops, _ in PER_ELEMENT:
+    for _name in _names.split():
+        operator(*in_place_too(_name))(elementwise(_name, _flops))
+
+
+@operator("aten.add", "aten.add_")
+def add(self: Any, other: Any, alpha: Any = 1, *, out: Tensor) -> Cost:
+    """out = self + alpha * other: an addition, and a multiplication unless alpha is 1.
+
+    grad_self = g, grad_other = g * alpha.
+    """
+    factor = scaling(alpha)
+    return Cost(
+        elementwise=(1 + factor) * out.numel,
+        gradients=operand_gradients(
+            out, ("self", self, "", ()), ("other", other, "mul" * factor, ())
+        ),
+    )
+
+
+@operator("aten.sub", "aten.sub_")
+def sub(self: Any, other: Any, alpha: Any = 1, *, out: Tensor) -> Cost:
+    """out = self - alpha * other; grad_self = g, grad_other = -g * alpha."""
+    factor = scaling(alpha)
+    chain = "neg " + "mul" * factor
+    return Cost(
+        elementwise=(1 + factor) * out.numel,
+        gradients=operand_gradients(out, ("self", self, "", ()), ("other", other, chain, ())),
+    )
+
+
+@operator("aten.rsub")
+def rsub(self: Any, other: Any, alpha: Any = 1, *, out: Tensor) -> Cost:
+    """out = other - alpha * self; grad_self = -g * alpha, grad_other = g."""
+    factor = scaling(alpha)
+    chain = "neg " + "mul" * factor
+    return Cost(
+        elementwise=(1 + factor) * out.numel,
+        gradients=operand_gradients(out, ("self", self, chain, ()), ("other", other, "", ())),
+    )
+
+
+@operator("aten.mul", "aten.mul_")
+def mul(self: Any, other: Any, *, out: Tensor) -> Cost:
+    """out = self * other; grad_self = g * other, grad_other = g * self: each operand is kept for
+    the other's sake, a plain number is not."""
+    return Cost(
+        elementwise=out.numel,
+        gradients=operand_gradients(
+            out, ("self", self, "mul", (other,)), ("other", other, "mul", (self,))
+        ),
+    )
+
+
+@operator("aten.div", "aten.div_")
+def div(self: Any, other: Any, *, rounding_mode: str | None = None, out: Tensor) -> Cost:
+    """out = self / other, and one rounding more if it is rounded (which has no gradient).
+
+    grad_self = g / other; grad_other = -g * ((self / other) / other).
+    """
+    if rounding_mode is not None:
+        return Cost(elementwise=2 * out.numel)
+    return Cost(
+        elementwise=out.numel,
+        gradients=operand_gradients(
+            out,
+            ("self", self, "div", (other,)),
+            ("other", other, "div div neg mul", (self, other)),
+        ),
+    )
+
+
+def power_flops(exponent: Any, elements: Size) -> Size:
+    """One evaluation an element; the powers 0 and 1 only write and copy."""
+    return 0 if not isinstance(exponent, Tensor) and exponent in (0, 1) else elements
+
+
+@operator("aten.pow", "aten.pow_")
+def pow(self: Any, exponent: Any, *, out: Tensor) -> Cost:
+    """out = self ** exponent, one evaluation of a function an element.
+
+    - A number as exponent: grad_self = g * (exponent * self ** (exponent - 1)); 0 for exponent 0.
+    - A number as base: grad_exponent = g * (out * log(base)).
+    """
+    n = out.numel
+    if isinstance(exponent, Tensor):
+        base_is_a_number = not isinstance(self, Tensor)
+        chain = elementwise_gradients("exponent", "mul mul", n, exponent, out)
+        return Cost(elementwise=n, gradients=chain if base_is_a_number else ())
+    if exponent == 0:
+        return Cost(gradients=(Gradient("self", "", saves=(self,)),))
+    return Cost(
+        elementwise=power_flops(exponent, n),
+        gradients=(
+            Gradient("self", "aten.pow", elementwise=power_flops(exponent - 1, n), saves=(self,)),
+            *elementwise_gradients("self", "mul mul", n, self),
+        ),
+    )
+
+
+def extremum(self: Tensor, other: Tensor, out: Tensor, lost: tuple[str, str]) -> Cost:
+    """The larger (smaller) of two numbers: one comparison, which selects.
+
+    The gradient goes to the operand that was chosen, half of it to each if they are equal: for each
+    operand a halving, a comparison for equality, a selection, and the comparison that tells where
+    the operand (first self, then other) has ``lost``.
+    """
+    of_self, of_other = (f"div eq where {comparison}" for comparison in lost)
+    return Cost(
+        elementwise=out.numel,
+        gradients=operand_gradients(
+            out,
+            ("self", self, of_self, (self, other)),
+            ("other", other, of_other, (self, other)),
+        ),
+    )
+
+
+@operator("aten.maximum")
+def maximum(self: Tensor, other: Tensor, *, out: Tensor) -> Cost:
+    return extremum(self, other, out, ("lt", "gt"))
+
+
+@operator("aten.minimum")
+def minimum(self: Tensor, other: Tensor, *, out: Tensor) -> Cost:
+    return extremum(self, other, out, ("gt", "lt"))
+
+
+@operator("aten.logaddexp")
+def logaddexp(self: Tensor, other: Tensor, *, out: Tensor) -> Cost:
+    """out = log(exp(self) + exp(other)) = max(self, other) + log(1 + exp(-abs(self - other))): a
+    comparison, a subtraction, a sign dropped and one set, exp, an addition, log, an addition, 8.
+
+    grad_self = g / (1 + exp(other - self)), and likewise for other.
+    """
+    chain, saves = "sub exp add div", (self, other)
+    return Cost(
+        elementwise=8 * out.numel,
+        gradients=operand_gradients(
+            out, ("self", self, chain, saves), ("other", other, chain, saves)
+        ),
+    )
+
+
+@operator("aten.where")
+def where(condition: Tensor, self: Any = None, other: Any = None, *, out: Tensor) -> Cost:
+    """out = self where the condition holds, else other: one selection an element; the gradients are
+    g or 0 by the same condition."""
+    return Cost(
+        elementwise=out.numel,
+        gradients=operand_gradients(
+            out, ("self", self, "where", (condition,)), ("other", other, "where", (condition,))
+        ),
+    )
+
+
+@operator("aten.clamp", "aten.clamp_")
+def clamp(self: Tensor, min: Any = None, max: Any = None, *, out: Tensor) -> Cost:
+    """One comparison, which selects, for each bound.
+
+    grad_self = g where self is within the bounds, else 0: a comparison for each, their conjunction
+    if there are two, and a selection.
+    """
+    comparisons = ["ge"] * (min is not None) + ["le"] * (max is not None)
+    both = ["logical_and_"] * (len(comparisons) - 1)
+    return Cost(
+        elementwise=len(comparisons) * out.numel,
+        gradients=elementwise_gradients(
+            "self", " ".join([*comparisons, *both, "where"]), out.numel, self
+        ),
+    )
+
+
+@operator("aten.clamp_min", "aten.clamp_min_")
+def clamp_min(self: Tensor, min: Any, *, out: Tensor) -> Cost:
+    return clamp(self, min=min, out=out)
+
+
+@operator("aten.clamp_max", "aten.clamp_max_")
+def clamp_max(self: Tensor, max: Any, *, out: Tensor) -> Cost:
+    return clamp(self, max=max, out=out)
+
+
+@operator("aten.addcmul", "aten.addcmul_")
+def addcmul(self: Tensor, tensor1: Tensor, tensor2: Tensor, value: Any = 1, *, out: Tensor) -> Cost:
+    """out = self + value * tensor1 * tensor2: a multiplication and an addition, and a
+    multiplication more unless value is 1.
+
+    grad_self = g, grad_tensor1 = g * (tensor2 * value), grad_tensor2 = g * (tensor1 * value).
+    """
+    n = out.numel
+    return Cost(
+        elementwise=(2 + scaling(value)) * n,
+        gradients=operand_gradients(
+            out,
+            ("self", self, "", ()),
+            ("tensor1", tensor1, [("mul", tensor2.numel), ("mul", n)], (tensor2,)),
+            ("tensor2", tensor2, [("mul", tensor1.numel), ("mul", n)], (tensor1,)),
+        ),
+    )
+
+
+@operator("aten.addcdiv", "aten.addcdiv_")
+def addcdiv(self: Tensor, tensor1: Tensor, tensor2: Tensor, value: Any = 1, *, out: Tensor) -> Cost:
+    """out = self + value * tensor1 / tensor2: a division and an addition, and a multiplication
+    unless value is 1.
+
+    grad_self = g, grad_tensor1 = g * (value / tensor2),
+    grad_tensor2 = -g * ((tensor1 * value) / (tensor2 * tensor2)). Torch keeps tensor2, which more
+    than one gradient uses, whichever is asked for.
+    """
+    n = out.numel
+    of_tensor2 = [
+        ("mul", tensor2.numel),
+        ("mul", tensor1.numel),
+        ("div", n),
+        ("neg", n),
+        ("mul", n),
+    ]
+    return Cost(
+        elementwise=(2 + scaling(value)) * n,
+        gradients=operand_gradients(
+            out,
+            ("self", self, "", (tensor2,)),
+            ("tensor1", tensor1, [("div_", tensor2.numel), ("mul", n)], (tensor2,)),
+            ("tensor2", tensor2, of_tensor2, (tensor1, tensor2)),
+        ),
+    )
+
+
+@operator("aten.lerp", "aten.lerp_")
+def lerp(self: Tensor, end: Tensor, weight: Any, *, out: Tensor) -> Cost:
+    """out = self + weight * (end - self): a subtraction, a multiplication, an addition.
+
+    grad_self = g * (1 - weight), grad_end = g * weight, grad_weight = g * (end - self); 1 - weight
+    is one subtraction more for each element of a weight that is a tensor.
+    """
+    n = out.numel
+    start = [("sub_", weight.numel)] if isinstance(weight, Tensor) else []
+    return Cost(
+        elementwise=3 * n,
+        gradients=operand_gradients(
+            out,
+            ("self", self, [*start, ("mul", n)], (weight,)),
+            ("end", end, "mul", (weight,)),
+            ("weight", weight, "sub mul", (self, end, weight)),
+        ),
+    )
+
+
+@operator("aten.logit", "aten.logit_")
+def logit(self: Tensor, eps: float | None = None, *, out: Tensor) -> Cost:
+    """out = log(x / (1 - x)): a subtraction, a division, a logarithm; with eps, x is first held
+    between eps and 1 - eps, two comparisons more."""
+    work = (3 if eps is None else 5) * out.numel
+    gradient = Gradient("self", "aten.logit_backward", elementwise=work, saves=(self,))
+    return Cost(elementwise=work, gradients=(gradient,))
+
+
+@operator("aten.logit_backward")
+def logit_backward(
+    grad_output: Tensor, self: Tensor, eps: float | None = None, *, out: Tensor
+) -> Cost:
+    """grad = g / (x (1 - x)): a subtraction, a multiplication, a division; with eps 0 outside of
+    the bounds, two comparisons more."""
+    return Cost(elementwise=(3 if eps is None else 5) * out.numel)
+
+
+EXAMPLES += [
+    Example(
+        "aten.add",
+        {"self": Tensor((4, 6)), "other": Tensor((6,)), "out": Tensor((4, 6))},
+        {"flops": 0, "elementwise": 24},
+        "one addition for each of 4 * 6 = 24 elements",
+    ),
+    Example(
+        "aten.add_",
+        {"self": Tensor((10,)), "other": Tensor((10,)), "alpha": -0.1, "out": Tensor((10,))},
+        {"elementwise": 20},
+        "self + alpha * other, 2 for each of 10 elements: the update of SGD",
+    ),
+    Example(
+        "aten.lerp_",
+        {"self": Tensor((5,)), "end": Tensor((5,)), "weight": 0.1, "out": Tensor((5,))},
+        {"elementwise": 15},
+        "self + weight * (end - self), 3 for each of 5 elements",
+    ),
+    Example(
+        "aten.clamp",
+        {"self": Tensor((3, 4)), "min": 0, "max": 1, "out": Tensor((3, 4))},
+        {"elementwise": 24},
+        "two bounds for each of 12 elements",
+    ),
+]

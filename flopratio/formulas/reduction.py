@@ -1,0 +1,213 @@
+"""Sums, means, maxima and their kin along dimensions, and running sums.
+
+In the formulas N is the number of elements that go in, G the number of results (the groups), and n
+= N / G the elements of one group; g is the gradient of the output. A sum adds each element into a
+zeroed accumulator, N additions; a maximum is N comparisons.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flopratio.formulas.formula import (
+    EXAMPLES,
+    Cost,
+    Example,
+    Gradient,
+    OperatorFormula,
+    Size,
+    Tensor,
+    operator,
+)
+from flopratio.formulas.pointwise import elementwise_gradients, maximum, minimum
+
+PER_ELEMENT_AND_RESULT: tuple[tuple[str, int, int, str], ...] = (
+    ("sum", 1, 0, "one addition an element"),
+    ("nansum", 2, 0, "a selection against nan and an addition"),
+    ("mean", 1, 1, "the sum, then a division a result"),
+    ("prod cumprod cumprod_", 1, 0, "one multiplication an element"),
+    ("cumsum cumsum_", 1, 0, "one addition an element"),
+    ("amax amin argmax argmin cummax cummin", 1, 0, "one comparison an element"),
+    ("_cummax_helper _cummin_helper", 1, 0, "one comparison an element"),
+    ("aminmax", 2, 0, "two comparisons an element"),
+    ("all any _is_all_true _is_any_true", 1, 0, "one operation on truth values an element"),
+    ("count_nonzero", 2, 0, "a comparison and an addition"),
+    ("var var_mean", 4, 2, "mean: 1 and 1; x - mean, squared, summed: 3; divided: 1"),
+    ("std std_mean", 4, 3, "as var, and a square root"),
+    ("logsumexp", 4, 2, "maximum m, x - m, exp, sum: 4; log, and + m: 2"),
+    ("logcumsumexp _logcumsumexp", 8, 0, "logaddexp with the running result"),
+)
+"""Operators, FLOP for each element in, FLOP for each result, and why."""
+
+
+def results(out: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """The result whose gradient is taken: of several (a maximum and its index), the first."""
+    return out[0] if isinstance(out, tuple) else out
+
+
+def mean_gradient(self: Tensor, out: Tensor) -> tuple[Gradient, ...]:
+    """grad = g / n, for every element."""
+    return elementwise_gradients("self", "div", self.numel)
+
+
+def cumsum_gradient(self: Tensor, out: Tensor) -> tuple[Gradient, ...]:
+    """grad = the sum of g from here to the end, a running sum again (of g flipped)."""
+    return elementwise_gradients("self", "cumsum", self.numel)
+
+
+def var_gradient(self: Tensor, out: Tensor) -> tuple[Gradient, ...]:
+    """grad = (g * 2 / (n - 1)) * (x - mean(x)): the mean again, N + G; the difference, N; g times a
+    number, G; their product, N."""
+    n, groups = self.numel, out.numel
+    return (
+        Gradient("self", "aten.mean", elementwise=n + groups, saves=(self,)),
+        Gradient("self", "aten.sub", elementwise=n),
+        Gradient("self", "aten.mul", elementwise=groups),
+        Gradient("self", "aten.mul", elementwise=n),
+    )
+
+
+def std_gradient(self: Tensor, out: Tensor) -> tuple[Gradient, ...]:
+    """The gradient of var with g / (2 std) for g; where std is 0, 0: 3 a result."""
+    chain = elementwise_gradients("self", "mul div eq", out.numel, out)
+    return *chain, *var_gradient(self, out)
+
+
+def amax_gradient(self: Tensor, out: Tensor) -> tuple[Gradient, ...]:
+    """g is shared by all elements that equal the extremum: the comparison, N; how many they are, N;
+    g / count, G; the product with the comparison's outcome, N."""
+    n = self.numel
+    return (
+        Gradient("self", "aten.eq", elementwise=n, saves=(self, out)),
+        Gradient("self", "aten.sum", elementwise=n),
+        Gradient("self", "aten.div", elementwise=out.numel),
+        Gradient("self", "aten.mul", elementwise=n),
+    )
+
+
+def logsumexp_gradient(self: Tensor, out: Tensor) -> tuple[Gradient, ...]:
+    """grad = g * exp(x - out), the softmax."""
+    return elementwise_gradients("self", "sub exp mul", self.numel, self, out)
+
+
+GRADIENTS = {
+    "sum": lambda self, out: (Gradient("self", ""),),  # g, repeated
+    "mean": mean_gradient,
+    "cumsum": cumsum_gradient,
+    "cumsum_": cumsum_gradient,
+    "var": var_gradient,
+    "var_mean": var_gradient,
+    "std": std_gradient,
+    "amax": amax_gradient,
+    "amin": amax_gradient,
+    "logsumexp": logsumexp_gradient,
+}
+
+
+def reduction(name: str, per_element: int, per_result: int) -> OperatorFormula:
+    """The formula of an operator of ``PER_ELEMENT_AND_RESULT``."""
+    gradients = GRADIENTS.get(name)
+
+    def formula(self: Tensor, *arguments: Any, out: Any, **options: Any) -> Cost:
+        return Cost(
+            elementwise=per_element * self.numel + per_result * results(out).numel,
+            gradients=() if gradients is None else gradients(self, results(out)),
+        )
+
+    return formula
+
+
+for _names, _per_element, _per_result, _ in PER_ELEMENT_AND_RESULT:
+    for _name in _names.split():
+        operator(f"aten.{_name}")(reduction(_name, _per_element, _per_result))
+
+
+def extremum_with_index(self: Tensor, out: Any) -> Cost:
+    """One comparison an element. Along a dimension the index comes with the value, and g is written
+    where it points."""
+    gradients: tuple[Gradient, ...] = ()
+    if isinstance(out, tuple):
+        gradients = (Gradient("self", "aten.scatter", saves=(out[1],)),)
+    return Cost(elementwise=self.numel, gradients=gradients)
+
+
+@operator("aten.max")
+def max_reduction(self: Tensor, dim: Any = None, *rest: Any, out: Any, **options: Any) -> Cost:
+    """The largest of all, or along a dimension; of two tensors (``max.other``), ``maximum``."""
+    other = options.get("other", dim)
+    if isinstance(other, Tensor):
+        return maximum(self, other, out=out)
+    return extremum_with_index(self, out)
+
+
+@operator("aten.min")
+def min_reduction(self: Tensor, dim: Any = None, *rest: Any, out: Any, **options: Any) -> Cost:
+    """The smallest of all, or along a dimension; of two tensors (``min.other``), ``minimum``."""
+    other = options.get("other", dim)
+    if isinstance(other, Tensor):
+        return minimum(self, other, out=out)
+    return extremum_with_index(self, out)
+
+
+def norm_flops(elements: Size, groups: Size, order: Any) -> Size:
+    """FLOP of the norm (sum of abs(x) ** p) ** (1 / p) of each group.
+
+    - p = 2: x x and the sum, 2 an element; a square root a group.
+    - p = 1, infinity: abs(x) and the sum (the maximum, the minimum), 2 an element.
+    - p = 0: x != 0 and the sum, 2 an element.
+    - any other: abs(x), its power and the sum, 3 an element; the root a group.
+    """
+    if order in (2, None):
+        return 2 * elements + groups
+    if order in (0, 1, float("inf"), float("-inf")):
+        return 2 * elements
+    return 3 * elements + groups
+
+
+@operator("aten.linalg_vector_norm", "aten.norm")
+def norm(self: Tensor, order: Any = 2, *arguments: Any, out: Tensor, **options: Any) -> Cost:
+    """out = the norm of each group, of the order that the operator calls ``ord`` or ``p``.
+
+    For p = 2, grad = g * (x / out), 0 where out is 0: N divisions, G comparisons, N
+    multiplications. For p = 1, grad = sgn(x) * g.
+    """
+    order = options.get("ord", options.get("p", order))
+    n, groups = self.numel, out.numel
+    gradients: tuple[Gradient, ...] = ()
+    if order in (2, None):
+        gradients = (
+            Gradient("self", "aten.div", elementwise=n, saves=(self, out)),
+            Gradient("self", "aten.eq", elementwise=groups),
+            Gradient("self", "aten.mul", elementwise=n),
+        )
+    elif order == 1:
+        gradients = elementwise_gradients("self", "sgn mul", n, self, out)
+    return Cost(elementwise=norm_flops(n, groups, order), gradients=gradients)
+
+
+@operator("aten.equal")
+def equal(self: Tensor, other: Tensor, *, out: object = None) -> Cost:
+    """Whether two tensors agree everywhere: one comparison an element."""
+    return Cost(elementwise=self.numel)
+
+
+EXAMPLES += [
+    Example(
+        "aten.sum",
+        {"self": Tensor((4, 6)), "dim": [0], "out": Tensor((6,))},
+        {"flops": 0, "elementwise": 24},
+        "each of 24 elements is added to an accumulator",
+    ),
+    Example(
+        "aten.mean",
+        {"self": Tensor((4, 6)), "dim": [1], "out": Tensor((4,))},
+        {"elementwise": 28},
+        "24 additions, 4 divisions",
+    ),
+    Example(
+        "aten.var",
+        {"self": Tensor((4, 6)), "dim": [1], "out": Tensor((4,))},
+        {"elementwise": 104},
+        "24 elements: + for the mean, -, *, +: 96; 4 rows, 2 divisions each: 8; 104",
+    ),
+]

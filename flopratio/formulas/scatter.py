@@ -1,0 +1,209 @@
+"""Copies by index or by repetition, and their counterpart: sums by index.
+
+What one of them does forward the other does backward. A copy is no arithmetic; its gradient is a
+sum, as an element may have been copied many times: one addition into a zeroed accumulator for each
+element that is summed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flopratio.formulas.formula import (
+    EXAMPLES,
+    Cost,
+    Example,
+    Gradient,
+    OperatorFormula,
+    Tensor,
+    operator,
+    same_shape,
+)
+from flopratio.formulas.pointwise import scaling
+
+
+@operator("aten.expand", "aten.repeat")
+def repeated(self: Tensor, *arguments: Any, out: Tensor, **options: Any) -> Cost:
+    """Every element several times; the gradient sums over the copies."""
+    if same_shape(self.shape, out.shape):
+        return Cost(gradients=(Gradient("self", ""),))
+    return Cost(gradients=(Gradient("self", "aten.sum", elementwise=out.numel),))
+
+
+@operator("aten.index", "aten._unsafe_index")
+def index(self: Tensor, indices: Any, *, out: Tensor) -> Cost:
+    """out = self[indices], each of them a tensor or None (the whole dimension)."""
+    kept = tuple(tensor for tensor in indices if isinstance(tensor, Tensor))
+    return Cost(gradients=(Gradient("self", "aten.index_put", elementwise=out.numel, saves=kept),))
+
+
+@operator("aten.index_select")
+def index_select(self: Tensor, dim: int, index: Tensor, *, out: Tensor) -> Cost:
+    """out = the slices of self along ``dim`` that the index names."""
+    return Cost(
+        gradients=(Gradient("self", "aten.index_add", elementwise=out.numel, saves=(index,)),)
+    )
+
+
+@operator("aten.gather")
+def gather(
+    self: Tensor, dim: int, index: Tensor, sparse_grad: bool = False, *, out: Tensor
+) -> Cost:
+    """out[i] = self[index[i]]; torch keeps self as well, for its shape."""
+    return Cost(
+        gradients=(
+            Gradient("self", "aten.scatter_add", elementwise=out.numel, saves=(index, self)),
+        )
+    )
+
+
+@operator("aten.scatter_add", "aten.scatter_add_")
+def scatter_add(self: Tensor, dim: int, index: Tensor, src: Tensor, *, out: Tensor) -> Cost:
+    """out = self; out[index[i]] += src[i]: one addition for each index."""
+    return Cost(
+        elementwise=index.numel,
+        gradients=(Gradient("self", ""), Gradient("src", "aten.gather", saves=(index,))),
+    )
+
+
+@operator("aten.scatter", "aten.scatter_")
+def scatter(
+    self: Tensor,
+    dim: int,
+    index: Tensor,
+    src: Any = None,
+    reduce: Any = None,
+    *,
+    out: Tensor,
+    **named: Any,
+) -> Cost:
+    """out = self; out[index[i]] = src[i]: a copy; with ``reduce``, one addition or multiplication
+    for each index."""
+    if reduce is not None:
+        return Cost(elementwise=index.numel)
+    kept = (index,)
+    gradients = [Gradient("self", "aten.scatter", saves=kept)]
+    if isinstance(src, Tensor):
+        gradients.append(Gradient("src", "aten.gather", saves=kept))
+    return Cost(gradients=tuple(gradients))
+
+
+@operator("aten.scatter_reduce", "aten.scatter_reduce_", "aten.index_reduce", "aten.index_reduce_")
+def scatter_reduce(self: Tensor, dim: int, index: Tensor, *arguments: Any, **named: Any) -> Cost:
+    """One addition, multiplication or comparison for each element of the source."""
+    source = named.get("src", named.get("source", arguments[0] if arguments else index))
+    return Cost(elementwise=source.numel)
+
+
+@operator("aten.index_add", "aten.index_add_")
+def index_add(
+    self: Tensor, dim: int, index: Tensor, source: Tensor, alpha: Any = 1, *, out: Tensor
+) -> Cost:
+    """out = self; out[index[i]] += alpha * source[i], slices along ``dim``: an addition for each
+    element of the source, and a multiplication unless alpha is 1. Torch keeps the source as well,
+    for its shape."""
+    factor = scaling(alpha)
+    return Cost(
+        elementwise=(1 + factor) * source.numel,
+        gradients=(
+            Gradient("self", ""),
+            Gradient("source", "aten.index_select", saves=(index, source)),
+            *((Gradient("source", "aten.mul", elementwise=source.numel),) * factor),
+        ),
+    )
+
+
+@operator(
+    "aten.index_put",
+    "aten.index_put_",
+    "aten._index_put_impl_",
+    "aten._unsafe_index_put",
+)
+def index_put(
+    self: Tensor,
+    indices: Any,
+    values: Any,
+    accumulate: bool = False,
+    unsafe: bool = False,
+    *,
+    out: Tensor,
+) -> Cost:
+    """out = self; out[indices] = values, a copy; or, accumulating, += values: an addition for each
+    value."""
+    return Cost(elementwise=values.numel if accumulate else 0)
+
+
+@operator("aten.put", "aten.put_")
+def put(
+    self: Tensor, index: Tensor, source: Tensor, accumulate: bool = False, *, out: Tensor
+) -> Cost:
+    """``index_put`` by positions in the flattened tensor."""
+    return Cost(elementwise=source.numel if accumulate else 0)
+
+
+@operator("aten.im2col")
+def im2col(
+    self: Tensor, kernel_size: Any, dilation: Any, padding: Any, stride: Any, *, out: Tensor
+) -> Cost:
+    """Every window of an image as a column (``Unfold``)."""
+    return Cost(gradients=(Gradient("self", "aten.col2im", elementwise=out.numel),))
+
+
+@operator("aten.col2im")
+def col2im(self: Tensor, *arguments: Any, out: Tensor, **options: Any) -> Cost:
+    """Every column added into its window of an image (``Fold``): one addition for each element of
+    the columns, those on the padding included."""
+    return Cost(elementwise=self.numel, gradients=(Gradient("self", "aten.im2col"),))
+
+
+@operator("aten.unfold")
+def unfold(self: Tensor, dimension: int, size: int, step: int, *, out: Tensor) -> Cost:
+    """Every window along a dimension, as a view."""
+    return Cost(gradients=(Gradient("self", "aten.unfold_backward", elementwise=out.numel),))
+
+
+@operator("aten.unfold_backward")
+def unfold_backward(grad_in: Tensor, *arguments: Any, out: Tensor, **options: Any) -> Cost:
+    """Every window added where it came from."""
+    return Cost(elementwise=grad_in.numel)
+
+
+def padded(backward: str) -> OperatorFormula:
+    def formula(self: Tensor, padding: Any, *, out: Tensor) -> Cost:
+        """The border repeated or mirrored; torch keeps the input, for its shape."""
+        return Cost(gradients=(Gradient("self", backward, elementwise=out.numel, saves=(self,)),))
+
+    return formula
+
+
+def padded_backward(grad_output: Tensor, self: Tensor, padding: Any, *, out: Tensor) -> Cost:
+    """Every element of the padded gradient added where it came from."""
+    return Cost(elementwise=grad_output.numel)
+
+
+for _border in ("reflection", "replication"):
+    for _dimensions in (1, 2, 3):
+        _name = f"aten.{_border}_pad{_dimensions}d"
+        operator(_name)(padded(f"{_name}_backward"))
+        operator(f"{_name}_backward")(padded_backward)
+
+EXAMPLES += [
+    Example(
+        "aten.expand",
+        {"self": Tensor((3, 1, 4)), "size": [3, 5, 4], "out": Tensor((3, 5, 4))},
+        {"flops": 0, "elementwise": 0},
+        "a view; only its gradient adds",
+    ),
+    Example(
+        "aten.scatter_add",
+        {
+            "self": Tensor((3, 4)),
+            "dim": 1,
+            "index": Tensor((3, 2), itemsize=8),
+            "src": Tensor((3, 2)),
+            "out": Tensor((3, 4)),
+        },
+        {"elementwise": 6},
+        "one addition for each of 3 * 2 indices",
+    ),
+]

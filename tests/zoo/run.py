@@ -1,0 +1,97 @@
+"""Try every model of torchvision, timm and transformers, and write results/zoo.csv.
+
+    python -m tests.zoo.run [torchvision|timm|hf ...]
+
+A run that was interrupted goes on where it was. One process a model would cost its imports each
+time; so a few workers take models in turn, and are renewed now and then for the sake of memory.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+import sys
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from rich.progress import Progress
+
+from tests.zoo.trial import Trial, attempt
+
+RESULTS = Path(__file__).parents[2] / "results" / "zoo.csv"
+COLUMNS = [field.name for field in fields(Trial)]
+
+
+def torchvision_models() -> list[str]:
+    from flopratio.models.torchvision_operators import import_torchvision
+
+    names = import_torchvision().models.list_models()
+    return [f"torchvision:{name}" for name in names if not name.startswith("quantized")]
+
+
+def timm_models() -> list[str]:
+    from flopratio.models.torchvision_operators import import_torchvision
+
+    import_torchvision()
+    import timm
+
+    return [f"timm:{name}" for name in timm.list_models()]
+
+
+def transformers_types() -> list[str]:
+    from flopratio.models.torchvision_operators import import_torchvision
+
+    import_torchvision()
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    return [f"hf:{name}" for name in CONFIG_MAPPING_NAMES]
+
+
+ZOOS = {"torchvision": torchvision_models, "timm": timm_models, "hf": transformers_types}
+SIZES = {
+    "torchvision": {"batch": 1},
+    "timm": {"batch": 1},
+    "hf": {"batch": 1, "seq": 16},
+}
+
+
+def try_one(spec: str) -> Trial:
+    logging.disable(logging.WARNING)
+    return attempt(spec, **SIZES[spec.partition(":")[0]])
+
+
+def main() -> None:
+    chosen = sys.argv[1:] or list(ZOOS)
+    done = {}
+    if RESULTS.exists():
+        with RESULTS.open() as file:
+            done = {row["model"]: row["status"] for row in csv.DictReader(file)}
+    specs = [spec for zoo in chosen for spec in ZOOS[zoo]() if spec not in done]
+    new = not RESULTS.exists()
+    with (
+        RESULTS.open("a", newline="") as file,
+        ProcessPoolExecutor(os.cpu_count(), max_tasks_per_child=50) as pool,
+        Progress() as progress,
+    ):
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        task = progress.add_task("models", total=len(specs))
+        for future in as_completed([pool.submit(try_one, spec) for spec in specs]):
+            trial = future.result()
+            done[trial.model] = trial.status
+            writer.writerow(asdict(trial))
+            file.flush()
+            progress.advance(task)
+            if trial.status != "exact":
+                progress.console.print(f"{trial.model}: {trial.status}: {trial.reason}"[:300])
+    for zoo in chosen:
+        found = Counter(status for model, status in done.items() if model.startswith(f"{zoo}:"))
+        print(zoo, dict(found))
+
+
+if __name__ == "__main__":
+    main()
