@@ -1,0 +1,105 @@
+"""What a MODEL spec becomes: a module, example inputs, and the fake mode that both live in."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from flopratio.errors import UsageError
+from flopratio.models.fakes import StepMode
+
+
+class ModelError(UsageError):
+    """A MODEL that can't be used as asked; one sentence: what is wrong, and what would be right."""
+
+
+@dataclass
+class Example:
+    """A module in training mode with inputs that fit it, ready for one training step.
+
+    Without `real`, parameters, buffers and floating inputs are fake tensors of `mode`: they have
+    shapes and no values, so a step costs neither memory nor arithmetic.
+    """
+
+    module: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    mode: StepMode | None
+    """The mode of the fake tensors; None when the example is real."""
+    enter_mode: bool
+    """Whether the step runs inside `mode`. If not, only operators on fake tensors are faked: what
+    the model computes from integers alone (masks, positions) is computed, and may be read."""
+    settings: dict[str, object]
+    """The KEY=VALUE that were used, with the defaults of batch, seq and image."""
+    kind: str
+    """classifier, detection, segmentation, causal-lm, masked-lm, seq2seq, encoder, vision, speech
+    or module."""
+    tokens: int | None
+    """batch * seq of a language model, else None."""
+
+    def context(self) -> AbstractContextManager[object]:
+        """The context in which forward, loss, backward and update of this example run."""
+        return self.mode if self.enter_mode and self.mode is not None else nullcontext()
+
+
+@dataclass
+class Draft:
+    """An example before its tensors are made fake or real: floats are meta, integers real."""
+
+    module: nn.Module
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    kind: str = "module"
+    tokens: int | None = None
+    enter_mode: bool = True
+    alternatives: list[dict[str, Any]] = field(default_factory=list)
+    """Other keyword inputs, for a model that doesn't run with `kwargs`."""
+    cast: bool = True
+    """Whether the module is still to be cast to the dtype of the request."""
+    select_all: bool = False
+    """As in `StepMode`."""
+
+
+@dataclass
+class Request:
+    """One call of `load`, as the loaders of the model families see it."""
+
+    spec: str
+    """The whole MODEL, for messages."""
+    name: str
+    """The MODEL without its prefix."""
+    settings: Mapping[str, object]
+    dtype: torch.dtype | None
+    real: bool
+    used: dict[str, object] = field(default_factory=dict)
+    """The settings taken so far, defaults included."""
+
+    def take(self, key: str, default: object) -> Any:
+        """The setting `key`, or `default`."""
+        self.used[key] = self.settings.get(key, default)
+        return self.used[key]
+
+    def take_int(self, key: str, default: int) -> int:
+        """The setting `key` as a positive whole number, or `default`; ModelError for another."""
+        value = self.take(key, default)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ModelError(f"{key}={value} is not a positive whole number: write {key}={default}")
+        return value
+
+    def take_rest(self, *, but: tuple[str, ...] = ()) -> dict[str, object]:
+        """The settings that are not taken yet, except `but`: they go to the constructor."""
+        rest = {k: v for k, v in self.settings.items() if k not in self.used and k not in but}
+        self.used |= rest
+        return rest
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean X or Y?` for the nearest of the known names, else an empty string."""
+    matches = difflib.get_close_matches(name, list(known), n=2, cutoff=0.5)
+    return f"; did you mean {' or '.join(matches)}?" if matches else ""

@@ -1,0 +1,65 @@
+"""Why a model can't be built or run, in one sentence that names the line of the model."""
+
+from __future__ import annotations
+
+import linecache
+import os
+import textwrap
+import traceback
+from pathlib import Path
+
+import torch
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+)
+from torch.utils._pytree import tree_flatten
+
+from flopratio.models.example import Example, ModelError
+from flopratio.models.guess import first_layer_reads
+
+_OURS = str(Path(__file__).parent.parent) + os.sep
+_TORCH = str(Path(torch.__file__).parent) + os.sep
+_LONGEST = 240
+
+VALUE_READERS = (DataDependentOutputException, DynamicOutputShapeException)
+"""What a fake tensor raises when a model asks for a value."""
+
+
+def explain_failure(error: Exception, example: Example) -> ModelError:
+    """The sentence for an error that the step of `example` raised.
+
+    It names the line of the model that reads a value, or the line that failed with the inputs.
+    """
+    if isinstance(error, VALUE_READERS):
+        return ModelError(
+            f"the model reads the value of a tensor{origin(error)}, and a trace has shapes only: "
+            "make that step depend on shapes, or profile the real model on a device"
+        )
+    reads = first_layer_reads(example.module) if example.kind == "module" else ""
+    named = [*example.kwargs.items(), *((f"input {i}", arg) for i, arg in enumerate(example.args))]
+    return ModelError(
+        f"the model failed in forward on {', '.join(_describe(*item) for item in named)}: "
+        f"{summary(error)}{origin(error)}{reads and f'; its first layer, {reads}'}"
+    )
+
+
+def summary(error: Exception) -> str:
+    """The type and the message of an error, on one line and of bearable length."""
+    message = textwrap.shorten(str(error), _LONGEST, placeholder=" …").rstrip(".")
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def origin(error: Exception) -> str:
+    """` at FILE:LINE (the source line)` of the innermost frame outside torch and flopratio."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename.startswith((_OURS, _TORCH, "<")):
+            continue
+        source = linecache.getline(frame.filename, frame.lineno or 0).strip()
+        return f" at {Path(frame.filename).name}:{frame.lineno} ({source})"
+    return ""
+
+
+def _describe(name: str, value: object) -> str:
+    shapes = ["x".join(map(str, t.shape)) for t in tree_flatten(value)[0] if hasattr(t, "shape")]
+    return f"{name} of {', '.join(shapes)}" if shapes else f"{name}={value}"

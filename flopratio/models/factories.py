@@ -1,0 +1,190 @@
+"""`package.module:factory` and `path/file.py:factory`: the user's own models."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from flopratio.models.construct import construct, keywords, unknown_key
+from flopratio.models.example import Draft, ModelError, Request, did_you_mean
+from flopratio.models.explain import origin, summary
+from flopratio.models.guess import guess_input
+from flopratio.models.inputs import take_batch, take_input
+
+_SIZES = ("batch", "seq", "image", "input")
+"""KEYs for the example inputs, where the factory doesn't take them itself."""
+
+
+def factory_draft(request: Request) -> Draft:
+    """What the factory makes: a module, for which inputs are guessed, or a module with inputs.
+
+    `input=` says other inputs than these.
+    """
+    factory = _factory(request.spec)
+    made = construct(request, factory, _options(request, factory))
+    given = take_input(request)
+    module, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    if not isinstance(module, nn.Module):
+        raise ModelError(
+            f"{request.spec} returned {_describe(made)}: return an nn.Module or a pair "
+            "(nn.Module, example_inputs)"
+        )
+    if any(hasattr(part, "_orig_mod") or part._compiled_call_impl for part in module.modules()):
+        raise ModelError(f"{request.spec} is compiled: return the module without torch.compile")
+    if given:
+        take_batch(request, given)
+        draft = Draft(module, tuple(given))
+    elif inputs is None:
+        draft = Draft(module, (guess_input(request, module),))
+    else:
+        draft = Draft(module, *_example_inputs(request, inputs))
+    _refuse_unused_sizes(request)
+    _materialise(draft)
+    return draft
+
+
+def _example_inputs(request: Request, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword inputs, without the values of floats: only their shape counts."""
+    tensors = [leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
+    if not tensors or not isinstance(inputs, Tensor | tuple | list | Mapping):
+        raise ModelError(
+            f"{request.spec} returned {_describe(inputs)} as its example inputs: return a tensor, "
+            "a tuple of positional or a dict of keyword inputs"
+        )
+    for tensor in tensors:
+        if tensor.numel() == 0:
+            shape = "x".join(map(str, tensor.shape))
+            raise ModelError(f"{request.spec} returned an empty example input of {shape}")
+
+    if not request.real:
+        inputs = tree_map_only(Tensor, _without_values, inputs)
+    if isinstance(inputs, Mapping):
+        return (), dict(inputs)
+    return (inputs,) if isinstance(inputs, Tensor) else tuple(inputs), {}
+
+
+def _without_values(tensor: Tensor) -> Tensor:
+    if not tensor.is_floating_point():
+        return tensor
+    return tensor.detach().to("meta").requires_grad_(tensor.requires_grad)
+
+
+def _refuse_unused_sizes(request: Request) -> None:
+    """A size that changed nothing would make the count of another model than was asked for."""
+    for key in _SIZES:
+        if key in request.settings and key not in request.used:
+            raise ModelError(
+                f"{request.spec} makes its own inputs and takes no '{key}': give it an argument of "
+                "that name, or say input=8x3x224x224"
+            )
+
+
+def _materialise(draft: Draft) -> None:
+    """Let lazy layers take their sizes from the inputs."""
+    if any(is_lazy(parameter) for parameter in draft.module.parameters()):
+        with torch.no_grad():
+            draft.module(*draft.args, **draft.kwargs)
+
+
+def _describe(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"({', '.join(type(part).__name__ for part in value)})"
+    return type(value).__name__
+
+
+def _options(request: Request, factory: Callable[..., Any]) -> dict[str, object]:
+    """The settings that the factory takes as keyword arguments.
+
+    ModelError: a KEY that it does not take, or an argument without default that has no KEY.
+    """
+    parameters = inspect.signature(factory).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    known = keywords(factory)
+    options: dict[str, object] = {}
+    for key in request.settings:
+        if key in known or (takes_any and key not in _SIZES):
+            options[key] = request.take(key, None)
+        elif key not in _SIZES:
+            raise unknown_key(request, key, known.union(_SIZES))
+    for name in known - options.keys():
+        if parameters[name].default is inspect.Parameter.empty:
+            raise ModelError(f"{request.spec} needs the argument '{name}': write {name}=VALUE")
+    return options
+
+
+def _factory(spec: str) -> Callable[..., Any]:
+    """The function or class that `module:name` or `file.py:name` names."""
+    source, _, name = spec.rpartition(":")
+    module = _from_file(source) if source.endswith(".py") else _from_path(source)
+    factory = getattr(module, name, None)
+    if factory is None:
+        public = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
+        raise ModelError(f"{source} has no '{name}'{did_you_mean(name, public)}")
+    if isinstance(factory, nn.Module) or not callable(factory):
+        raise ModelError(
+            f"{spec} is an object of type {type(factory).__name__}: name a function or a class "
+            "that makes a module"
+        )
+    return factory  # type: ignore[no-any-return]
+
+
+def _from_path(name: str) -> ModuleType:
+    """The importable module of that name; the working directory counts, as with `python -m`."""
+    _search_in(Path.cwd())
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise _import_error(name, error) from error
+        raise ModelError(
+            f"there is no module '{name}': MODEL is torchvision:NAME, timm:NAME, hf:TYPE, "
+            "package.module:factory or path/file.py:factory"
+        ) from None
+    except Exception as error:  # the user's code may raise anything
+        raise _import_error(name, error) from error
+
+
+def _from_file(source: str) -> ModuleType:
+    """The module in that file; what lies beside it can be imported, as from a script."""
+    path = Path(source).expanduser().resolve()
+    if not path.is_file():
+        beside = [str(other.name) for other in path.parent.glob("*.py")]
+        raise ModelError(f"there is no file {source}{did_you_mean(path.name, beside)}")
+    _search_in(path.parent)
+    try:
+        return _executed(path, path.stat().st_mtime_ns)
+    except Exception as error:  # the user's code may raise anything
+        raise _import_error(source, error) from error
+
+
+@functools.cache
+def _executed(path: Path, _modified: int) -> ModuleType:
+    """The module of a file, executed once for each version of it."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def _search_in(directory: Path) -> None:
+    if str(directory) not in sys.path:
+        sys.path.insert(0, str(directory))
+
+
+def _import_error(source: str, error: Exception) -> ModelError:
+    return ModelError(f"{source} can't be imported: {summary(error)}{origin(error)}")

@@ -1,0 +1,208 @@
+"""Fake tensors for a training step: a module made of them, and the mode that runs it.
+
+A fake tensor has a shape, a dtype and a device, and no values, so that a step costs neither memory
+nor arithmetic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+
+aten = torch.ops.aten
+
+
+class StepMode(FakeTensorMode):
+    """Fake tensors for training steps, of models that plain fake tensors turn down.
+
+    - A selection by a *real* mask has a known size, and so has a loss on sequences of real lengths.
+    - Real rows of an embedding have to be in it, as in a real one.
+    - `aten._grouped_mm` (mixture of experts) has a shape in every floating type; torch's own shape
+      function knows bf16 only, though its kernels know the others.
+    - A model that checks its values for infinities and NaN is told that there are none.
+    - With `select_all`, a selection by a mask without values selects everything: an upper bound,
+      for losses that pick their hardest examples.
+    """
+
+    def __init__(self, *, select_all: bool = False) -> None:
+        super().__init__(allow_non_fake_inputs=True)
+        self.select_all = select_all
+
+    def dispatch(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> object:
+        rule = _RULES.get(func)
+        if rule is not None:
+            return rule(self, func, args, kwargs or {})
+        return super().dispatch(func, types, args, kwargs or {})
+
+    def validate_and_convert_non_fake_tensors(
+        self, func: Any, converter: Any, flat_args: Sequence[Any], args_spec: Any
+    ) -> Any:
+        """As in torch, without the warning for a real tensor that autograd knows: it has no .grad.
+
+        Such is a table of zeros that a model makes and writes fake results into.
+        """
+        flat_args = [
+            arg.detach()
+            if isinstance(arg, Tensor) and not isinstance(arg, FakeTensor) and not arg.is_leaf
+            else arg
+            for arg in flat_args
+        ]
+        return super().validate_and_convert_non_fake_tensors(func, converter, flat_args, args_spec)
+
+    def plain(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """What plain fake tensors make of a call."""
+        return super().dispatch(func, (), args, kwargs)
+
+
+def fake_module(module: nn.Module, mode: FakeTensorMode, *, keep_integers: bool) -> None:
+    """Make the parameters and buffers of `module` fake CPU tensors of `mode`, in place.
+
+    Shared tensors stay shared. With `keep_integers`, integer and boolean buffers that have values
+    keep them.
+    """
+    done: dict[int, tuple[Tensor, Tensor]] = {}  # id -> (original, kept alive; its replacement)
+
+    def replacement(tensor: Tensor) -> Tensor:
+        if id(tensor) not in done:
+            done[id(tensor)] = (tensor, fake(tensor, mode, keep_integers=keep_integers))
+        return done[id(tensor)][1]
+
+    for submodule in module.modules():
+        for registered in (submodule._parameters, submodule._buffers):
+            for name, tensor in list(registered.items()):
+                if tensor is not None:
+                    # By attribute, so that an LSTM renews its flat list of weights.
+                    setattr(submodule, name, replacement(tensor))
+        for name, value in list(vars(submodule).items()):
+            if isinstance(value, Tensor) and value.is_meta:
+                setattr(submodule, name, replacement(value))
+
+
+def fake(tensor: Tensor, mode: FakeTensorMode, *, keep_integers: bool) -> Tensor:
+    """The fake CPU tensor of `mode` in the place of a real or meta one; a parameter stays one."""
+    if isinstance(tensor, FakeTensor | UninitializedParameter | UninitializedBuffer):
+        return tensor
+    if keep_integers and not tensor.is_meta and not _is_inexact(tensor):
+        return tensor
+    shape_only = tensor.detach().to("meta")
+    stand_in: Tensor = FakeTensor(mode, shape_only, torch.device("cpu"))
+    if isinstance(tensor, nn.Parameter):
+        stand_in = nn.Parameter(stand_in, requires_grad=tensor.requires_grad)
+        for name, value in vars(tensor).items():  # marks such as _no_weight_decay
+            setattr(stand_in, name, value)
+        return stand_in
+    return stand_in.requires_grad_(tensor.requires_grad)
+
+
+def _is_inexact(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
+def _index(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """x[indices], each mask whose number of elements can be told being replaced by positions."""
+    x, indices = args
+    positions: list[Tensor | None] = []
+    for index in indices:
+        if index is None or index.dtype not in (torch.bool, torch.uint8):
+            positions.append(index)
+        elif not isinstance(index, FakeTensor):
+            positions.extend(index.nonzero(as_tuple=True))
+        elif mode.select_all:
+            everything = index.new_empty(index.numel(), dtype=torch.int64)
+            positions.extend([everything] * index.dim())
+        else:
+            positions.append(index)
+    return mode.plain(func, (x, positions), kwargs)
+
+
+def _masked_select(
+    mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Any:
+    x, mask = args
+    if isinstance(mask, FakeTensor):
+        return mode.plain(func, args, kwargs)
+    return x.new_empty(int(mask.expand(torch.broadcast_shapes(x.shape, mask.shape)).sum()))
+
+
+def _embedding(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    table, rows = args[:2]
+    if not isinstance(rows, FakeTensor) and rows.numel() and int(rows.max()) >= table.size(0):
+        last = int(rows.max())
+        raise IndexError(f"row {last} is out of range of an embedding of {table.size(0)} rows")
+    return mode.plain(func, args, kwargs)
+
+
+def _ctc_loss(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Loss [N] and log-alphas [N, T, 2 * longest target + 1] for log-probabilities [T, N, C]."""
+    log_probs, _, _, target_lengths = args[:4]
+    if isinstance(target_lengths, FakeTensor):
+        return mode.plain(func, args, kwargs)
+    steps, batch, _ = log_probs.shape
+    states = 2 * int(target_lengths.max()) + 1
+    return log_probs.new_empty(batch), log_probs.new_empty((batch, steps, states))
+
+
+def _grouped_mm(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """[S, K] @ [G, K, N] is [S, N], [G, M, K] @ [K, S] is [M, S], and [M, S] @ [S, N] [G, M, N]."""
+    a, b = args[:2]
+    offsets = args[2] if len(args) > 2 else kwargs.get("offs")
+    dtype = args[4] if len(args) > 4 else kwargs.get("out_dtype")
+    shape = (a.size(-2), b.size(-1))
+    if a.dim() == b.dim():
+        groups = a.size(0) if offsets is None else offsets.size(0)
+        return a.new_empty((groups, *shape), dtype=dtype)
+    return a.new_empty(shape, dtype=dtype)
+
+
+def _item(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    (scalar,) = args
+    return scalar.sound if hasattr(scalar, "sound") else mode.plain(func, args, kwargs)
+
+
+def _check(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """A part of a check for infinities and NaN; `sound` is what it finds in sound values."""
+    result = mode.plain(func, args, kwargs)
+    tensors: list[Any] = [arg for arg in args if isinstance(arg, Tensor)]
+    if func in (aten.isinf.default, aten.isnan.default):
+        result.sound = False
+    elif func is aten.ne.Scalar:  # abs(x) != inf, of torch.isfinite
+        if args[1] == math.inf:
+            result.sound = True
+    elif func is aten.eq.Tensor:  # x == x, of torch.isfinite
+        if args[0] is args[1]:
+            result.sound = True
+    elif all(hasattr(tensor, "sound") for tensor in tensors):
+        either = func in (aten.any.default, aten.bitwise_or.Tensor)
+        result.sound = (any if either else all)(tensor.sound for tensor in tensors)
+    return result
+
+
+_RULES: Mapping[Any, Callable[[StepMode, Any, Sequence[Any], Mapping[str, Any]], Any]] = {
+    aten.index.Tensor: _index,
+    aten.masked_select.default: _masked_select,
+    aten.embedding.default: _embedding,
+    aten._ctc_loss.Tensor: _ctc_loss,
+    aten._grouped_mm.default: _grouped_mm,
+    aten._local_scalar_dense.default: _item,
+    aten.isinf.default: _check,
+    aten.isnan.default: _check,
+    aten.ne.Scalar: _check,
+    aten.eq.Tensor: _check,
+    aten.mul.Tensor: _check,
+    aten.bitwise_and.Tensor: _check,
+    aten.bitwise_or.Tensor: _check,
+    aten.all.default: _check,
+    aten.any.default: _check,
+}

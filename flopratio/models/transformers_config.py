@@ -1,0 +1,153 @@
+"""Configurations of transformers: from a model type or a local file, with KEY=VALUE set on them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from flopratio.models.construct import construct, unknown_key
+from flopratio.models.example import ModelError, Request, did_you_mean
+from flopratio.models.inputs import take_image
+
+_FOR_INPUTS = ("batch", "seq", "image", "input")
+_RANDOM_DEPTH = ("layerdrop", "encoder_layerdrop", "decoder_layerdrop")
+"""Probabilities of skipping a layer: with them, the cost of a step would be drawn by lot."""
+
+_ALSO = frozenset({"attn_implementation", "experts_implementation", "num_labels"})
+"""Keywords that every configuration takes beside its fields."""
+
+
+def make_config(request: Request, transformers: Any) -> Any:
+    """The configuration that a spec names, with the remaining settings applied to it.
+
+    A KEY is a field of the configuration or, if it has none of that name, of one of its parts
+    (`text_config` first); `vision_config.hidden_size` says which part is meant.
+    """
+    given, cls = _named_config(request, transformers)
+    parts = _parts(cls)
+    for key, value in request.take_rest(but=_FOR_INPUTS).items():
+        owner, _, field = key.rpartition(".")
+        if not owner and not _has(cls, key):
+            owner = next((name for name, part in parts.items() if _has(type(part), key)), "")
+            if not owner:
+                everywhere = _fields(cls).union(*(_fields(type(part)) for part in parts.values()))
+                raise unknown_key(request, key, everywhere)
+        if owner and owner not in parts:
+            raise unknown_key(request, key, {f"{name}.{field}" for name in parts})
+        target = given.setdefault(owner, _part_defaults(cls, owner)) if owner else given
+        target[cls.attribute_map.get(field, field)] = value
+    _shorten_layer_lists(given)
+    _set_image_size(request, given, cls, parts)
+
+    config = construct(request, cls, given)
+    if "use_cache" not in request.settings and getattr(config, "use_cache", False):
+        config.use_cache = False  # keys and values are kept for generation, not for training
+    for key in _RANDOM_DEPTH:
+        if hasattr(config, key) and key not in request.settings:
+            setattr(config, key, 0.0)
+    return config
+
+
+def configs_within(config: Any) -> Iterator[Any]:
+    """The configuration and, recursively, its parts; the part for text first of these."""
+    yield config
+    for name in sorted(getattr(config, "sub_configs", {}), key=lambda name: "text" not in name):
+        part = getattr(config, name, None)
+        if part is not None:
+            yield from configs_within(part)
+
+
+def lookup(config: Any, *names: str, part: str = "") -> Any:
+    """The first value that the configuration or a part has under one of `names`, else None.
+
+    Parts whose name contains `part` are asked first.
+    """
+    configs = sorted(configs_within(config), key=lambda c: part not in type(c).__name__.lower())
+    values = (getattr(c, name, None) for c in configs for name in names)
+    return next((value for value in values if value is not None), None)
+
+
+def plain_token(config: Any) -> int:
+    """A token that is no padding, no start or end of a text, and no place of an image."""
+    special: set[object] = set()
+    for part in configs_within(config):
+        for name, value in vars(part).items():
+            if name.endswith(("_token_id", "_token_index")):
+                special.update(value if isinstance(value, list) else [value])
+    return next(token for token in range(1, len(special) + 2) if token not in special)
+
+
+def _named_config(request: Request, transformers: Any) -> tuple[dict[str, Any], Any]:
+    """The values given in a file, none for a model type; and the class of the configuration."""
+    types = transformers.CONFIG_MAPPING
+    if request.name in types:
+        return {}, types[request.name]
+    path = Path(request.name).expanduser()
+    path = path / "config.json" if path.is_dir() else path
+    if not path.is_file():
+        raise ModelError(
+            f"'{request.name}' is neither a model type of transformers nor a local config.json, "
+            f"and nothing is downloaded{did_you_mean(request.name, types.keys())}"
+        )
+    try:
+        given = json.loads(path.read_text())
+        model_type = given.pop("model_type")
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise ModelError(f"{path} is not a JSON object with a 'model_type'") from None
+    if model_type not in types:
+        hint = did_you_mean(str(model_type), types.keys())
+        raise ModelError(f"{path} has the model_type '{model_type}', unknown to transformers{hint}")
+    return given, types[model_type]
+
+
+def _parts(cls: Any) -> dict[str, Any]:
+    """The parts of a default configuration by name, the one for text first."""
+    try:
+        config = cls()
+    except Exception:  # a default that contradicts itself; the settings may mend it
+        return {}
+    names = sorted(getattr(cls, "sub_configs", {}), key=lambda name: "text" not in name)
+    parts = {name: getattr(config, name, None) for name in names}
+    return {name: part for name, part in parts.items() if part is not None}
+
+
+def _part_defaults(cls: Any, name: str) -> dict[str, Any]:
+    """What a configuration gives to its part of that name, where it isn't told."""
+    spec = getattr(cls, "sub_configs_defaults", {}).get(name)
+    return dict(getattr(spec, "init_kwargs", None) or {})
+
+
+def _has(cls: Any, key: str) -> bool:
+    return key in _fields(cls) or key in _ALSO
+
+
+def _fields(cls: Any) -> set[str]:
+    """The names under which a configuration class takes values."""
+    return {field.name for field in dataclasses.fields(cls)}.union(cls.attribute_map)
+
+
+def _set_image_size(
+    request: Request, given: dict[str, Any], cls: Any, parts: Mapping[str, Any]
+) -> None:
+    """Have the model built for the images of the setting `image`, if it asks for their size."""
+    if "image" not in request.settings:
+        return
+    targets = [given] if "image_size" in _fields(cls) else []
+    for name, part in parts.items():
+        if "image_size" in _fields(type(part)):
+            targets.append(given.setdefault(name, _part_defaults(cls, name)))
+    for target in targets:
+        height, width = take_image(request, (0, 0))
+        target["image_size"] = height if height == width else [height, width]
+
+
+def _shorten_layer_lists(given: Mapping[str, Any]) -> None:
+    """Cut lists with an entry a layer (`layer_types`) to a smaller number of layers."""
+    for values in (given, *(value for value in given.values() if isinstance(value, dict))):
+        layers = values.get("num_hidden_layers")
+        types = values.get("layer_types")
+        if isinstance(layers, int) and isinstance(types, list):
+            del types[layers:]

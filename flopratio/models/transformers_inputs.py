@@ -1,0 +1,194 @@
+"""Inputs of a transformers model, by its forward signature and its configuration.
+
+Where a configuration doesn't tell in which form a model reads something (spectrograms with the
+frames first or last), or whether it asks for a second modality, several sets are proposed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flopratio.models.example import Request
+from flopratio.models.inputs import floats, integers, take_batch, take_image, take_input
+from flopratio.models.transformers_config import lookup, plain_token
+
+LANGUAGE = ("causal-lm", "masked-lm", "seq2seq", "encoder")
+"""The kinds of heads that read text."""
+
+_SEQ, _TRANSCRIPT = 128, 16
+"""Tokens of a text, and of what is said in a second of speech."""
+_PIXELS, _CLIP = 224, 16
+"""Pixels a side of an image, and frames of a clip."""
+_SAMPLES, _FRAMES, _MELS = 16_000, 256, 80
+"""Samples of a second of speech; frames and frequencies of a spectrogram."""
+
+_OPTIONAL = (
+    "decoder_input_ids",
+    "pixel_values",
+    "pixel_values_videos",
+    "input_features",
+    "input_values",
+    "bbox",
+    "lang_ids",
+    "mm_token_type_ids",
+    "attention_mask",
+)
+"""Inputs that have a default and that some models nevertheless refuse to do without."""
+
+_IMAGES = {"pixel_values", "pixel_values_videos", "grid_thw"}
+_MOST_SETS = 24
+
+
+def first_input(model: Any) -> str:
+    """The name of the input that a model or model class is mainly about."""
+    names = _parameters(model)
+    return model.main_input_name if model.main_input_name in names else next(iter(names), "")
+
+
+def input_sets(request: Request, model: Any, kind: str) -> list[dict[str, Any]]:
+    """The keyword inputs to try, the likeliest first; labels are in all of them."""
+    parameters = _parameters(model)
+    forms = _forms(request, model, kind)
+    main = first_input(model)
+    needed = [n for n, p in parameters.items() if n == main or p.default is p.empty]
+    needed = [name for name in needed if name in forms]
+    optional = [n for n in _OPTIONAL if n in parameters and n not in needed]
+    if kind in ("causal-lm", "masked-lm", "seq2seq"):
+        # Labels tell the rest, so that a plain language model leaves no doubt about its inputs.
+        optional = [n for n in optional if n not in ("decoder_input_ids", "attention_mask")]
+    constant: dict[str, Any] = {"return_loss": True} if "return_loss" in parameters else {}
+    if "labels" in parameters:
+        constant |= _labels(request, model, kind)
+
+    sets: list[dict[str, Any]] = []
+    for count in range(len(optional) + 1):
+        for chosen in itertools.combinations(optional, count):
+            names = [*needed, *chosen]
+            for tensors in itertools.product(*(forms[name] for name in names)):
+                sets.append({**dict(zip(names, tensors, strict=True)), **constant})
+    return sets[:_MOST_SETS]
+
+
+def _parameters(model: Any) -> dict[str, inspect.Parameter]:
+    """The named parameters of forward."""
+    parameters = inspect.signature(model.forward).parameters
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {n: p for n, p in parameters.items() if p.kind not in variadic and n != "self"}
+
+
+def _labels(request: Request, model: Any, kind: str) -> dict[str, Tensor]:
+    """Tokens or classes to predict, where the kind of head tells which."""
+    batch = take_batch(request, take_input(request))
+    if kind in ("causal-lm", "masked-lm", "seq2seq", "speech"):
+        seq = _seq(request, model.config, kind)
+        return {"labels": integers(batch, seq, value=plain_token(model.config))}
+    if type(model).__name__.endswith("ForImageClassification"):
+        return {"labels": integers(batch)}
+    return {}
+
+
+def _forms(request: Request, model: Any, kind: str) -> dict[str, list[Tensor]]:
+    """The forms that each input may have, the likeliest first."""
+    config, main, parameters = model.config, first_input(model), _parameters(model)
+    given = take_input(request)
+    batch = take_batch(request, given)
+    reads_text = kind == "speech" or "input_ids" in parameters
+    seq = _seq(request, config, kind) if reads_text else _SEQ
+    text = integers(batch, seq, value=plain_token(config))
+    forms = {
+        "input_ids": [text],
+        "decoder_input_ids": [text],
+        "attention_mask": [torch.ones_like(text)],
+        "mm_token_type_ids": [torch.zeros_like(text)],
+        "bbox": [integers(*text.shape, 4)],
+        "lang_ids": [integers(batch)],
+        **_speech_forms(config, batch),
+    }
+    if _IMAGES & parameters.keys():
+        patches = "grid_thw" in parameters
+        forms |= _image_forms(request, config, kind, batch, in_patches=patches)
+    if main == "input_values":
+        forms["attention_mask"] = [integers(batch, _SAMPLES, value=1)]
+    elif main == "input_features":
+        forms["attention_mask"] = forms["input_features_mask"]
+    if given and main != "input_ids":  # a text has its shape from `batch` and `seq` by now
+        forms[main] = given[:1]
+    return {
+        name: [t.to(model.dtype) if t.is_floating_point() else t for t in tensors]
+        for name, tensors in forms.items()
+    }
+
+
+def _image_forms(
+    request: Request, config: Any, kind: str, batch: int, *, in_patches: bool
+) -> dict[str, list[Tensor]]:
+    """Images [N, C, H, W] and clips [N, T, C, H, W], or patches [P, values] with their grid."""
+    height, width = _image(request, config, kind)
+    channels = lookup(config, "num_channels", "in_channels", "in_chans", part="vision")
+    channels = channels if isinstance(channels, int) else 3
+    if in_patches:
+        patch = _sides(lookup(config, "patch_size", part="vision") or 16)[0]
+        frames = lookup(config, "temporal_patch_size", part="vision") or 1
+        rows, columns = height // patch // 2 * 2, width // patch // 2 * 2  # merged two by two
+        patches = floats(batch * rows * columns, channels * frames * patch**2)
+        grid = torch.tensor([[1, rows, columns]] * batch)
+        return {"pixel_values": [patches], "hidden_states": [patches], "grid_thw": [grid]}
+    frames = lookup(config, "num_frames", part="vision")
+    image = floats(batch, channels, height, width)
+    clip = floats(batch, frames or _CLIP, channels, height, width)
+    return {
+        "pixel_values": [clip, image] if frames else [image],
+        "pixel_values_videos": [clip],
+    }
+
+
+def _speech_forms(config: Any, batch: int) -> dict[str, list[Tensor]]:
+    """Waves [N, samples] or [N, 1, samples], and spectrograms with the frames last or first."""
+    names = ("num_mel_bins", "input_feat_per_channel", "feature_projection_input_dim", "n_mels")
+    mels = lookup(config, *names, part="audio") or _MELS
+    positions = lookup(config, "max_source_positions", part="audio")
+    frames = 2 * positions if positions else _FRAMES  # Whisper's are halved by a convolution
+    by_frequency, by_frame = floats(batch, mels, frames), floats(batch, frames, mels)
+    length = lookup(config, "max_length", part="audio") or frames
+    return {
+        "input_values": [
+            floats(batch, _SAMPLES),
+            floats(batch, 1, _SAMPLES),
+            floats(batch, length, mels),
+        ],
+        "input_features": [by_frequency, by_frame],
+        "input_features_mask": [integers(batch, frames, value=1)],
+    }
+
+
+def _seq(request: Request, config: Any, kind: str) -> int:
+    """The setting `seq`; 16 tokens for speech, else 128, or as many as the model has positions."""
+    given = take_input(request)
+    if given and given[0].dim() == 2 and kind in LANGUAGE:
+        request.used["seq"] = given[0].size(1)
+        return given[0].size(1)
+    positions = lookup(config, "max_position_embeddings", part="text")
+    default = _TRANSCRIPT if kind == "speech" else min(_SEQ, positions or _SEQ)
+    if kind in LANGUAGE or "seq" in request.settings:
+        return request.take_int("seq", default)
+    return default
+
+
+def _image(request: Request, config: Any, kind: str) -> tuple[int, int]:
+    """(height, width) by the setting `image`, or by the configuration."""
+    native = _sides(lookup(config, "image_size", part="vision") or _PIXELS)
+    if kind in LANGUAGE and "image" not in request.settings:
+        return native
+    return take_image(request, native)
+
+
+def _sides(size: Any) -> tuple[int, int]:
+    """(height, width) of 224, [224, 160] or {"height": 224, "width": 160}."""
+    if isinstance(size, dict):
+        size = [size["height"], size["width"]] if "height" in size else list(size.values())
+    return (size, size) if isinstance(size, int) else (size[0], size[-1])
