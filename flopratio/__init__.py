@@ -12,12 +12,24 @@ from flopratio.version import __version__
 
 if TYPE_CHECKING:
     from flopratio.counting import count
+    from flopratio.formulas import Cost, Gradient, Part, register
     from flopratio.ledger import Ledger
     from flopratio.trace.profiler import Profiler
 
-__all__ = ["Ledger", "Profiler", "__version__", "count", "sweep"]
+__all__ = [
+    "Cost",
+    "Gradient",
+    "Ledger",
+    "Part",
+    "Profiler",
+    "__version__",
+    "count",
+    "register",
+    "sweep",
+]
 
 _HOMES = {
+    **dict.fromkeys(("Cost", "Gradient", "Part", "register"), "flopratio.formulas"),
     "Ledger": "flopratio.ledger",
     "Profiler": "flopratio.trace.profiler",
     "count": "flopratio.counting",

@@ -117,8 +117,9 @@ class _Walk:
             self.needs_gradient[id(out.storage)] = any(wanted.values())
             self.from_parameters[id(out.storage)] = inherited
         for gradient in gradients:
-            operand = tensors[operands_of(gradient)[0]]
-            weight = self.from_parameters.get(id(operand.storage), False)
+            asking = [tensors[name] for name in operands_of(gradient) if wanted.get(name, False)]
+            operand = asking[0]
+            weight = all(self.from_parameters.get(id(t.storage), False) for t in asking)
             row = Row(
                 name,
                 kind,

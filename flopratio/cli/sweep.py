@@ -88,7 +88,7 @@ MOST_LAYERS = 10
 
 def _draw(grid: Plan, rows: list[Row], output: Path) -> None:
     """Draw the figures of the rows, and the bars a layer of one point."""
-    from flopratio.networks import count
+    from flopratio.analytic import count
     from flopratio.plots import draw_all
     from flopratio.sweep import to_frame
 

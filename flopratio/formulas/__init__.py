@@ -24,6 +24,7 @@ from flopratio.formulas.formula import (
     operator,
     per_dimension,
     prod,
+    register,
     same_shape,
 )
 
@@ -49,5 +50,6 @@ __all__ = [
     "operator",
     "per_dimension",
     "prod",
+    "register",
     "same_shape",
 ]

@@ -144,6 +144,19 @@ def check_errors(info: Tensor, api_name: str, *, is_matrix: bool, out: None) -> 
     return Cost()
 
 
+@operator("aten.lu_unpack")
+def lu_unpack(
+    LU_data: Tensor,
+    LU_pivots: Tensor,
+    unpack_data: bool = True,
+    unpack_pivots: bool = True,
+    *,
+    out: tuple[Tensor, ...],
+) -> Cost:
+    """Triangles of one matrix, copied: no arithmetic."""
+    return Cost()
+
+
 # -- Cholesky -----------------------------------------------------------------------------------
 
 

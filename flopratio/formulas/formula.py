@@ -225,6 +225,40 @@ def operator(*names: str) -> Callable[[OperatorFormula], OperatorFormula]:
     return register
 
 
+def register(
+    op: Any, formula: OperatorFormula | None = None, *, replace: bool = False
+) -> Callable[..., Any]:
+    """Give an operator of your own (a custom op, a Triton kernel) a formula; usable as a decorator.
+
+    ::
+
+        @fr.register("mylib::fused_mlp")
+        def fused_mlp(x, weight, *, out):
+            flops = 2 * x.numel * weight.shape[0]  # out[B, O] = x[B, I] @ weight[O, I].T
+            products = [fr.Gradient(name, "mylib.fused_mlp_backward", flops=flops)
+                        for name in ("x", "weight")]
+            return fr.Cost(flops=flops, gradients=tuple(products))
+
+    Args:
+        op: its name (``mylib::fused_mlp``, all overloads) or the ``OpOverload`` itself.
+        formula: called with the operator's own arguments, a :class:`Tensor` in each tensor's
+            place, and ``out``, what the operator returned; gives a :class:`Cost`.
+        replace: whether an operator that has a formula may get this one instead.
+
+    Raises:
+        ValueError: the operator has a formula already.
+    """
+    schema = getattr(op, "_schema", None)
+    name = (schema.name if schema is not None else str(op)).replace("::", ".")
+
+    def enter(chosen: OperatorFormula) -> OperatorFormula:
+        if replace:
+            OPERATORS.pop(name, None)
+        return operator(name)(chosen)
+
+    return enter if formula is None else enter(formula)
+
+
 def layer(*types: str) -> Callable[[LayerFormula], LayerFormula]:
     """Register the composition of a layer type. It is called with the input tensor and with the
     arguments of the ``torch.nn`` constructor of the same name.

@@ -8,7 +8,10 @@ and by which operators, so that each executed product finds the operand that it 
 
 from __future__ import annotations
 
+import gc
 from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +20,7 @@ import torch
 from flopratio.formulas import OPERATORS, Cost, Gradient, Part, Tensor, operands_of
 from flopratio.formulas.movement import VIEWS
 from flopratio.ledger import Ledger, Row
+from flopratio.trace.memory import StepMemory
 from flopratio.trace.recorder import ACCUMULATE_GRAD, LIST, TENSOR, UPDATE, Record
 
 if TYPE_CHECKING:
@@ -63,13 +67,13 @@ def _describe(note: Any) -> Any:
     return note
 
 
-def _tensors(note: Any) -> list[Tensor]:
-    described = _describe(note)
+def _tensors(described: Any) -> tuple[Tensor, ...]:
+    """The tensors of a described argument."""
     if isinstance(described, Tensor):
-        return [described]
+        return (described,)
     if isinstance(described, tuple):
-        return [tensor for tensor in described if isinstance(tensor, Tensor)]
-    return []
+        return tuple(item for item in described if isinstance(item, Tensor))
+    return ()
 
 
 class Evaluator:
@@ -90,25 +94,27 @@ class Evaluator:
 
     def _evaluate(self, record: Record) -> Costed:
         name = operator_name(record.op)
-        names = [argument.name for argument in record.op._schema.arguments]
-        noted = [*zip(names, record.arguments, strict=False), *record.keywords]
+        arguments = [_describe(note) for note in record.arguments]
+        keywords = {key: _describe(note) for key, note in record.keywords}
+        out = _describe(record.results)
+        names = (argument.name for argument in record.op._schema.arguments)
         operands: list[str] = []
         read = 0
-        for operand, note in noted:
-            for tensor in _tensors(note):
+        for operand, described in (*zip(names, arguments, strict=False), *keywords.items()):
+            for tensor in _tensors(described):
                 operands.append(operand)
                 read += tensor.nbytes
-        written = sum(tensor.nbytes for tensor in _tensors(record.results))
+        written = sum(tensor.nbytes for tensor in _tensors(out))
         if name in VIEWS:
             read = written = 0
         formula = OPERATORS.get(name)
         cost = NO_COST
         if formula is not None:
-            cost = formula(
-                *(_describe(note) for note in record.arguments),
-                **{keyword: _describe(note) for keyword, note in record.keywords},
-                out=_describe(record.results),
-            )
+            keywords.pop("out", None)  # what an out= overload writes is what it returns
+            try:
+                cost = formula(*arguments, **keywords, out=out)
+            except Exception as error:  # a formula that does not fit its operator counts nothing,
+                name, formula = f"{name} ({type(error).__name__}: {error})", None  # and is told
         return Costed(name, cost, formula is not None, tuple(operands), read, written)
 
 
@@ -228,11 +234,25 @@ class Visit:
         return self.origins[0].layer, phase_of(max(levels, default=DATA))
 
 
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Many small tuples are made here and none in a cycle; looking for cycles among them, and among
+    all the modules of a large model, can take longer than the work itself."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 class Attribution:
     """One pass over the records, in order, made at once.
 
     Attributes:
         rows: the table.
+        first_rows: record index -> index of its (first) row.
         law: (layer, phase) -> contraction FLOP by the law, from forward operators alone.
     """
 
@@ -241,6 +261,7 @@ class Attribution:
         self.recorder = profiler.recorder
         self.evaluate = Evaluator()
         self.rows: list[Row] = []
+        self.first_rows: list[int] = []
         self.law: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.origins: defaultdict[int, list[Origin]] = defaultdict(list)
         """Sequence number -> the forward operators behind that node."""
@@ -266,7 +287,8 @@ class Attribution:
         }
         self._visit: Visit | None = None
         self._update_layers = self._layers_of_update()
-        self._run()
+        with _without_garbage_collection():
+            self._run()
 
     # -- what a value depends on ------------------------------------------------------------
 
@@ -315,6 +337,7 @@ class Attribution:
         for index, record in enumerate(self.recorder.records):
             costed = self.evaluate(record)
             levels = self._flow(record)
+            self.first_rows.append(len(self.rows))
             if record.scope == UPDATE or (record.node is None and self._is_update(record)):
                 self._update(index, record, costed)
             elif record.node is None:
@@ -491,7 +514,8 @@ class Attribution:
         for position, part in enumerate(cost.parts):
             # A kernel may compute a gradient that nobody asked for: beyond the law.
             phase = phase_among(part, needed) or "recompute"
-            if len(record.outputs) == len(cost.parts):  # one gradient is returned for each part
+            one_each = len(record.outputs) == len(cost.parts) and isinstance(part.operand, str)
+            if one_each:  # a gradient is returned for each part
                 self._made_for[record.outputs[position]] = layer, phase
             both = work.setdefault(phase, [0, 0])
             both[0] += part.flops
@@ -571,5 +595,6 @@ class Attribution:
             self.rows,
             parameters=self.profiler.parameters,
             types=self.profiler.types,
+            memory=StepMemory(self),
             uncounted_ops=dict(self.evaluate.uncounted),
         )

@@ -12,6 +12,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
+from torch.utils._pytree import tree_iter
 
 from flopratio.ledger import Ledger
 from flopratio.trace.recorder import BACKWARD, FORWARD, UPDATE, Recorder
@@ -50,28 +51,32 @@ class Graph:
         self.records = range(start, start)
         self.nodes: dict[int, tuple[bool, ...]] = {}
         self.functions: set[int] = set()
-        order: list[Any] = []
+        edges: dict[Any, tuple[tuple[Any, int], ...]] = {}
         pending = [root.grad_fn for root in roots if root.grad_fn is not None]
-        seen = set(pending)
         while pending:
             node = pending.pop()
-            order.append(node)
+            if node in edges:
+                continue
+            edges[node] = node.next_functions
+            sequence = node._sequence_nr()
+            self.nodes[sequence] = tuple(following is not None for following, _ in edges[node])
             if isinstance(node, torch.autograd.function.BackwardCFunction):
-                self.functions.add(node._sequence_nr())
-            for following, _ in node.next_functions:
-                if following is not None and following not in seen:
-                    seen.add(following)
-                    pending.append(following)
-        asked = _asked_edges(inputs)
-        met = {edge for node in order for edge in node.next_functions}
-        if asked.isdisjoint(met):  # all leaves; or wrappers of torch.func, whose edges don't show
-            asked = set()
-        leads = _leading(order, asked)
-        for node in order:
+                self.functions.add(sequence)
+            pending += [following for following, _ in edges[node] if following is not None]
+        if inputs:
+            self._restrict(edges, _asked_edges(inputs))
+
+    def _restrict(
+        self, edges: dict[Any, tuple[tuple[Any, int], ...]], asked: set[tuple[Any, int]]
+    ) -> None:
+        """Only some gradients are asked for: an edge counts if a way leads from it to one of them."""
+        met = {edge for following in edges.values() for edge in following}
+        if asked.isdisjoint(met):  # wrappers of torch.func, whose edges do not show
+            return
+        leads = _leading(edges, asked)
+        for node, following in edges.items():
             self.nodes[node._sequence_nr()] = tuple(
-                following is not None
-                and (not asked or (following, number) in asked or leads[following])
-                for following, number in node.next_functions
+                edge[0] is not None and (edge in asked or leads[edge[0]]) for edge in following
             )
 
 
@@ -87,25 +92,22 @@ def _asked_edges(inputs: Iterable[torch.Tensor]) -> set[tuple[Any, int]]:
     return edges
 
 
-def _leading(nodes: list[Any], asked: set[tuple[Any, int]]) -> dict[Any, bool]:
-    """For each node, whether a way leads from it to an asked edge; empty if nothing is asked."""
-    if not asked:
-        return {}
-    users: dict[Any, list[Any]] = {node: [] for node in nodes}
-    pending = []
-    leads = dict.fromkeys(nodes, False)
-    for node in nodes:
-        for following, number in node.next_functions:
-            if following is not None:
-                users[following].append(node)
-                if (following, number) in asked and not leads[node]:
-                    leads[node] = True
-                    pending.append(node)
+def _leading(
+    edges: dict[Any, tuple[tuple[Any, int], ...]], asked: set[tuple[Any, int]]
+) -> dict[Any, bool]:
+    """For each node, whether a way leads from it to an asked edge."""
+    users: dict[Any, list[Any]] = {node: [] for node in edges}
+    for node, following in edges.items():
+        for edge in following:
+            if edge[0] is not None:
+                users[edge[0]].append(node)
+    pending = [node for node, following in edges.items() if not asked.isdisjoint(following)]
+    leads = dict.fromkeys(edges, False)
     while pending:
-        for user in users[pending.pop()]:
-            if not leads[user]:
-                leads[user] = True
-                pending.append(user)
+        node = pending.pop()
+        if not leads[node]:
+            leads[node] = True
+            pending += users[node]
     return leads
 
 
@@ -115,6 +117,7 @@ class Profiler:
     Args:
         model: whose modules give the layers their names; None: layers are named by class.
         names: further modules with names of their own (a loss module).
+        target: whose allocator the ledger's memory is predicted for, ``cuda`` or ``cpu``.
 
     After the block, :attr:`ledger` holds the table. Hooks, patches and modes are gone then, also
     after an exception.
@@ -125,13 +128,20 @@ class Profiler:
         model: torch.nn.Module | None = None,
         *,
         names: Mapping[str, torch.nn.Module] | None = None,
+        target: str = "cuda",
     ) -> None:
         self.model = model
+        self.target = target
         self.recorder = Recorder()
         self.graphs: list[Graph] = []
         self.types: dict[str, str] = {}
         self.parameters: dict[str, int] = {}
+        # Storage number -> layer.
         self.parameter_layers: dict[int, str] = {}
+        self.buffer_layers: dict[int, str] = {}
+        self.gradient_layers: dict[int, str] = {}
+        self.state_layers: dict[int, str] = {}
+        self.fresh_state: set[int] = set()
         self._paths: dict[int, str] = {}
         self._indices: dict[str, int] = {}
         self._stack: list[str] = []
@@ -159,7 +169,8 @@ class Profiler:
                     own += parameter.numel()
             self.parameters[path] = own
             for buffer in module.buffers(recurse=False):
-                self.recorder.storage_number(buffer, "buffer")
+                number = self.recorder.storage_number(buffer, "buffer")
+                self.buffer_layers.setdefault(number, path)
 
     # -- entering and leaving ---------------------------------------------------------------
 
@@ -184,12 +195,36 @@ class Profiler:
 
     def __exit__(self, *exception: object) -> None:
         self._exits.close()
+        self._note_gradients()
 
-    def _enter_update(self, *_: object) -> None:
+    def _enter_update(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
         self.recorder.scope = UPDATE
+        self._note_state(optimizer)
 
-    def _leave_update(self, *_: object) -> None:
+    def _leave_update(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
         self.recorder.scope = FORWARD
+        before = set(self.state_layers)
+        self._note_state(optimizer)
+        self.fresh_state.update(self.state_layers.keys() - before)
+
+    def _note_state(self, optimizer: torch.optim.Optimizer) -> None:
+        """Which storages hold the optimizer's state."""
+        for parameter, state in optimizer.state.items():
+            layer = OUTSIDE
+            if isinstance(parameter, torch.Tensor):
+                number = self.recorder.storage_number(parameter)
+                layer = self.parameter_layers.get(number, OUTSIDE)
+            for value in tree_iter(state):
+                if isinstance(value, torch.Tensor):
+                    self.state_layers[self.recorder.storage_number(value)] = layer
+
+    def _note_gradients(self) -> None:
+        """Which storages hold gradients that no backward of this step has touched."""
+        for parameter in self.model.parameters() if self.model is not None else ():
+            if parameter.grad is not None:
+                number = self.recorder.storage_number(parameter)
+                gradient = self.recorder.storage_number(parameter.grad)
+                self.gradient_layers[gradient] = self.parameter_layers[number]
 
     @contextmanager
     def paused(self) -> Iterator[None]:

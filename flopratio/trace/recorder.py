@@ -199,7 +199,7 @@ class Recorder(TorchDispatchMode):
         self, values: Any, storages: list[int], flags: list[bool] | None, kind: str
     ) -> tuple[Any, ...]:
         """The signature of some values, storages and flags noted beside."""
-        kinds = self._kinds
+        kinds, numbers = self._kinds, self._numbers
         notes: list[Any] = []
         for value in values:
             what = kinds.get(type(value))
@@ -208,10 +208,16 @@ class Recorder(TorchDispatchMode):
             if what == 0:
                 notes.append(value)
             elif what == 1:
-                storages.append(self.storage_number(value, kind))
+                try:  # the common case of storage_number(), without the call
+                    number = numbers.get(value.untyped_storage()._cdata)
+                except NotImplementedError:
+                    number = -1
+                storages.append(self.storage_number(value, kind) if number is None else number)
                 if flags is not None:
                     flags.append(value.requires_grad)
-                notes.append((TENSOR, tuple(value.shape), value.dtype))
+                notes.append((TENSOR, value.shape, value.dtype))
+            elif what == 2 and value and type(value[0]) is int:  # sizes, strides, paddings
+                notes.append((LIST, *value))
             elif what == 2:
                 notes.append((LIST, *self._note(value, storages, flags, kind)))
             else:
@@ -267,6 +273,8 @@ class Recorder(TorchDispatchMode):
                     strict=True,
                 )
             )
+        # Before it runs: a shape function written in Python may make nodes of its own.
+        sequence = torch._C._autograd._get_sequence_nr() - 1
         out = func(*args, **kwargs)
         node = torch._C._current_autograd_node()
         number: int | None = None
@@ -291,7 +299,7 @@ class Recorder(TorchDispatchMode):
                 tuple(flags),
                 self.layer,
                 number,
-                torch._C._autograd._get_sequence_nr() - 1,
+                sequence,
                 self.scope,
                 torch.is_grad_enabled(),
                 self.functions > 0,
@@ -303,8 +311,8 @@ class Recorder(TorchDispatchMode):
 
     def pack(self, tensor: torch.Tensor) -> torch.Tensor:
         """Called by autograd for each tensor that it keeps (``saved_tensors_hooks``)."""
-        number = self.storage_number(tensor)
         if torch._C._current_autograd_node() is None:  # recomputed activations are short-lived
+            number = self.storage_number(tensor)
             self.saved.append((torch._C._autograd._get_sequence_nr() - 1, number))
         return tensor
 

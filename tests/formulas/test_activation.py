@@ -451,6 +451,30 @@ def test_torch_runs_what_the_formula_says(name: str, arguments: dict[str, Any]) 
     agrees_with_torch(LAYERS[name], module, torch.randn(2, 4, 3, 6), **arguments)
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"), [case for case in CASES if case[0] not in ("GLU", "PReLU")], ids=str
+)
+def test_between_layers_each_memory_is_kept_once(name: str, arguments: dict[str, Any]) -> None:
+    """An output that the activation keeps is the next layer's input; an input that it keeps is not,
+    not even if the output takes its memory: then torch copies it."""
+    linear = {"in_features": 6, "out_features": 6}
+    module = torch.nn.Sequential(
+        torch.nn.Linear(6, 6), getattr(torch.nn, name)(**arguments), torch.nn.Linear(6, 6)
+    )
+    x = Tensor((2, 6))
+    first = LAYERS["Linear"](x, **linear)
+    middle = LAYERS[name](first.out, **arguments)
+    last = LAYERS["Linear"](middle.out, **linear)
+    parameters = {
+        f"{number}.{name}": tensor
+        for number, layer in enumerate((first, last))
+        for name, tensor in layer.parameters.items()
+    }
+    whole = LayerCost(last.out, (*first.calls, *middle.calls, *last.calls), parameters)
+    found = executed(module, torch.randn(2, 6), parameters=module.parameters())
+    assert found == analytic(whole, *parameters.values())
+
+
 @pytest.mark.parametrize("shape", [(6,), (1, 1), (3, 1)])
 def test_torch_sums_the_slope_of_prelu_where_it_was_repeated(shape: tuple[int, ...]) -> None:
     agrees_with_torch(LAYERS["PReLU"], torch.nn.PReLU(), torch.randn(shape))

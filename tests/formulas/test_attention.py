@@ -567,6 +567,14 @@ def test_flex_attention() -> None:
     )
     assert forward.flops == 2 * 2 * (2 * 4 * 5 * 7) * 16
     assert work_by_operand(forward.gradients) == work_by_operand(backward.parts)
+    assert forward.gradients[0].saves == (query, key, value, out, logsumexp)
+
+
+def test_transform_bias_rescale_qkv() -> None:
+    """Three biases, and the query scaled: 4 an entry."""
+    qkv, bias = torch.randn(2, 5, 24), torch.randn(24)
+    (work,) = executed(lambda: aten._transform_bias_rescale_qkv(qkv, bias, 4)).forward
+    assert work.cost.elementwise == 4 * 2 * 5 * 8
 
 
 def test_called_as_dispatched() -> None:

@@ -422,6 +422,20 @@ def test_grid_sampler_oracle(
     assert work_by_operand(cost.gradients) == work_by_operand(back.parts)
 
 
+def test_cudnn_grid_sampler() -> None:
+    """cuDNN's is the bilinear one, zeros beyond the edge, corners aligned."""
+    x, grid, y = Tensor((2, 3, 4, 5)), Tensor((2, 3, 2, 2)), Tensor((2, 3, 3, 2))
+    plain = OPERATORS["aten.grid_sampler_2d"](x, grid, 0, 0, True, out=y)
+    cost = OPERATORS["aten.cudnn_grid_sampler"](x, grid, out=y)
+    back = OPERATORS["aten.cudnn_grid_sampler_backward"](x, grid, y, out=(x, grid))
+    assert cost.elementwise == plain.elementwise
+    assert work_by_operand(cost.gradients) == work_by_operand(back.parts)
+    operands = [gradient.operand for gradient in cost.gradients]
+    assert operands == [("self", "grid"), "self", "grid"]
+    found = [gradient.elementwise for gradient in cost.gradients]
+    assert found == [gradient.elementwise for gradient in plain.gradients]
+
+
 def test_padding_modes() -> None:
     """Border: 2 comparisons a coordinate; reflection: 11; the gradient is masked, 1 each."""
     x, grid, y = Tensor((1, 2, 4, 4)), Tensor((1, 3, 5, 2)), Tensor((1, 2, 3, 5))
@@ -466,6 +480,7 @@ def test_interpolation_executed(mode: str, dimensions: int, antialias: bool, op:
     (gradient,) = forward.cost.gradients
     assert (forward.op, backward.op) == (f"aten.{op}", f"aten.{op}_backward")
     assert (gradient.op, gradient.elementwise) == (backward.op, backward.cost.elementwise)
+    assert gradient.operand == "self"
     assert step.saved_bytes == 0
     with torch.inference_mode():
         whole = executed(lambda: F.interpolate(x, scale_factor=2, mode=mode, antialias=antialias))
@@ -505,6 +520,7 @@ def test_affine_grid(dimensions: int, align_corners: bool) -> None:
     (forward,) = step.forward
     found = [(work.op, work.cost.flops, work.cost.elementwise) for work in step.backward]
     assert found == [(g.op, g.flops, g.elementwise) for g in forward.cost.gradients]
+    assert {gradient.operand for gradient in forward.cost.gradients} == {"theta"}
     assert step.saved_bytes == 0
     places = math.prod(size[2:])
     assert step.flops == (forward.cost.flops, forward.cost.flops)
@@ -554,8 +570,9 @@ def test_roi_align_oracle(aligned: bool, ratio: int) -> None:
     backward, and the loops' values are means of sampled ones."""
     channels, pooled = 2, (2, 3)
     x = tensor((1, channels, 12, 12), seed=1)
-    rois = np.array([[0, 2.0, 4.0, 9.0, 13.0], [0, 3.5, 5.0, 14.0, 16.5]])
-    grad_y = tensor((2, channels, *pooled), seed=2)
+    edges_of = [[2.0, 4.0, 9.0, 13.0], [3.5, 5.0, 14.0, 16.5], [3.0, 3.0, 9.0, 8.0]]
+    rois = np.array([[0, *edges] for edges in edges_of])
+    grad_y = tensor((3, channels, *pooled), seed=2)
 
     def places() -> list[Any]:
         """(region, bin) -> its samples."""
@@ -613,8 +630,22 @@ def test_roi_align_oracle(aligned: bool, ratio: int) -> None:
     back = OPERATORS["torchvision._roi_align_backward"](
         out, regions, *sizes, *x.shape, ratio, aligned, out=Tensor(x.shape)
     )
+    (gradient,) = cost.gradients
     assert cost.elementwise == flops
-    assert back.elementwise == cost.gradients[0].elementwise == backward_flops
+    assert back.elementwise == gradient.elementwise == backward_flops
+    assert (gradient.operand, gradient.saves) == ("input", (regions,))
+
+    # With channels of their own for every bin it is the same work, aligned.
+    if aligned:
+        mapping = Tensor(y.shape)
+        own = OPERATORS["torchvision.ps_roi_align"](
+            Tensor(x.shape), regions, *sizes, ratio, out=(out, mapping)
+        )
+        own_back = OPERATORS["torchvision._ps_roi_align_backward"](
+            out, regions, mapping, *sizes, ratio, *x.shape, out=Tensor(x.shape)
+        )
+        assert own.elementwise == own_back.elementwise == flops
+        assert own.gradients[0].saves == (regions, mapping)
 
 
 class Deformed:
@@ -755,12 +786,12 @@ def test_deform_conv2d_oracle(
 ) -> None:
     """GIVEN a deformable convolution, THEN each part of the formula is what the loops count, and
     the loops are sampling and a product in torch."""
-    channels, kernel, positions = 2, (2, 1), (2, 2)
+    channels, kernel, positions, taps = 2, (3, 1), (2, 2), 3
     x = tensor((n, channels, 5, 5), seed=1)
     weight = tensor((outputs * groups, channels // groups, *kernel), seed=2)
-    drawn = np.random.default_rng(3).uniform(0.1, 0.9, (n, 4 * offset_groups, *positions))
+    drawn = np.random.default_rng(3).uniform(0.1, 0.9, (n, 2 * taps * offset_groups, *positions))
     offset = np.vectorize(Counted, otypes=[object])(drawn)
-    mask = tensor((n, 2 * offset_groups, *positions), seed=4) if masked else None
+    mask = tensor((n, taps * offset_groups, *positions), seed=4) if masked else None
     loops = Deformed(x, weight, offset, mask)
     counts = {}
     _, counts["places"] = count(loops.make_places)
@@ -780,12 +811,12 @@ def test_deform_conv2d_oracle(
 
     # In torch: sample the columns, then multiply.
     operands = [real(array) for array in (x, weight, offset)]
-    real_mask = real(mask) if masked else torch.ones(n, 2 * offset_groups, *positions)
+    real_mask = real(mask) if masked else torch.ones(n, taps * offset_groups, *positions)
     share, columns = channels // offset_groups, []
     for t, tap in enumerate(np.ndindex(*kernel)):
         sampled = []
         for group in range(offset_groups):
-            shift = operands[2][:, 2 * (group * 2 + t) :][:, :2]
+            shift = operands[2][:, 2 * (group * taps + t) :][:, :2]
             at = torch.stack(
                 [
                     shift[:, 1] + torch.arange(2)[None, None] + tap[1],
@@ -795,10 +826,10 @@ def test_deform_conv2d_oracle(
             )
             part = operands[0][:, group * share : (group + 1) * share]
             value = F.grid_sample(part, at / 2 - 1, align_corners=True)
-            sampled.append(value * real_mask[:, group * 2 + t][:, None])
+            sampled.append(value * real_mask[:, group * taps + t][:, None])
         columns.append(torch.cat(sampled, dim=1))
-    stacked = torch.stack(columns, dim=2).view(n, groups, channels // groups, 2, *positions)
-    by_group = operands[1].view(groups, outputs, channels // groups, 2)
+    stacked = torch.stack(columns, dim=2).view(n, groups, channels // groups, taps, *positions)
+    by_group = operands[1].view(groups, outputs, channels // groups, taps)
     real_y = torch.einsum("goct,ngctij->ngoij", by_group, stacked.double()).reshape(y.shape)
     real_y.backward(torch.tensor(values(grad_y)))
     np.testing.assert_allclose(values(y), real_y.detach().numpy(), atol=1e-9)

@@ -52,7 +52,7 @@ def transformers_types() -> list[str]:
 
 ZOOS = {"torchvision": torchvision_models, "timm": timm_models, "hf": transformers_types}
 SIZES = {
-    "torchvision": {"batch": 1},
+    "torchvision": {"batch": 2},
     "timm": {"batch": 1},
     "hf": {"batch": 1, "seq": 16},
 }
