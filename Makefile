@@ -4,10 +4,10 @@ BIN := .venv/bin
 STAMP := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install sweep test lint check bench experiments
+.PHONY: help install sweep test lint check bench experiments test-zoo
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## make .venv with the project and all extras
 
@@ -34,6 +34,9 @@ check: $(STAMP) ## run a small sweep, counted and executed: fails when a ratio m
 
 bench: $(STAMP) ## time this tool against its peers
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+test-zoo: $(STAMP) ## try every model of torchvision, timm and transformers, into results/zoo.csv (long)
+	$(BIN)/python -m tests.zoo.run
 
 experiments: $(STAMP) ## run the published claims again, each into results/
 	for script in experiments/*.py; do $(BIN)/python $$script || exit 1; done

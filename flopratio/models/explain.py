@@ -39,7 +39,7 @@ def explain_failure(error: Exception, example: Example) -> ModelError:
     reads = first_layer_reads(example.module) if example.kind == "module" else ""
     named = [*example.kwargs.items(), *((f"input {i}", arg) for i, arg in enumerate(example.args))]
     return ModelError(
-        f"the model failed in forward on {', '.join(_describe(*item) for item in named)}: "
+        f"the model failed on {', '.join(_describe(*item) for item in named)}: "
         f"{summary(error)}{origin(error)}{reads and f'; its first layer, {reads}'}"
     )
 

@@ -42,6 +42,7 @@ def factory_draft(request: Request) -> Draft:
             "(nn.Module, example_inputs)"
         )
     if any(hasattr(part, "_orig_mod") or part._compiled_call_impl for part in module.modules()):
+        # Compiled code takes the addresses of its inputs, and a fake tensor has none.
         raise ModelError(f"{request.spec} is compiled: return the module without torch.compile")
     if given:
         take_batch(request, given)
@@ -109,7 +110,10 @@ def _options(request: Request, factory: Callable[..., Any]) -> dict[str, object]
 
     ModelError: a KEY that it does not take, or an argument without default that has no KEY.
     """
-    parameters = inspect.signature(factory).parameters
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        raise ModelError(f"{request.spec} is no Python function or class, with arguments") from None
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     known = keywords(factory)
     options: dict[str, object] = {}
@@ -176,8 +180,14 @@ def _executed(path: Path, _modified: int) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(path.stem, module)  # dataclasses look their module up
-    spec.loader.exec_module(module)
+    # Dataclasses look their module up; but no module that exists already is to be replaced.
+    is_registered = sys.modules.setdefault(path.stem, module) is module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        if is_registered:
+            del sys.modules[path.stem]
+        raise
     return module
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from flopratio.models.construct import construct, unknown_key
+from flopratio.models.construct import construct, keywords, unknown_key
 from flopratio.models.example import ModelError, Request, did_you_mean
 from flopratio.models.inputs import take_image
 
@@ -126,7 +126,10 @@ def _has(cls: Any, key: str) -> bool:
 
 def _fields(cls: Any) -> set[str]:
     """The names under which a configuration class takes values."""
-    return {field.name for field in dataclasses.fields(cls)}.union(cls.attribute_map)
+    aliases = set(cls.attribute_map)
+    if not dataclasses.is_dataclass(cls):  # until transformers 5
+        return aliases | keywords(cls.__init__)
+    return aliases | {field.name for field in dataclasses.fields(cls)}
 
 
 def _set_image_size(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from flopratio.models.construct import construct, unknown_key
@@ -43,7 +43,11 @@ def transformers_draft(request: Request) -> Draft:
     with suppress(ModelError):  # transformers imports it, but can do without
         import_torchvision()
     transformers = import_package("transformers")
-    transformers.logging.set_verbosity_error()
+    with _quiet(transformers):
+        return _draft(request, transformers)
+
+
+def _draft(request: Request, transformers: Any) -> Draft:
     wanted = request.take("head", None) if "head" in request.settings else None
     config = make_config(request, transformers)
     kind, model_class = _head(request, transformers, config, wanted)
@@ -81,7 +85,9 @@ def _head(request: Request, transformers: Any, config: Any, wanted: str | None) 
             return kind, model_class
     if wanted is None:
         raise ModelError(f"{request.spec} is a part of other models and has no model of its own")
-    named = getattr(transformers, wanted, None)
+    named: Any = getattr(transformers, wanted, None)
+    if type(config) in getattr(named, "_model_mapping", ()):
+        named = _only(named._model_mapping[type(config)])
     if named is not None and getattr(named, "config_class", None) is type(config):
         return _kind_by_input(named), named
     kinds = dict.fromkeys(kind for kind, _, _ in heads)
@@ -98,8 +104,7 @@ def _heads(request: Request, transformers: Any, config: Any) -> Iterator[tuple[s
         if type(config) not in listed:
             continue
         try:
-            found = listed[type(config)]
-            model_class = found[0] if isinstance(found, tuple) else found
+            model_class = _only(listed[type(config)])
             fits = auto != "AutoModel" or _kind_by_input(model_class) == kind
         except (ImportError, ValueError) as error:  # a package or the class itself is missing
             raise ModelError(f"{request.spec} can't be built: {summary(error)}") from error
@@ -107,8 +112,24 @@ def _heads(request: Request, transformers: Any, config: Any) -> Iterator[tuple[s
             yield kind, auto, model_class
 
 
+def _only(listed: Any) -> Any:
+    """The class that is listed for a configuration, or the first of several."""
+    return listed[0] if isinstance(listed, tuple) else listed
+
+
 def _kind_by_input(model_class: Any) -> str:
     return _READ_BY.get(first_input(model_class), "module")
+
+
+@contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """Without what transformers has to say of configurations; errors are raised anyhow."""
+    verbosity = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(verbosity)
 
 
 def _complete(config: Any, kind: str) -> None:

@@ -21,7 +21,7 @@ def engine(monkeypatch):
         count=lambda model, **settings: SimpleNamespace(layers=lambda: [settings["depth"]]),
         draw_all=lambda frame, directory, layers: [],
     )
-    for module in ("crosscheck", "networks", "plots"):
+    for module in ("crosscheck", "networks", "analytic", "plots"):
         monkeypatch.setitem(sys.modules, f"flopratio.{module}", engine)
     return engine
 

@@ -104,6 +104,8 @@ class Recorder(TorchDispatchMode):
             names = [argument.name for argument in func._schema.arguments]
             named = [*zip(names, args, strict=False), *kwargs.items()]
             needed = frozenset(name for name, value in named if needs_gradient(value))
+            for gradient in cost.gradients if needed else ():
+                assert set(operands_of(gradient)) <= set(names), f"no such operand of {op}"
             works.append(Dispatched(op, cost, needed))
         return out
 

@@ -275,6 +275,30 @@ def test_leading_terms() -> None:
     assert OPERATORS["aten.linalg_matrix_exp"](square, out=square).elementwise == 10 * n**3
 
 
+def test_with_lu() -> None:
+    """What begins with LU, three matrices at a time, from its parts."""
+    tall, square, b = Tensor((3, 5, 4)), Tensor((3, 5, 5)), Tensor((3, 5, 2))
+    each, pivots = Tensor((3,)), Tensor((3, 5))
+    expected = {
+        "aten.linalg_lu_factor_ex": lu_flops(5, 4),
+        "aten.linalg_lu": lu_flops(5, 4),
+    }
+    for name, flops in expected.items():
+        assert OPERATORS[name](tall, out=(tall, tall, each)).elementwise == 3 * flops
+    solves = 3 * lu_solve_flops(5, 10)
+    factors = 3 * lu_flops(5, 5)
+    solved = OPERATORS["aten.linalg_lu_solve"](square, pivots, b, out=b)
+    assert solved.elementwise == solves
+    solved = OPERATORS["aten._linalg_solve_ex"](square, b, out=(b, square, pivots, each))
+    assert solved.elementwise == factors + solves
+    inverse = OPERATORS["aten.linalg_inv_ex"](square, out=(square, each))
+    assert inverse.elementwise == factors + 3 * lu_solve_flops(5, 25)
+    determinant = OPERATORS["aten._linalg_det"](square, out=(each, square, pivots))
+    assert determinant.elementwise == factors + 3 * 4
+    logarithm = OPERATORS["aten._linalg_slogdet"](square, out=(each, each, square, pivots))
+    assert logarithm.elementwise == factors + 3 * (5 + 5 + 4 + 4)
+
+
 def test_composed() -> None:
     """Solves of least squares and of other factors, from their parts."""
     a, b, x = Tensor((2, 6, 4)), Tensor((2, 6, 3)), Tensor((2, 4, 3))

@@ -423,11 +423,16 @@ def test_cudnn_backward(kind: str) -> None:
     assert work_by_operand(forward.gradients) == work_by_operand(backwards[0].parts)
     of_data = [work for work in forward.gradients if work.operand != "weight"]
     assert work_by_operand(of_data) == work_by_operand(backwards[1].parts)
+    tested = OPERATORS["aten._cudnn_rnn"](
+        **{**operands, "train": False}, out=(output, operands["hx"], None, reserve, None)
+    )
+    dropout = 2 * 6 * 8
+    assert forward.elementwise - tested.elementwise == dropout
     # Adding up both directions: of the input 6 rows of 5, of the second layer's 6 rows of 8.
     of_input, _, between, _ = backwards[0].parts
     assert of_input.elementwise == 30
     alone = 4 * (6 * CELLS[kind].backward * 4 + 4 * sum(CELLS[kind].carried) * 4)
-    assert between.elementwise == alone + 48 + 2 * 48  # and dropout
+    assert between.elementwise == alone + 48 + dropout
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -1,0 +1,84 @@
+"""What is known of a GPU that bears on memory: one JSON file each, in ``devices/``."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from importlib.resources import files
+
+
+@dataclass(frozen=True)
+class DeviceProfile:
+    """A GPU and what torch does on it by default. None stands for what is not known.
+
+    Args:
+        name: as the user writes it (``H100-80GB``).
+        reported_names: as ``torch.cuda.get_device_name`` reports its variants.
+        memory_bytes: its whole memory by ``nvidia-smi``; a process gets some hundred MiB less, for
+            the CUDA context.
+        architecture: ``sm90`` for compute capability 9.0.
+        torch: the version that the following fields describe.
+        cublas_workspace_bytes: of each handle and stream.
+        cublas_workspace_persistent: whether it stays; if not, each product gives it back.
+        cublaslt_workspace_bytes: in addition to it; 0 where cuBLASLt shares it.
+        optimizer_foreach: whether optimizers use their foreach implementation unless told.
+        optimizer_fused: whether they use their fused implementation unless told.
+        attention: the kernel that ``scaled_dot_product_attention`` tries first in 16 bits without a
+            mask: ``cudnn`` (with the cuDNN that torch's own wheels bring), ``flash`` or
+            ``efficient``.
+    """
+
+    name: str
+    reported_names: tuple[str, ...] = ()
+    memory_bytes: int | None = None
+    architecture: str | None = None
+    torch: str | None = None
+    cublas_workspace_bytes: int | None = None
+    cublas_workspace_persistent: bool | None = None
+    cublaslt_workspace_bytes: int | None = None
+    optimizer_foreach: bool | None = None
+    optimizer_fused: bool | None = None
+    attention: str | None = None
+
+
+@cache
+def device_profiles() -> dict[str, DeviceProfile]:
+    """Every known GPU by its name; a file dropped into ``devices/`` adds one."""
+    profiles = {}
+    for path in sorted(
+        files(__package__).joinpath("devices").iterdir(), key=lambda path: path.name
+    ):
+        if path.name.endswith(".json"):
+            document = json.loads(path.read_text(encoding="utf-8"))
+            document["reported_names"] = tuple(document["reported_names"])
+            profile = DeviceProfile(**document)
+            profiles[profile.name] = profile
+    return profiles
+
+
+def device_profile(name: str) -> DeviceProfile:
+    """The profile of a GPU, by its own name or one that torch reports, in any case of letters.
+
+    A GPU that is not known gives a warning, and a profile without any figure.
+    """
+    known = {
+        alias.casefold(): profile
+        for profile in device_profiles().values()
+        for alias in (profile.name, *profile.reported_names)
+    }
+    profile = known.get(name.casefold())
+    if profile is not None:
+        return profile
+    near = get_close_matches(name.casefold(), known, n=1, cutoff=0.5)
+    names = (
+        f"did you mean {known[near[0]].name}?" if near else f"known: {', '.join(device_profiles())}"
+    )
+    warnings.warn(
+        f"nothing is known of the GPU {name!r}: its memory, its workspaces and its defaults are "
+        f"left out ({names})",
+        stacklevel=2,
+    )
+    return DeviceProfile(name)

@@ -1,0 +1,73 @@
+"""Hoffmann et al., Training Compute-Optimal Large Language Models, 2022, table A4: training FLOP by
+their count over 6 N D, and nanoGPT's scaling_laws.ipynb, which reproduces it to the last FLOP.
+
+Their convention (appendix F): the products of the blocks, 2 FLOP a multiply-add, causal attention
+in full; 3 FLOP for each score that softmax turns into a probability; backward twice forward, of
+softmax too. Embeddings and logits are not counted (the appendix does, the table does not, as the
+notebook found), nor are the products of relative positions, whose parameters are.
+"""
+
+from decimal import Decimal
+from fractions import Fraction
+
+import pytest
+import torch
+from torch import nn
+
+from tests.published.gpt import GPT, Sizes, tokens
+from tests.published.reference import rounded, rows
+from tests.published.step import model_flops, part, trained
+
+CONTEXT, VOCABULARY = 2048, 32000
+
+SOFTMAX = 3
+"""FLOP a score, by their count; the ledger has 5 (see ``formulas/activation.py``)."""
+
+
+class RelativePositions(nn.Module):
+    """Parameters of a block that its count leaves out: keys of the positions, and two biases."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.keys = nn.Parameter(torch.empty(width, width))
+        self.content_bias = nn.Parameter(torch.empty(width))
+        self.position_bias = nn.Parameter(torch.empty(width))
+
+
+def chinchilla(row: dict[str, str]) -> GPT:
+    layers, width, hidden, heads, head_width = (
+        int(row[column]) for column in ("layers", "d_model", "ffw", "heads", "kv")
+    )
+    sizes = Sizes(layers, width, heads, VOCABULARY, CONTEXT, head_width, hidden)
+    with torch.device("meta"):
+        model = GPT(sizes)
+        for block in model.blocks:
+            block.relative_positions = RelativePositions(width)
+    return model
+
+
+@pytest.mark.parametrize("row", rows("chinchilla_table_A4"), ids=lambda row: row["params_label"])
+def test_training_flops(row: dict[str, str]) -> None:
+    ledger = trained(chinchilla(row), tokens(1, CONTEXT))
+    blocks = part(ledger, "blocks.*")
+
+    # The head's own weight is counted, the embedding's is not: in this model they are one.
+    parameters = ledger.totals.parameters - part(ledger, "*.positions").totals.parameters
+    assert parameters == int(row["nanogpt_N"])
+
+    scores = int(row["layers"]) * int(row["heads"]) * CONTEXT**2
+    flops = model_flops(blocks) + 3 * SOFTMAX * scores
+    assert flops == int(row["nanogpt_F_per_seq"])
+
+    ratio = Fraction(flops, 6 * parameters * CONTEXT)
+    assert rounded(ratio, row["nanogpt_ratio"]) == Decimal(row["nanogpt_ratio"])
+    assert rounded(ratio, "1.00") == Decimal(row["flop_ratio_ours_over_6ND"])
+
+
+def test_softmax_has_five_flops_a_score_here() -> None:
+    """A comparison for the maximum and an addition into the sum come on top of their three."""
+    smallest = rows("chinchilla_table_A4")[0]
+    ledger = trained(chinchilla(smallest), tokens(1, CONTEXT))
+    softmax = [row.elementwise for row in ledger.rows if row.op == "aten._softmax"]
+    scores = int(smallest["layers"]) * int(smallest["heads"]) * CONTEXT**2
+    assert sum(softmax) == (SOFTMAX + 2) * scores
