@@ -32,10 +32,12 @@ from flopratio.models.inputs import parse_dtype
 from flopratio.networks import LOSS_LAYER, NETWORKS, describe
 from flopratio.optimizers import make_optimizer
 from flopratio.trace.attribution import Attribution
-from flopratio.trace.memory import memory_of, peak_bytes
+from flopratio.trace.memory import peak_bytes
 from flopratio.trace.profiler import Profiler
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+TARGETS = ("cuda", "cpu")
 
 ATTENTION = {
     "flash": torch.nn.attention.SDPBackend.FLASH_ATTENTION,
@@ -57,7 +59,8 @@ class StepOptions:
         accumulate: micro-batches before the update.
         attention: the kernels that scaled-dot-product attention may use.
         input_grad: whether floating inputs require a gradient too.
-        inference: forward only, under ``inference_mode``.
+        inference: forward only, in eval mode and without a graph.
+        target: whose allocator to predict for, ``cuda`` or ``cpu``.
     """
 
     loss: str | Callable[[Any], torch.Tensor] = "auto"
@@ -69,9 +72,10 @@ class StepOptions:
     attention: str | None = None
     input_grad: bool = False
     inference: bool = False
+    target: str = "cuda"
 
     def __post_init__(self) -> None:
-        for name, choices in (("amp", AUTOCAST), ("attention", ATTENTION)):
+        for name, choices in (("amp", AUTOCAST), ("attention", ATTENTION), ("target", TARGETS)):
             value = getattr(self, name)
             if value is not None and value not in choices:
                 raise UsageError(f"{name}={value} should be one of {', '.join(choices)}")
@@ -93,6 +97,7 @@ def count(
     attention: str | None = None,
     input_grad: bool = False,
     inference: bool = False,
+    target: str = "cuda",
     **settings: Any,
 ) -> Ledger:
     """The ledger of one training step. Nothing is executed: tensors have shapes and no values.
@@ -107,14 +112,23 @@ def count(
             else what fits its shape.
         dtype: of a spec's parameters and inputs.
         settings: a spec's sizes (``seq=1024``, ``depth=4``).
-        optimizer, amp, freeze, checkpoint, accumulate, attention, input_grad, inference: see
-            :class:`StepOptions`.
+        optimizer, amp, freeze, checkpoint, accumulate, attention, input_grad, inference, target:
+            see :class:`StepOptions`.
 
     Raises:
         UsageError: the model can't be run this way; one sentence says why.
     """
     options = StepOptions(
-        loss, optimizer, amp, freeze, checkpoint, accumulate, attention, input_grad, inference
+        loss,
+        optimizer,
+        amp,
+        freeze,
+        checkpoint,
+        accumulate,
+        attention,
+        input_grad,
+        inference,
+        target,
     )
     if isinstance(model, torch.nn.Module):
         if settings:
@@ -133,15 +147,7 @@ def count(
         names = get_close_matches(model, NETWORKS, n=1)
         hint = f"did you mean {names[0]}?" if names else "e.g. torchvision:resnet50, hf:gpt2, mlp"
         raise UsageError(f"there is no model {model!r}: {hint}")
-    example = load(model, settings, dtype=dtype)
-    if not example.enter_mode and example.mode is not None:
-        # It may read values that it computes from integers, but few models do; where all is fake
-        # the step is three times as fast.
-        try:
-            return _finish(replace(example, enter_mode=True), options, model)
-        except UsageError:
-            example = load(model, settings, dtype=dtype)
-    return _finish(example, options, model)
+    return _finish(load(model, settings, dtype=dtype), options, model)
 
 
 # -- where examples come from ---------------------------------------------------------------------
@@ -248,7 +254,7 @@ def _finish(
     loss_module: torch.nn.Module | None = None,
 ) -> Ledger:
     """Run the step, and make the ledger of it."""
-    profiler, optimizer = run_step(example, options, loss_module=loss_module)
+    profiler = run_step(example, options, loss_module=loss_module)
     ledger = reconcile(profiler)
     ledger.model = name
     ledger.settings = dict(example.settings)
@@ -264,9 +270,6 @@ def _finish(
         "device": "fake",
     }
     ledger.versions = versions()
-    inputs = list(tree_iter((example.args, example.kwargs)))
-    ledger.memory = memory_of(profiler, inputs, optimizer)
-    ledger.memory["saved_activations"] = ledger.totals.saved_bytes
     ledger.memory["inference_peak"] = (
         ledger.memory["peak"] if options.inference else _inference_peak(example, options)
     )
@@ -275,24 +278,27 @@ def _finish(
 
 def run_step(
     example: Example, options: StepOptions, *, loss_module: torch.nn.Module | None = None
-) -> tuple[Profiler, torch.optim.Optimizer | None]:
+) -> Profiler:
     """Run one step of an example under the Profiler: forward, loss, backward of each micro-batch,
     then the update as in the steady state."""
     module = example.module
     names = {LOSS_LAYER: loss_module} if loss_module is not None else None
-    profiler = Profiler(module, names=names)
+    profiler = Profiler(module, names=names, target=options.target)
+    inputs = [t for t in tree_iter((example.args, example.kwargs)) if isinstance(t, torch.Tensor)]
+    for tensor in inputs:  # also one that the model does not look at takes memory
+        profiler.recorder.storage_number(tensor)
     with ExitStack() as exits:
         exits.enter_context(_frozen(module, options.freeze))
         exits.enter_context(example.context())
         optimizer = make_optimizer(options.optimizer, module.parameters())
         if options.input_grad:
-            for tensor in tree_iter((example.args, example.kwargs)):
-                if isinstance(tensor, torch.Tensor) and tensor.is_floating_point():
+            for tensor in inputs:
+                if tensor.is_floating_point():
                     tensor.requires_grad_()
         exits.enter_context(_checkpointed(profiler, module, options.checkpoint))
         exits.enter_context(_attention(options.attention))
         if options.inference:
-            exits.enter_context(torch.no_grad())
+            exits.enter_context(_inference(module))
         with profiler, _sentence(example):
             for _ in range(options.accumulate):
                 loss = _forward(profiler, example, options)
@@ -303,7 +309,7 @@ def run_step(
                 with profiler.paused():
                     optimizer.step()  # makes the state that later steps find
                 optimizer.step()
-    return profiler, optimizer
+    return profiler
 
 
 def _forward(profiler: Profiler, example: Example, options: StepOptions) -> Any:
@@ -334,8 +340,13 @@ def _inference_peak(example: Example, options: StepOptions) -> int:
     """Peak bytes of the forward alone."""
     example.module.zero_grad(set_to_none=True)
     profiler = Profiler(example.module)
-    with example.context(), _attention(options.attention), torch.no_grad(), profiler:
-        example.module(*example.args, **example.kwargs)
+    with (
+        example.context(),
+        _attention(options.attention),
+        _inference(example.module),
+        profiler,
+    ):
+        _forward(profiler, example, replace(options, inference=True))
     return peak_bytes(profiler.recorder)
 
 
@@ -401,6 +412,19 @@ def _owners(name: str) -> Iterator[str]:
     while "." in name:
         name = name.rpartition(".")[0]
         yield name
+
+
+@contextmanager
+def _inference(module: torch.nn.Module) -> Iterator[None]:
+    """Eval mode and no graph meanwhile; each submodule gets its own mode back."""
+    training = [(submodule, submodule.training) for submodule in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for submodule, mode in training:
+            submodule.training = mode
 
 
 @contextmanager

@@ -107,6 +107,17 @@ class Ratio:
     hardware: float | None
 
 
+class Memory(dict[str, Any]):
+    """Figures by name, as items and as attributes: ``memory["peak"]`` is ``memory.peak``. Bytes,
+    but for ``peak_phase``; None for what the source does not know."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"no figure of memory is called {name!r}") from None
+
+
 @dataclass
 class Ledger:
     """The table, and the step that it belongs to.
@@ -118,7 +129,7 @@ class Ledger:
         parameters: layer path -> number of its own parameters.
         types: layer path -> class name, for layers without rows too.
         convention, versions: how and with what it was counted.
-        memory: bytes by name, as far as the source knows them; None for what it does not.
+        memory: bytes by name, as far as the source knows them.
         uncounted_ops: operators that no formula knows, with the number of their calls.
         analytic: phase -> contraction FLOP by the law, from the forward operators alone; empty
             where the rows themselves are the analytic ones.
@@ -132,7 +143,7 @@ class Ledger:
     types: dict[str, str] = field(default_factory=dict)
     convention: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
-    memory: dict[str, Any] = field(default_factory=dict)
+    memory: Memory = field(default_factory=Memory)
     uncounted_ops: dict[str, int] = field(default_factory=dict)
     analytic: dict[str, int] = field(default_factory=dict)
     mismatches: list[Mismatch] = field(default_factory=list)
@@ -268,7 +279,7 @@ class Ledger:
             types={layer["name"]: layer["type"] for layer in document["layers"]},
             convention=document["convention"],
             versions=document["versions"],
-            memory=document["memory"],
+            memory=Memory(document["memory"]),
             uncounted_ops=document["uncounted_calls"],
             analytic={
                 phase: document["analytic"][phase]

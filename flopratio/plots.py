@@ -1,9 +1,10 @@
-"""The figures of a sweep: one function a figure, each written as PNG and SVG.
+"""The figures: one function a figure.
 
-A figure has one panel a model. Its input is a DataFrame of a sweep's rows, counts as exact Python
-ints, the keys of the grid between the columns ``model`` and ``forward``; it returns the paths
-written, none where the frame lacks the data. Series differ in colour, marker and line style, and
-fills in lightness, so that they can be told apart in grey and by the colour-blind.
+Those of a sweep are written as PNG and SVG, with one panel a model. Their input is a DataFrame of a
+sweep's rows, counts as exact Python ints, the keys of the grid between the columns ``model`` and
+``forward``; they return the paths written, none where the frame lacks the data. Series differ in
+colour, marker and line style, and fills in lightness, so that they can be told apart in grey and by
+the colour-blind.
 """
 
 from __future__ import annotations
@@ -27,11 +28,24 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from flopratio.ledger import LayerTotals
+    from flopratio.trace.memory import StepMemory
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
 """From Okabe and Ito's palette, which the colour-blind can tell apart."""
 
 PHASES = {"forward": BLUE, "backward": ORANGE, "update": "#D9D9D9"}
+MEMORY = {
+    "parameters": BLUE,
+    "buffers": "#444444",
+    "inputs": GREY,
+    "optimizer_state": "#56B4E9",
+    "gradients": ORANGE,
+    "saved_activations": GREEN,
+    "temporaries": "#F0E442",
+}
+SHADES = {"forward": "#FFFFFF", "backward": "#EFEFEF", "update": "#DCDCDC"}
+"""Of the phases, behind the memory."""
+
 GRADIENTS = {"forward": BLUE, "grad_input": ORANGE, "grad_weight": "#F6DFA4"}
 """Fills from dark to light."""
 
@@ -70,6 +84,8 @@ MAX_SERIES = 4
 MAX_BARS = 12
 MAX_TICKS = 10
 MAX_MARKERS = 20
+MIN_NAMED = 0.06
+"""The share of a picture's width that a phase's name needs."""
 MAX_TITLE = 56
 """Characters that fit above a panel."""
 
@@ -338,6 +354,73 @@ def flops_by_layer(layers: Sequence[LayerTotals], directory: Path) -> list[Path]
         title = "The first layer's backward costs its forward, every other's twice that"
     height = 1.4 + 0.4 * (len(shown) + (left_out > 0))
     return _write(directory, "flops_by_layer", title, [None], draw, width=7, height=height)
+
+
+def memory_timeline(memory: StepMemory, path: Path, name: str = "") -> None:
+    """The bytes alive over a step, by category; the phases shaded, the peak marked and named.
+
+    Every operator of forward and backward has the same width; those of an update are many and
+    small, and share a quarter of the picture at most.
+
+    Args:
+        path: where to; its extension says the format.
+        name: of what was counted, for the title.
+    """
+    timeline, peak, stretches = memory.timeline(), memory.at_peak, memory.phases()
+    unit, size = _bytes(peak.nbytes)
+    places = _places(stretches)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8.4, 4.6))
+        axes = figure.subplots()
+        shown = {category: alive for category, alive in timeline.items() if any(alive)}
+        axes.stackplot(
+            places,
+            [[nbytes / size for nbytes in (*alive, alive[-1])] for alive in shown.values()],
+            colors=[MEMORY[category] for category in shown],
+            labels=[category.replace("_", " ") for category in shown],
+            step="post",
+            linewidth=0,
+        )
+        top = 1.12 * peak.nbytes / size
+        for phase, records in stretches:
+            start, end = places[records.start], places[records.stop]
+            axes.axvspan(start, end, color=SHADES[phase], zorder=0, linewidth=0)
+            if end - start > MIN_NAMED * places[-1]:
+                axes.text((start + end) / 2, top, phase, ha="center", va="bottom", color=GREY)
+        middle = (places[peak.record] + places[peak.record + 1]) / 2
+        axes.plot([middle], [peak.nbytes / size], marker="v", color=RED, markersize=7, zorder=4)
+        left = middle > places[-1] / 2
+        operator = f"{peak.op} for {peak.layer}" if peak.layer else peak.op
+        axes.annotate(
+            f"peak {peak.nbytes / size:#.4g} {unit}: {operator}",
+            (middle, peak.nbytes / size),
+            xytext=(-7 if left else 7, 5),
+            textcoords="offset points",
+            ha="right" if left else "left",
+        )
+        axes.set_xlim(0, places[-1])
+        axes.set_ylim(0, top)
+        axes.set_xticks([])
+        axes.set_xlabel("operators of the step, in order")
+        axes.set_ylabel(f"live tensors ({unit})")
+        _legend(axes, columns=4)
+        largest = max(peak.by_category.items(), key=lambda item: item[1])
+        title = f"{name}: " if name else ""
+        title += f"{largest[1] / peak.nbytes:.0%} of the peak are {largest[0].replace('_', ' ')}"
+        figure.suptitle(title, x=0.01, ha="left")
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def _places(stretches: Sequence[tuple[str, range]]) -> list[float]:
+    """Where each record of a step begins, and where the last one ends."""
+    widths = {phase: sum(len(r) for p, r in stretches if p == phase) for phase in SHADES}
+    others = widths["forward"] + widths["backward"]
+    update = min(1.0, others / (3 * widths["update"])) if widths["update"] and others else 1.0
+    places = [0.0]
+    for phase, records in stretches:
+        width = update if phase == "update" else 1.0
+        places += [places[-1] + width * (index + 1) for index in range(len(records))]
+    return places
 
 
 # -- the data -------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from flopratio.cli.options import (
     Optimizer,
     Quiet,
     Step,
+    Target,
     Verbose,
 )
 from flopratio.errors import UsageError
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 MOST_LINES = 40
 """So many lines of a table are printed unless ``--top`` says otherwise; a file gets all."""
+
+PICTURES = (".png", ".svg")
 
 UNLIMITED = 100_000
 """Columns of a pipe or a file."""
@@ -53,6 +56,7 @@ def count(
     attention: Attention = None,
     input_grad: InputGrad = False,
     inference: Inference = False,
+    target: Target = "cuda",
     by: Annotated[
         str, typer.Option(metavar="layer|type|op|phase|autograd", help="What a line is.")
     ] = "layer",
@@ -83,6 +87,18 @@ def count(
             "--output", "-o", metavar="FILE", help="Write .json, .csv or .md, and print nothing."
         ),
     ] = None,
+    timeline: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw the memory over the step: .png or .svg."),
+    ] = None,
+    memory_trace: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the memory over the step: .json for Perfetto, .pickle for PyTorch's"
+            " visualiser.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -99,10 +115,7 @@ def count(
 
     model, settings = _model_and_settings(arguments)
     check_view(by, sort)
-    if output is not None:
-        from flopratio.report.files import check_file
-
-        check_file(output, force=force)
+    _check_files(output, timeline, memory_trace, force=force)
     options: dict[str, Any] = {
         "loss": _loss(loss, settings),
         "optimizer": optimizer,
@@ -114,6 +127,7 @@ def count(
         "attention": attention,
         "input_grad": input_grad,
         "inference": inference,
+        "target": target,
     }
     for key in settings:
         if key in options or key == "model":
@@ -140,6 +154,7 @@ def count(
 
         write(ledger, shown, output, force=force)
         print(output, file=sys.stderr)
+    _write_memory(ledger, timeline, memory_trace)
     if not as_json and output is None:
         _print(ledger, shown)
     failed = [*_disagreement(ledger), *(_uncounted(ledger) if strict else [])]
@@ -168,6 +183,40 @@ def _model_and_settings(arguments: list[str] | None) -> tuple[str, dict[str, Any
                 f"{key} has {len(values):,} values and count takes one: flopratio sweep takes many"
             )
     return model, {key: values[0] for key, values in keys.items()}
+
+
+def _check_files(
+    output: Path | None, timeline: Path | None, memory_trace: Path | None, *, force: bool
+) -> None:
+    """Check that the files can be written, before anything is counted for them."""
+    from flopratio.report.files import FORMATS, check_file
+    from flopratio.report.memory_trace import MEMORY_FORMATS
+
+    wanted = ((output, FORMATS), (timeline, PICTURES), (memory_trace, MEMORY_FORMATS))
+    for path, formats in wanted:
+        if path is not None:
+            check_file(path, force=force, formats=formats)
+
+
+def _write_memory(ledger: Ledger, timeline: Path | None, memory_trace: Path | None) -> None:
+    """Write the memory over the step, as a picture and for viewers."""
+    if timeline is None and memory_trace is None:
+        return
+    from flopratio.report.summary import headline
+    from flopratio.trace.memory import StepMemory
+
+    memory = ledger.memory
+    assert isinstance(memory, StepMemory)
+    if timeline is not None:
+        from flopratio.plots import memory_timeline
+
+        memory_timeline(memory, timeline, headline(ledger).rpartition(": ")[0])
+        print(timeline, file=sys.stderr)
+    if memory_trace is not None:
+        from flopratio.report.memory_trace import write_memory_trace
+
+        write_memory_trace(memory, memory_trace)
+        print(memory_trace, file=sys.stderr)
 
 
 def _loss(option: str, settings: dict[str, Any]) -> str:

@@ -69,6 +69,9 @@ InputGrad = Annotated[
     bool, typer.Option("--input-grad", help="Ask for the gradient of the network's input too.")
 ]
 Inference = Annotated[bool, typer.Option("--inference", help="Forward alone, no gradients.")]
+Target = Annotated[
+    str, typer.Option(metavar="cuda|cpu", help="Whose allocator to predict the memory for.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no notes.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="A line for each step.")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from flopratio.errors import UsageError
@@ -19,15 +19,19 @@ FORMATS: dict[str, Callable[[Ledger, View], str]] = {
 """Extension -> the text of a ledger, of which only people's formats show a view."""
 
 
-def check_file(path: Path, *, force: bool) -> None:
-    """Check that a ledger can be written to ``path``, before anything is counted for it.
+def check_file(path: Path, *, force: bool, formats: Iterable[str] = FORMATS) -> None:
+    """Check that ``path`` can be written to, before anything is counted for it.
+
+    Args:
+        force: overwrite what is there.
+        formats: the extensions that there are; those of a ledger unless given.
 
     Raises:
         UsageError: another extension, a file that is there already, or no such directory.
     """
-    if path.suffix.lower() not in FORMATS:
+    if path.suffix.lower() not in formats:
         raise UsageError(
-            f"{path} has no extension that says its format: it should end in {', '.join(FORMATS)}"
+            f"{path} has no extension that says its format: it should end in {', '.join(formats)}"
         )
     if path.is_dir():
         raise UsageError(f"{path} is a directory: name a file in it")

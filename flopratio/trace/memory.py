@@ -1,79 +1,343 @@
-"""The life of every storage of a step: what is alive when, and how much at most."""
+"""The life of every storage of a step: what is alive when, what it is for, and how much at most.
+
+All of it is read off the notes of the one trace that counts the FLOPs. Tensors that share a storage
+(views, in-place results) are one block, of the storage's full size.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import torch
+from flopratio.allocator.caching import CachingAllocator
+from flopratio.allocator.cpu import CpuAllocator
+from flopratio.allocator.replay import Event, replay
+from flopratio.ledger import Memory
+from flopratio.trace.lifetimes import lifetimes
+from flopratio.trace.recorder import Recorder
 
-from flopratio.trace.profiler import Profiler
-from flopratio.trace.recorder import BACKWARD, UPDATE, Recorder
+if TYPE_CHECKING:
+    from flopratio.ledger import Row
+    from flopratio.trace.attribution import Attribution
+
+CATEGORIES = (
+    "parameters",
+    "buffers",
+    "inputs",
+    "optimizer_state",
+    "gradients",
+    "saved_activations",
+    "temporaries",
+)
+"""What a block is for.
+
+- ``inputs`` were there before the step and are neither of the model nor of the optimizer.
+- ``gradients`` are, or become, the ``.grad`` of some leaf.
+- ``saved_activations`` are kept for the backward, those that it recomputes too.
+- ``temporaries`` are the rest.
+"""
+
+PHASES = ("forward", "backward", "update")
+
+PHASE_OF_ROW = {
+    "forward": "forward",
+    "grad_input": "backward",
+    "grad_weight": "backward",
+    "recompute": "backward",
+    "update": "update",
+}
 
 
-def timeline(recorder: Recorder) -> list[int]:
-    """Bytes alive while each record ran. Storages that were there before count from the start."""
-    changes = [0] * (len(recorder.records) + 1)
-    for storage in recorder.storages:
-        born = max(storage.born, 0)
-        changes[born] += storage.nbytes
-        if storage.died is not None:
-            changes[max(storage.died, born)] -= storage.nbytes
-    return list(accumulate(changes))
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A storage and its life.
+
+    Args:
+        number: of the storage, see :class:`flopratio.trace.recorder.Storage`.
+        nbytes: its size.
+        category: one of :data:`CATEGORIES`.
+        layer: the module that it was made for, or that owns it.
+        op: the operator that made it; empty if it was there before the step.
+        born: index of the record that made it; -1 if it was there before the step.
+        died: index of the first record that ran without it; None if it outlives the step.
+    """
+
+    number: int
+    nbytes: int
+    category: str
+    layer: str
+    op: str
+    born: int
+    died: int | None
+
+    def alive_at(self, record: int) -> bool:
+        return self.born <= record and (self.died is None or record < self.died)
+
+
+class MemoryEvent(NamedTuple):
+    """An allocation or a release."""
+
+    kind: Literal["alloc", "free"]
+    block: int
+    """The storage's number."""
+    nbytes: int
+    layer: str
+    """The layer of the block."""
+    phase: str
+    """One of :data:`PHASES`; empty before the step."""
+    category: str
+    record: int
+    """Index of the record that allocates, or that is the first to run after the release; -1 before
+    the step."""
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The moment at which most bytes are alive.
+
+    Args:
+        nbytes: how many.
+        record: index of the record that runs then.
+        phase: one of :data:`PHASES`.
+        layer, op: which operator runs, and for which layer.
+        blocks: what is alive, the largest first.
+    """
+
+    nbytes: int
+    record: int
+    phase: str
+    layer: str
+    op: str
+    blocks: tuple[Block, ...]
+
+    @property
+    def by_category(self) -> dict[str, int]:
+        """Bytes of each category, in the order of :data:`CATEGORIES`."""
+        sizes = dict.fromkeys(CATEGORIES, 0)
+        for block in self.blocks:
+            sizes[block.category] += block.nbytes
+        return sizes
+
+    @property
+    def by_layer(self) -> dict[str, int]:
+        """Bytes of each layer, the largest first."""
+        sizes: defaultdict[str, int] = defaultdict(int)
+        for block in self.blocks:
+            sizes[block.layer] += block.nbytes
+        return dict(sorted(sizes.items(), key=lambda item: -item[1]))
+
+
+class StepMemory(Memory):
+    """What a step held: the figures of the ledger's ``memory`` by name, and what they come from.
+
+    As a mapping, in bytes: ``parameters, buffers, inputs, gradients, optimizer_state``: all there
+    is of each; ``saved_activations``: what forward keeps for the backward, each storage once,
+    parameters apart; ``peak``: the most that is alive at once, and ``peak_phase``;
+    ``peak_allocated``, ``peak_reserved``: what the device's allocator would report;
+    ``inference_peak``: None unless told; ``first_step_peak``: where the optimizer has yet to make
+    its state.
+
+    Args:
+        attribution: of a profiled step.
+    """
+
+    def __init__(self, attribution: Attribution) -> None:
+        super().__init__()
+        profiler = attribution.profiler
+        self.operators = [attribution.rows[row] for row in attribution.first_rows]
+        """The ledger's row of each record."""
+        self.blocks = _blocks(attribution)
+        """Every storage of the step, in the order in which they were seen."""
+        self._fresh = frozenset(profiler.fresh_state)
+        sizes = dict.fromkeys(CATEGORIES, 0)
+        for block in self.blocks:
+            sizes[block.category] += block.nbytes
+        peak = self.at_peak
+        allocated, reserved = self._allocated(profiler.target)
+        self.update(
+            parameters=sizes["parameters"],
+            buffers=sizes["buffers"],
+            inputs=sizes["inputs"],
+            gradients=sizes["gradients"],
+            optimizer_state=sizes["optimizer_state"],
+            saved_activations=_saved_bytes(profiler.recorder),
+            peak=peak.nbytes,
+            peak_phase=peak.phase,
+            peak_allocated=allocated,
+            peak_reserved=reserved,
+            inference_peak=None,
+            first_step_peak=self._first_step_peak(),
+        )
+
+    def events(self) -> Iterator[MemoryEvent]:
+        """Every allocation and release in order; what was there before the step comes first."""
+        born: defaultdict[int, list[Block]] = defaultdict(list)
+        died: defaultdict[int, list[Block]] = defaultdict(list)
+        for block in self.blocks:
+            born[block.born].append(block)
+            if block.died is not None:
+                died[block.died].append(block)
+        for record in range(-1, len(self.operators)):
+            phase = PHASE_OF_ROW[self.operators[record].phase] if record >= 0 else ""
+            moves: list[tuple[Literal["alloc", "free"], Block]] = [
+                ("free", block) for block in died[record] if block.born < record
+            ]
+            for block in born[record]:
+                moves.append(("alloc", block))
+                if block.died == record:
+                    moves.append(("free", block))
+            for kind, block in moves:
+                yield MemoryEvent(
+                    kind, block.number, block.nbytes, block.layer, phase, block.category, record
+                )
+
+    def timeline(self) -> dict[str, list[int]]:
+        """Category -> the bytes alive while each record ran."""
+        lives: dict[str, list[tuple[int, int, int | None]]] = {name: [] for name in CATEGORIES}
+        for block in self.blocks:
+            lives[block.category].append((block.nbytes, block.born, block.died))
+        return {category: _alive(of, len(self.operators)) for category, of in lives.items()}
+
+    def phases(self) -> list[tuple[str, range]]:
+        """The stretches of records that belong to one phase, in order."""
+        stretches: list[tuple[str, range]] = []
+        for index, row in enumerate(self.operators):
+            phase = PHASE_OF_ROW[row.phase]
+            if stretches and stretches[-1][0] == phase:
+                stretches[-1] = (phase, range(stretches[-1][1].start, index + 1))
+            else:
+                stretches.append((phase, range(index, index + 1)))
+        return stretches
+
+    @cached_property
+    def at_peak(self) -> Peak:
+        """When most is alive, and what."""
+        alive = self._total(lambda block: block.born)
+        peak = max(alive)
+        record = alive.index(peak)
+        row = self.operators[record] if self.operators else None
+        blocks = [block for block in self.blocks if block.alive_at(record) and block.nbytes]
+        return Peak(
+            peak,
+            record,
+            PHASE_OF_ROW[row.phase] if row else PHASES[0],
+            row.layer if row else "",
+            row.op if row else "",
+            tuple(sorted(blocks, key=lambda block: -block.nbytes)),
+        )
+
+    def _total(self, born: Callable[[Block], int]) -> list[int]:
+        """Bytes alive while each record ran, if blocks were born so."""
+        lives = ((block.nbytes, born(block), block.died) for block in self.blocks)
+        return _alive(lives, len(self.operators))
+
+    def _first_step_peak(self) -> int:
+        """The peak if the optimizer makes its state when the update begins."""
+        updates = (i for i, row in enumerate(self.operators) if row.phase == "update")
+        update = next(updates, -1)
+        return max(
+            self._total(
+                lambda block: max(block.born, update) if block.number in self._fresh else block.born
+            )
+        )
+
+    def _allocated(self, target: str) -> tuple[int, int]:
+        """Peak bytes that the device's allocator hands out, and that it takes from the device."""
+        events = (Event(event.kind, event.block, event.nbytes) for event in self.events())
+        replayed = replay(events, CpuAllocator() if target == "cpu" else CachingAllocator())
+        return replayed.peak_allocated, replayed.peak_reserved
 
 
 def peak_bytes(recorder: Recorder) -> int:
     """The most bytes alive at once: the sum of live tensors, as a perfect allocator would hold."""
-    return max(timeline(recorder))
+    lives = ((life.nbytes, life.born, life.died) for life in lifetimes(recorder))
+    return max(_alive(lives, len(recorder.records)))
 
 
-def _storage_bytes(tensors: Iterable[Any]) -> int:
-    """The bytes behind tensors, each storage once; what is no tensor is passed over."""
-    storages = {}
-    for tensor in tensors:
-        if isinstance(tensor, torch.Tensor):
-            storage = tensor.untyped_storage()
-            storages[storage._cdata] = storage.nbytes()
-    return sum(storages.values())
-
-
-def memory_of(
-    profiler: Profiler, inputs: Iterable[Any], optimizer: torch.optim.Optimizer | None
-) -> dict[str, Any]:
-    """What a profiled step held, in bytes.
+def _alive(lives: Iterable[tuple[int, int, int | None]], records: int) -> list[int]:
+    """The bytes alive while each of so many records ran; before the step, if there are none.
 
     Args:
-        profiler: of one step.
-        inputs: the tensors that the model was called with.
-        optimizer: whose state counts.
-
-    Returns:
-        ``parameters``, ``buffers``, ``inputs``, ``gradients``, ``optimizer_state``, ``peak`` and
-        ``peak_phase``; what only an allocator knows is None.
+        lives: (bytes, born, died), see :class:`flopratio.trace.lifetimes.Life`.
     """
-    recorder = profiler.recorder
-    alive = timeline(recorder)
-    peak = max(alive)
-    at = alive.index(peak)
-    scope = recorder.records[min(at, len(recorder.records) - 1)].scope if recorder.records else 0
-    kinds = dict.fromkeys(("parameter", "buffer"), 0)
-    for storage in recorder.storages:
-        if storage.kind in kinds:
-            kinds[storage.kind] += storage.nbytes
-    model = profiler.model
-    trained = [p.grad for p in model.parameters()] if model is not None else []
-    state = optimizer.state.values() if optimizer is not None else []
+    changes = [0] * (max(records, 1) + 1)
+    for nbytes, born, died in lives:
+        born = max(born, 0)
+        changes[born] += nbytes
+        if died is not None:
+            changes[max(died, born)] -= nbytes
+    return list(accumulate(changes[:-1]))
+
+
+def _saved(recorder: Recorder) -> set[int]:
+    """The storages that autograd keeps for the backward, parameters apart."""
     return {
-        "parameters": kinds["parameter"],
-        "buffers": kinds["buffer"],
-        "inputs": _storage_bytes(inputs),
-        "gradients": _storage_bytes(trained),
-        "optimizer_state": _storage_bytes(value for entry in state for value in entry.values()),
-        "saved_activations": None,
-        "peak": peak,
-        "peak_phase": {BACKWARD: "backward", UPDATE: "update"}.get(scope, "forward"),
-        "peak_allocated": None,
-        "peak_reserved": None,
-        "inference_peak": None,
+        number
+        for _, number in recorder.saved
+        if number >= 0 and recorder.storages[number].kind != "parameter"
     }
+
+
+def _saved_bytes(recorder: Recorder) -> int:
+    return sum(recorder.storages[number].nbytes for number in _saved(recorder))
+
+
+def _blocks(attribution: Attribution) -> list[Block]:
+    """Every piece of memory with what it is for."""
+    profiler, recorder = attribution.profiler, attribution.recorder
+    operators = [attribution.rows[row] for row in attribution.first_rows]
+    owners = {  # in reverse order of precedence
+        "gradients": _gradients(attribution),
+        "optimizer_state": profiler.state_layers,
+        "buffers": profiler.buffer_layers,
+        "parameters": profiler.parameter_layers,
+    }
+    owned = {
+        number: (category, layer)
+        for category, layers in owners.items()
+        for number, layer in layers.items()
+    }
+    saved = _saved(recorder)
+    recomputed = _after_recomputation(operators)
+    blocks = []
+    for numbers, nbytes, born, died in lifetimes(recorder):
+        row = operators[born] if born >= 0 else None
+        layer, op = (row.layer, row.op) if row else ("", "")
+        owner = next((owned[number] for number in numbers if number in owned), None)
+        if owner is not None:
+            category, layer = owner
+        elif row is None:
+            kind = recorder.storages[numbers[0]].kind
+            category = "parameters" if kind == "parameter" else "inputs"
+        elif not saved.isdisjoint(numbers) or (
+            row.phase == "recompute" and (died is None or died > recomputed[born])
+        ):
+            category = "saved_activations"
+        else:
+            category = "temporaries"
+        blocks.append(Block(numbers[0], nbytes, category, layer, op, born, died))
+    return blocks
+
+
+def _gradients(attribution: Attribution) -> dict[int, str]:
+    """Storage -> layer, of those that are the ``.grad`` of a leaf at some time."""
+    profiler, recorder = attribution.profiler, attribution.recorder
+    layers = dict(profiler.gradient_layers)
+    for index, leaf in recorder.accumulated.items():
+        layer = profiler.parameter_layers.get(leaf, "")
+        # What AccumulateGrad makes or adds to.
+        layers.update((number, layer) for number in recorder.records[index].outputs if number >= 0)
+    return layers
+
+
+def _after_recomputation(operators: list[Row]) -> list[int]:
+    """For each record, the index of the first one from there on that recomputes nothing."""
+    following = [len(operators)] * (len(operators) + 1)
+    for index in range(len(operators) - 1, -1, -1):
+        recomputes = operators[index].phase == "recompute"
+        following[index] = following[index + 1] if recomputes else index
+    return following

@@ -20,6 +20,8 @@ from flopratio.trace.recorder import BACKWARD, FORWARD, UPDATE, Recorder
 ENGINE = "_engine_run_backward"
 """What both ``torch.autograd.backward`` and ``torch.autograd.grad`` call."""
 
+DISABLE_HOOKS = "disable_saved_tensors_hooks"
+
 OUTSIDE = "(step)"
 """The layer of operators that no module's forward called."""
 
@@ -69,7 +71,7 @@ class Graph:
     def _restrict(
         self, edges: dict[Any, tuple[tuple[Any, int], ...]], asked: set[tuple[Any, int]]
     ) -> None:
-        """Only some gradients are asked for: an edge counts if a way leads from it to one of them."""
+        """Some gradients only are asked for: an edge counts if a way leads from it to one."""
         met = {edge for following in edges.values() for edge in following}
         if asked.isdisjoint(met):  # wrappers of torch.func, whose edges do not show
             return
@@ -291,9 +293,10 @@ class Profiler:
 
         def run(roots: Any, *args: Any, **kwargs: Any) -> Any:
             # After the roots: their gradients, retain_graph, create_graph, inputs.
-            create_graph, inputs = (*args[2:4], *(False, ())[len(args[2:4]) :])
+            create_graph = bool(args[2]) if len(args) > 2 else False
+            inputs = args[3] if len(args) > 3 else ()
             start = len(self.recorder.records)
-            graph = Graph(roots, inputs, bool(create_graph), start)
+            graph = Graph(roots, inputs, create_graph, start)
             self.graphs.append(graph)
             before, self.recorder.scope = self.recorder.scope, BACKWARD
             try:
@@ -333,7 +336,7 @@ class Profiler:
     def _function_transforms(self) -> Iterator[None]:
         """``torch.func.grad`` and its kin refuse to run under hooks on saved tensors: they are
         lifted meanwhile (what the transform saves inside is not seen)."""
-        original = torch.autograd.graph.disable_saved_tensors_hooks
+        original = getattr(torch.autograd.graph, DISABLE_HOOKS)
         hooks = torch._C._autograd
 
         @contextmanager
@@ -349,11 +352,11 @@ class Profiler:
                 if ours:
                     hooks._push_saved_tensors_default_hooks(self.recorder.pack, Recorder.unpack)
 
-        torch.autograd.graph.disable_saved_tensors_hooks = disable
+        setattr(torch.autograd.graph, DISABLE_HOOKS, disable)
         try:
             yield
         finally:
-            torch.autograd.graph.disable_saved_tensors_hooks = original
+            setattr(torch.autograd.graph, DISABLE_HOOKS, original)
 
     # -- the result -------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ ACCUMULATE_GRAD = (1 << 64) - 1
 # Neither computes, moves nor allocates anything.
 DEVICE = torch.ops.prim.device.default
 DETACH = torch.ops.aten.detach.default
+ADD = torch.ops.aten.add.Tensor
 SILENT = {
     DEVICE,
     DETACH,
@@ -101,6 +102,16 @@ class _Watch(weakref.ref):  # type: ignore[type-arg]
     number: int
 
 
+def references(tensor: torch.Tensor) -> tuple[int, int]:
+    """How many references a tensor has, and how many its storage."""
+    uses: int = tensor._use_count()  # type: ignore[attr-defined]
+    try:
+        storage = tensor.untyped_storage()
+    except NotImplementedError:  # sparse and other layouts have none
+        return uses, 0
+    return uses, torch._C._storage_Use_Count(storage._cdata)
+
+
 FORWARD, BACKWARD, UPDATE = 0, 1, 2
 
 
@@ -125,6 +136,8 @@ class Recorder(TorchDispatchMode):
         functions: how many calls of ``autograd.Function.apply`` are under way.
         nodes: sequence number -> name of every autograd node that ran an operator.
         accumulated: record index -> the parameter whose gradient AccumulateGrad was adding to.
+        sums: record index of an addition in backward -> how many references its first operand has,
+            and how many that one's storage.
     """
 
     def __init__(self) -> None:
@@ -139,6 +152,7 @@ class Recorder(TorchDispatchMode):
         self.functions = 0
         self.nodes: dict[int, str] = {}
         self.accumulated: dict[int, int] = {}
+        self.sums: dict[int, tuple[int, int]] = {}
         self._numbers: dict[int, int] = {}
         self._watches: dict[int, _Watch] = {}
         self._kinds: dict[type, int] = {
@@ -161,7 +175,7 @@ class Recorder(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Not wrapped: a compiled region does not call a mode, and the wrapper costs on each call."""
+        """Not wrapped: a compiled region calls no mode, and the wrapper costs on each call."""
         return False
 
     # -- storages ---------------------------------------------------------------------------
@@ -286,6 +300,8 @@ class Recorder(TorchDispatchMode):
                     self.accumulated[len(self.records)] = self.storage_number(variable)
             elif number not in self.nodes:
                 self.nodes[number] = node.name()
+            if func is ADD and not torch.is_grad_enabled():
+                self.sums[len(self.records)] = references(args[0])
         single = not isinstance(out, list | tuple)
         results = self._note((out,) if single else out, outputs, None, "made")
         self.records.append(

@@ -89,7 +89,7 @@ def test_a_loss_may_be_given_as_a_key(capsys):
 
 def test_options_reach_the_engine(engine, capsys):
     words = "--loss sum --optimizer adam --dtype float64 --amp bf16 --freeze a.* --checkpoint b.*"
-    more = "--accumulate 4 --attention flash --input-grad --inference"
+    more = "--accumulate 4 --attention flash --input-grad --inference --target cpu"
     sizes = ["batch=8", "image=3x8x8", "shared=true"]
     assert main(["count", "toy:net", *sizes, *words.split(), *more.split()]) == 0
     assert engine.model == "toy:net"
@@ -107,6 +107,7 @@ def test_options_reach_the_engine(engine, capsys):
         "attention": "flash",
         "input_grad": True,
         "inference": True,
+        "target": "cpu",
     }
 
 

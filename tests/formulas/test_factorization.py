@@ -313,6 +313,9 @@ def test_composed() -> None:
     assert product == 2 * reflections_flops(6, 4, 4)
     applied = OPERATORS["aten.ormqr"](a, Tensor((2, 4)), b, out=b).elementwise
     assert applied == 2 * applied_reflections_flops(6, 3, 4)
+    turned = Tensor((2, 3, 6))
+    right = OPERATORS["aten.ormqr"](a, Tensor((2, 4)), turned, False, out=turned).elementwise
+    assert right == applied
     square = Tensor((5, 5))
     assert OPERATORS["aten.linalg_ldl_factor_ex"](square, out=()).elementwise == 55
     solved = OPERATORS["aten.linalg_ldl_solve"](square, Tensor((5,)), Tensor((5, 2)), out=b)

@@ -15,7 +15,7 @@ PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "addmm_", "ad
 
 
 class SecondCount(TorchDispatchMode):
-    """``total``: FLOP of the contractions that ran. ``attention``: of these, what a fused attention's
+    """``total``: FLOP of the contractions that ran. ``attention``: what a fused attention's
     backward did again (Q @ K^T), which the law does not count."""
 
     def __init__(self) -> None:
@@ -23,9 +23,7 @@ class SecondCount(TorchDispatchMode):
         self.total = 0
         self.attention = 0
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         name = func._schema.name.removeprefix("aten::")
         if name in PRODUCTS:
@@ -39,6 +37,12 @@ class SecondCount(TorchDispatchMode):
                     self.total += 2 * self.convolution(x, weight, grad, transposed)
         elif "attention" in name and "scaled_dot_product" in name:
             self.attention_products(name, args)
+        elif name == "mkldnn_rnn_layer":
+            self.total += 2 * self.recurrent(args[0], *args[1:3])
+        elif name == "mkldnn_rnn_layer_backward":
+            # Twice forward, but that the hidden state before the first step is a constant.
+            first = args[0].shape[-2] * args[2].numel()
+            self.total += 2 * (2 * self.recurrent(args[0], *args[1:3]) - first)
         elif name == "_grouped_mm":
             # Every row of a is multiplied with one of the matrices, or contracted with b's rows.
             a, b = args[:2]
@@ -58,6 +62,11 @@ class SecondCount(TorchDispatchMode):
         meets every weight once, for each example."""
         positions = prod((x if transposed else out).shape[2:])
         return int(weight.numel() * out.shape[0] * positions)
+
+    @staticmethod
+    def recurrent(x: Any, input_weight: Any, hidden_weight: Any) -> int:
+        """Each example of each time step meets every weight once."""
+        return int(x.shape[0] * x.shape[1] * (input_weight.numel() + hidden_weight.numel()))
 
     def attention_products(self, name: str, args: Any) -> None:
         if name.endswith("_backward"):

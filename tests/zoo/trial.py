@@ -1,5 +1,5 @@
-"""One model of a zoo, tried: is the law's count the executed one, in every layer and phase, and is a
-second count the same?"""
+"""One model of a zoo, tried: is the law's count the executed one, in every layer and phase, and
+does a second count agree?"""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _count(spec: str, settings: dict[str, Any]) -> Trial:
     second = SecondCount()
     # Both count the same run: the profiler hands each operator on to the second count.
     with example.context(), second:
-        profiler, _ = run_step(replace(example, enter_mode=False), StepOptions())
+        profiler = run_step(replace(example, enter_mode=False), StepOptions())
     ledger = reconcile(profiler)
     total = ledger.totals
     trial = Trial(

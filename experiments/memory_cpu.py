@@ -1,0 +1,147 @@
+"""The peak memory of a training step on the CPU, predicted without running it and measured: the
+allocations that torch's profiler records of the real step, replayed.
+
+    python experiments/memory_cpu.py
+
+What a kernel allocates for itself and gives back before it returns is no tensor of the step, and no
+shape tells its size: it is told apart, and named by its operator.
+"""
+
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from statistics import median
+from typing import Any
+
+import pandas as pd
+import torch
+from judged import conclude
+from torch.utils._pytree import tree_iter
+
+import flopratio as fr
+from flopratio.crosscheck import Step
+from flopratio.losses import loss_of
+from flopratio.measure.memory import MeasuredPeak, measure_peak
+from flopratio.models import load
+from flopratio.networks import NETWORKS, describe
+from flopratio.optimizers import make_optimizer
+
+LLAMA = {"hidden_size": 256, "intermediate_size": 688, "num_attention_heads": 8}
+LLAMA |= {"num_key_value_heads": 4, "num_hidden_layers": 4, "vocab_size": 4000}
+
+STEPS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("mlp", {"batch": 256, "depth": 4}, {}),
+    ("mlp", {"batch": 256, "depth": 4}, {"optimizer": "adamw"}),
+    ("cnn", {"batch": 32}, {"optimizer": "momentum"}),
+    ("torchvision:resnet18", {"batch": 8, "image": 128}, {}),
+    ("torchvision:resnet18", {"batch": 8, "image": 128}, {"optimizer": "adamw"}),
+    ("torchvision:resnet50", {"batch": 4, "image": 128}, {}),
+    ("torchvision:densenet121", {"batch": 4, "image": 128}, {}),
+    ("torchvision:mobilenet_v3_small", {"batch": 8, "image": 128}, {}),
+    ("torchvision:efficientnet_b0", {"batch": 4, "image": 128}, {}),
+    ("torchvision:regnet_y_400mf", {"batch": 4, "image": 128}, {"optimizer": "sgd"}),
+    ("torchvision:swin_t", {"batch": 2, "image": 224}, {}),
+    ("torchvision:convnext_tiny", {"batch": 2, "image": 128}, {"optimizer": "adamw"}),
+    ("timm:vit_tiny_patch16_224", {"batch": 4}, {}),
+    ("timm:vit_tiny_patch16_224", {"batch": 4}, {"amp": "bf16"}),
+    ("timm:resmlp_12_224", {"batch": 4}, {}),
+    ("hf:gpt2", {"batch": 2, "seq": 128, "n_layer": 4, "vocab_size": 8000}, {}),
+    (
+        "hf:gpt2",
+        {"batch": 2, "seq": 128, "n_layer": 4, "vocab_size": 8000},
+        {"optimizer": "adamw"},
+    ),
+    ("hf:llama", {"batch": 2, "seq": 128, **LLAMA}, {"optimizer": "adamw"}),
+    ("hf:llama", {"batch": 2, "seq": 128, **LLAMA}, {"dtype": "bfloat16"}),
+    ("hf:bert", {"batch": 2, "seq": 128, "num_hidden_layers": 4, "vocab_size": 8000}, {}),
+    ("hf:t5", {"batch": 2, "seq": 64, "num_layers": 2, "vocab_size": 8000}, {}),
+    ("hf:vit", {"batch": 2, "num_hidden_layers": 4}, {}),
+]
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    rows = []
+    for model, settings, options in STEPS:
+        predicted = fr.count(model, **settings, **options, target="cpu").memory["peak"]
+        found = measured(model, settings, **options)
+        difference = predicted - found.nbytes
+        rows.append(
+            {
+                "model": model,
+                "settings": " ".join(f"{k}={v}" for k, v in (settings | options).items()),
+                "predicted": predicted,
+                "measured": found.nbytes,
+                "difference": difference,
+                "percent": round(100 * difference / found.nbytes, 4),
+                "difference_outside_kernels": predicted - found.outside_kernels,
+                "kernel": max(found.kernels, key=lambda name: found.kernels[name], default=""),
+                "kernel_bytes": sum(found.kernels.values()),
+            }
+        )
+        print(*rows[-1].values(), file=sys.stderr)
+    frame = pd.DataFrame(rows).assign(torch=torch.__version__)
+    percents = [abs(percent) for percent in frame["percent"]]
+    outside = [abs(bytes_) for bytes_ in frame["difference_outside_kernels"]]
+    print(f"difference in percent: median {median(percents)}, worst {max(percents)}")
+    print(f"outside of kernels, in bytes: median {median(outside)}, worst {max(outside)}")
+    conclude(
+        "memory_cpu",
+        frame,
+        [],
+        [
+            ("the median difference is within 0.2%", True, median(percents) <= 0.2),
+            ("outside of kernels all are within 100 B", True, max(outside) <= 100),
+            (
+                "only a convolution holds more than 2% for itself",
+                {"aten::convolution_backward"},
+                {row["kernel"] for row in rows if abs(row["percent"]) > 2},
+            ),
+        ],
+    )
+
+
+def measured(
+    model: str,
+    settings: dict[str, Any],
+    *,
+    optimizer: str = "none",
+    amp: str | None = None,
+    dtype: str | None = None,
+) -> MeasuredPeak:
+    """Run a step twice, the first time to make the optimizer's state, and measure the second."""
+    torch.manual_seed(0)
+    module, forward, inputs = real(model, settings, dtype)
+    update = make_optimizer(optimizer, module.parameters())
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16) if amp else nullcontext():
+            loss = forward()
+        loss.backward()
+        if update is not None:
+            update.step()
+
+    step()
+    module.zero_grad(set_to_none=True)
+    state = update.state.values() if update is not None else ()
+    there = [*module.parameters(), *module.buffers(), *inputs, *state]
+    return measure_peak(step, there)
+
+
+def real(
+    model: str, settings: dict[str, Any], dtype: str | None
+) -> tuple[torch.nn.Module, Callable[[], torch.Tensor], list[Any]]:
+    """A model with weights, its forward and loss, and what these are given."""
+    if model in NETWORKS:
+        step = Step(describe(model, **settings), "none", torch.float32, torch.device("cpu"))
+        return step.module, step.forward, [step.x, step.target]
+    example = load(model, settings, dtype=dtype, real=True)
+
+    def forward() -> torch.Tensor:
+        return loss_of(example.module(*example.args, **example.kwargs))
+
+    return example.module, forward, list(tree_iter((example.args, example.kwargs)))
+
+
+if __name__ == "__main__":
+    main()
