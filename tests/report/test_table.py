@@ -95,11 +95,11 @@ def test_lines_left_out_are_counted():
         """\
                                     grad_   grad_         element-
                            forward  input  weight             wise  parameters  saved
-        layer      type      MFLOP  MFLOP   MFLOP  ratio     kFLOP    thousand      B
+        layer      type      MFLOP  MFLOP   MFLOP  ratio     kFLOP    thousand    KiB
         ─────────────────────────────────────────────────────────────────────────────
         stem.conv  Conv2d    4.000      0   4.000      1     2.500       1.200      0
         ─────────────────────────────────────────────────────────────────────────────
-        total                5.500  1.500   5.500  1.273     4.510       1.230  3,584
+        total                5.500  1.500   5.500  1.273     4.510       1.230  3.500
         … and 2 more layers (--top 0 for all)
         """
     )
