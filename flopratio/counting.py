@@ -118,6 +118,11 @@ def count(
     Raises:
         UsageError: the model can't be run this way; one sentence says why.
     """
+    if not isinstance(optimizer, str):
+        raise UsageError(
+            f"give the optimizer by name, such as {type(optimizer).__name__.lower()!r}; "
+            "fr.Profiler takes a step with an optimizer of your own"
+        )
     options = StepOptions(
         loss,
         optimizer,
@@ -139,6 +144,10 @@ def count(
         if batch is None:
             raise UsageError("give the module an example batch: count(model, batch)")
         return _count_module(model, batch, dtype, options)
+    if not isinstance(model, str):
+        raise UsageError(f"give count() a module or the name of a model, not {_kind(model)}")
+    if isinstance(batch, torch.Tensor | tuple | list | dict):
+        raise UsageError(f"{model} makes its own inputs: give it the batch size, a whole number")
     if batch is not None:
         settings["batch"] = batch
     if model in NETWORKS:
@@ -148,6 +157,13 @@ def count(
         hint = f"did you mean {names[0]}?" if names else "e.g. torchvision:resnet50, hf:gpt2, mlp"
         raise UsageError(f"there is no model {model!r}: {hint}")
     return _finish(load(model, settings, dtype=dtype), options, model)
+
+
+def _kind(thing: object) -> str:
+    """What somebody gave in place of a module."""
+    if isinstance(thing, type) and issubclass(thing, torch.nn.Module):
+        return f"the class {thing.__name__}: make one, {thing.__name__}(...)"
+    return f"{type(thing).__name__}"
 
 
 # -- where examples come from ---------------------------------------------------------------------

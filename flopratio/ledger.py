@@ -118,7 +118,7 @@ class Memory(dict[str, Any]):
             raise AttributeError(f"no figure of memory is called {name!r}") from None
 
 
-@dataclass
+@dataclass(repr=False)
 class Ledger:
     """The table, and the step that it belongs to.
 
@@ -300,6 +300,16 @@ class Ledger:
         frame["torch"] = self.versions.get("torch", "")
         text: str = frame.to_csv(index=False, lineterminator="\n")
         return text
+
+    def __repr__(self) -> str:
+        """The step in a line; :meth:`layers`, ``frame`` and :meth:`to_json` have the rest."""
+        total, ratio = self.totals, self.ratio.backward_to_forward
+        return (
+            f"Ledger({self.model or 'step'}: forward {total.forward:,} FLOP, "
+            f"backward {total.backward:,}, recompute {total.recompute:,}, "
+            f"update {total.update:,}, ratio {'none' if ratio is None else f'{ratio:.4f}'}; "
+            f"{len(self.rows)} rows)"
+        )
 
     def _repr_html_(self) -> str:
         """The layers as a table, for notebooks."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -390,6 +392,47 @@ class TestFactories:
         example = load(f"{models_py}:counts_tokens", {})
         assert not example.enter_mode
         assert example.module(*example.args).shape == (2, 2, 4)
+
+
+class TestTheLoss:
+    def test_is_the_one_of_the_output_if_it_has_one(self) -> None:
+        own = torch.ones((), requires_grad=True)
+        assert loss_of(SimpleNamespace(loss=own, logits=torch.ones(2, 3))) is own
+        assert loss_of({"loss": own, "logits": torch.ones(2, 3)}) is own
+        assert loss_of(own) is own
+
+    def test_is_the_sum_of_the_losses_of_detection(self) -> None:
+        losses = {"classes": torch.tensor(2.0, requires_grad=True), "boxes": torch.tensor(3.0)}
+        assert loss_of({**losses, "boxes": losses["boxes"].requires_grad_()}).item() == 5.0
+
+    @pytest.mark.parametrize("shape", [(4, 10), (4, 10, 3, 3)])
+    def test_is_the_cross_entropy_of_classes(self, shape: tuple[int, ...]) -> None:
+        logits = torch.zeros(shape, requires_grad=True)
+        assert loss_of(logits).item() == pytest.approx(math.log(10))
+
+    def test_is_the_sum_of_any_other_shape(self) -> None:
+        assert loss_of(torch.ones(2, 3, 4, requires_grad=True)).item() == 24.0
+
+    def test_reads_auxiliary_classifiers_and_the_first_of_a_tuple(self) -> None:
+        logits = torch.zeros(4, 10, requires_grad=True)
+        assert loss_of({"out": logits, "aux": logits}).item() == pytest.approx(2 * math.log(10))
+        assert loss_of((logits, torch.ones(3, requires_grad=True))).item() == pytest.approx(
+            math.log(10)
+        )
+
+    def test_can_be_chosen(self) -> None:
+        output = torch.full((2, 3), 2.0, requires_grad=True)
+        assert loss_of(output, "mse").item() == 4.0
+        assert loss_of(output, "sum").item() == 12.0
+        assert loss_of(output, "cross_entropy").item() == pytest.approx(math.log(3))
+
+    def test_is_refused_in_one_sentence(self) -> None:
+        with pytest.raises(UsageError, match="nothing requires a gradient"):
+            loss_of(torch.ones(2, 3))
+        with pytest.raises(UsageError, match="it is one of auto, cross_entropy, mse, sum"):
+            loss_of(torch.ones(2, 3), "hinge")
+        with pytest.raises(UsageError, match=r"\[N, C, ...\], not 3"):
+            loss_of(torch.ones(3, requires_grad=True), "cross_entropy")
 
 
 class TestBadInput:

@@ -85,6 +85,8 @@ class Gradient:
         flops: FLOP of its contraction: that of the forward operator, by the law.
         elementwise: all its other arithmetic.
         saves: the tensors that forward must keep for it.
+        inner: whether it is the gradient of a value between the operands and the result (a
+            recurrent layer's hidden states), which depends on all of ``operand``.
     """
 
     operand: str | tuple[str, ...]
@@ -92,6 +94,7 @@ class Gradient:
     flops: Size = 0
     elementwise: Size = 0
     saves: tuple[Tensor, ...] = ()
+    inner: bool = False
 
 
 def operands_of(work: Gradient | Part) -> tuple[str, ...]:
@@ -107,6 +110,7 @@ class Part:
     operand: str | tuple[str, ...]
     flops: Size = 0
     elementwise: Size = 0
+    inner: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,6 +192,7 @@ def onednn_parts(direction: Direction) -> tuple[Part, ...]:
             ("input", *weights, *biases, "hx_", "cx_"),
             flops=direction.inner_flops,
             elementwise=direction.inner_elementwise,
+            inner=True,
         ),
     )
 
@@ -228,7 +229,12 @@ def mkldnn_rnn_layer(
         elementwise=direction.elementwise,
         gradients=tuple(
             Gradient(
-                part.operand, "aten.mkldnn_rnn_layer_backward", part.flops, part.elementwise, kept
+                part.operand,
+                "aten.mkldnn_rnn_layer_backward",
+                part.flops,
+                part.elementwise,
+                kept,
+                inner=part.inner,
             )
             for part in onednn_parts(direction)
         ),
@@ -332,6 +338,7 @@ class Network:
                 elementwise=self.total(lambda direction: direction.inner_elementwise)
                 + sum(self.both_ways(layer) for layer in later)
                 + self.dropout_elementwise,
+                inner=True,
             ),
             Part(
                 "weight",
@@ -414,7 +421,14 @@ def cudnn_rnn(
         flops=layers.flops,
         elementwise=layers.elementwise,
         gradients=tuple(
-            Gradient(part.operand, "aten._cudnn_rnn_backward", part.flops, part.elementwise, kept)
+            Gradient(
+                part.operand,
+                "aten._cudnn_rnn_backward",
+                part.flops,
+                part.elementwise,
+                kept,
+                part.inner,
+            )
             for part in layers.parts
         ),
     )

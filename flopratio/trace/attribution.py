@@ -142,6 +142,10 @@ class Origin:
         operands = zip(self.costed.operands, self.levels, self.wanted, strict=False)
         return {operand: level for operand, level, wanted in operands if wanted}
 
+    def by_operand(self) -> dict[str, int]:
+        """Operand -> what it depends on."""
+        return dict(zip(self.costed.operands, self.levels, strict=False))
+
     def storages_but(self, gradient: Gradient) -> set[int]:
         """The storages of the operands whose gradient this is not."""
         return {
@@ -164,7 +168,7 @@ class Origin:
             needed = {operand: level for operand, level in needed.items() if operand in leading}
         found = []
         for gradient in self.costed.cost.gradients:
-            phase = phase_among(gradient, needed)
+            phase = phase_among(gradient, needed, self.by_operand())
             if phase is not None:
                 found.append((gradient, phase))
         return found
@@ -174,11 +178,20 @@ def phase_of(level: int) -> str:
     return "grad_weight" if level == PARAMETERS else "grad_input"
 
 
-def phase_among(work: Gradient | Part, needed: dict[str, int]) -> str | None:
+def phase_among(
+    work: Gradient | Part, needed: dict[str, int], levels: dict[str, int]
+) -> str | None:
     """The phase of the gradient of one operand, or of a value made of several; None if nobody
-    needs it."""
-    levels = [needed[operand] for operand in operands_of(work) if operand in needed]
-    return phase_of(max(levels)) if levels else None
+    needs it.
+
+    Args:
+        needed: what the operands depend on that require a gradient.
+        levels: what each operand depends on.
+    """
+    if not any(operand in needed for operand in operands_of(work)):
+        return None
+    known = levels if work.inner else needed
+    return phase_of(max(known[operand] for operand in operands_of(work) if operand in known))
 
 
 class Visit:
@@ -510,10 +523,11 @@ class Attribution:
         # A fused backward: one row a phase; what it read and wrote stands in the first.
         layer = unclaimed[0]
         needed = visit.origins[0].needed() if visit.origins else {}
+        levels = visit.origins[0].by_operand() if visit.origins else {}
         work: dict[str, list[int]] = {}
         for position, part in enumerate(cost.parts):
             # A kernel may compute a gradient that nobody asked for: beyond the law.
-            phase = phase_among(part, needed) or "recompute"
+            phase = phase_among(part, needed, levels) or "recompute"
             one_each = len(record.outputs) == len(cost.parts) and isinstance(part.operand, str)
             if one_each:  # a gradient is returned for each part
                 self._made_for[record.outputs[position]] = layer, phase

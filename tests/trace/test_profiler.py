@@ -338,6 +338,14 @@ class TestWholeSteps:
         # w (and x, a leaf) of the forward one.
         assert total.backward == 5 * FIRST
 
+    def test_a_fused_lstm_splits_as_its_cells_do(self) -> None:
+        """5 steps of 2 examples, 4 gates of 16 units: 2 * 10 * 64 * (8 + 16) forward and for the
+        weights; through the hidden state 2 * 8 * 64 * 16, but for the first step's constant. The
+        kernel also computes the gradients of x and of that constant, which nobody asked for."""
+        model, x = nn.LSTM(8, 16, batch_first=True), torch.randn(2, 5, 8)
+        ledger = profiled(model, lambda: model(x)[0].sum().backward())
+        assert split(ledger) == (30_720, 16_384, 30_720, 2 * 10 * 64 * 8 + 2 * 2 * 64 * 16)
+
     def test_convolutions_and_embeddings(self) -> None:
         model = nn.Sequential(nn.Conv2d(3, 4, 3, groups=1), nn.Conv2d(4, 4, 3, groups=4))
         x = torch.randn(2, 3, 8, 8)

@@ -1,0 +1,72 @@
+"""fr.count on modules: what is left behind, and what is refused in one sentence."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import flopratio as fr
+from flopratio.errors import UsageError
+
+
+def a_model() -> nn.Module:
+    return nn.Sequential(nn.Linear(8, 6), nn.BatchNorm1d(6), nn.Dropout(), nn.Linear(6, 3))
+
+
+def test_the_module_is_left_as_it_was() -> None:
+    model, x = a_model(), torch.randn(4, 8)
+    model[0].requires_grad_(False)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    random = torch.get_rng_state()
+    fr.count(model, x, loss="sum", optimizer="adam", freeze="3", input_grad=True)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert [p.requires_grad for p in model.parameters()] == [False, False, True, True, True, True]
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert model.training
+    assert not x.requires_grad
+
+
+@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: (x,), lambda x: {"input": x}])
+def test_inputs_may_be_a_tensor_a_tuple_or_a_dict(wrap: Any) -> None:
+    ledger = fr.count(nn.Linear(8, 3), wrap(torch.empty(4, 8)), loss="sum")
+    assert (ledger.totals.forward, ledger.totals.backward) == (192, 192)
+
+
+def test_inference_is_in_eval_mode_and_forward_only() -> None:
+    ledger = fr.count(nn.Sequential(a_model()), torch.empty(1, 8), inference=True)
+    assert (ledger.totals.forward, ledger.totals.backward) == (2 * 8 * 6 + 2 * 6 * 3, 0)
+
+
+def test_a_ledger_prints_as_one_line() -> None:
+    text = repr(fr.count(nn.Linear(8, 3), torch.empty(4, 8), loss="sum"))
+    assert text.startswith("Ledger(Linear: forward 192 FLOP, backward 192")
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("model", "batch", "options", "sentence"),
+    [
+        (3, torch.empty(4, 8), {}, "a module or the name of a model, not int"),
+        (nn.Linear, torch.empty(4, 8), {}, "the class Linear: make one"),
+        ("mlp", torch.empty(4, 8), {}, "makes its own inputs"),
+        ("mpl", 4, {}, "did you mean mlp"),
+        (nn.Linear(8, 3), None, {}, "give the module an example batch"),
+        (nn.Linear(8, 3), torch.empty(4, 8), {"depth": 3}, "has its sizes"),
+        (nn.Linear(8, 3), torch.empty(4, 9), {}, "failed on input 0 of 4x9"),
+        (nn.Linear(8, 3), torch.empty(4, 8), {"optimizer": "adm"}, "there is no optimizer"),
+        (nn.Linear(8, 3), torch.empty(4, 8), {"optimizer": object()}, "by name"),
+        (nn.Linear(8, 3), torch.empty(4, 8), {"loss": lambda y: y}, "should be a scalar"),
+        (nn.Linear(8, 3), torch.empty(4, 8), {"freeze": "nothing*"}, "matches no module"),
+        (nn.Linear(8, 3), torch.empty(4, 8), {"checkpoint": "nothing*"}, "matches no module"),
+        (nn.Linear(8, 3), torch.empty(4, 8), {"accumulate": 0}, "at least 1"),
+        (nn.Linear(8, 3), torch.empty(4, 8), {"amp": "fp8"}, "one of bf16, fp16"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    model: Any, batch: Any, options: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(UsageError, match=sentence) as caught:
+        fr.count(model, batch, **options)
+    assert "\n" not in str(caught.value)
