@@ -117,6 +117,8 @@ class _Walk:
             self.needs_gradient[id(out.storage)] = any(wanted.values())
             self.from_parameters[id(out.storage)] = inherited
         for gradient in gradients:
+            if not gradient.op:  # handed through as it is: no operator runs
+                continue
             asking = [tensors[name] for name in operands_of(gradient) if wanted.get(name, False)]
             operand = asking[0]
             weight = all(self.from_parameters.get(id(t.storage), False) for t in asking)
