@@ -13,8 +13,13 @@ from flopratio.models.example import ModelError, Request, did_you_mean
 from flopratio.models.inputs import take_image
 
 _FOR_INPUTS = ("batch", "seq", "image", "input")
-_RANDOM_DEPTH = ("layerdrop", "encoder_layerdrop", "decoder_layerdrop")
-"""Probabilities of skipping a layer: with them, the cost of a step would be drawn by lot."""
+_FOR_TRAINING: Mapping[str, object] = {
+    "use_cache": False,  # keys and values are kept for generation
+    "layerdrop": 0.0,  # with a probability to skip a layer, the cost of a step is drawn by lot
+    "encoder_layerdrop": 0.0,
+    "decoder_layerdrop": 0.0,
+}
+"""What is set on a configuration and all of its parts, unless a KEY says otherwise."""
 
 _ALSO = frozenset({"attn_implementation", "experts_implementation", "num_labels"})
 """Keywords that every configuration takes beside its fields."""
@@ -43,11 +48,10 @@ def make_config(request: Request, transformers: Any) -> Any:
     _set_image_size(request, given, cls, parts)
 
     config = construct(request, cls, given)
-    if "use_cache" not in request.settings and getattr(config, "use_cache", False):
-        config.use_cache = False  # keys and values are kept for generation, not for training
-    for key in _RANDOM_DEPTH:
-        if hasattr(config, key) and key not in request.settings:
-            setattr(config, key, 0.0)
+    for part in configs_within(config):
+        for key, value in _FOR_TRAINING.items():
+            if key not in request.settings and getattr(part, key, None):
+                setattr(part, key, value)
     return config
 
 

@@ -36,6 +36,7 @@ _OPTIONAL = (
     "bbox",
     "lang_ids",
     "mm_token_type_ids",
+    "input_features_mask",
     "attention_mask",
 )
 """Inputs that have a default and that some models nevertheless refuse to do without."""
@@ -151,18 +152,20 @@ def _speech_forms(config: Any, batch: int) -> dict[str, list[Tensor]]:
     """Waves [N, samples] or [N, 1, samples], and spectrograms with the frames last or first."""
     names = ("num_mel_bins", "input_feat_per_channel", "feature_projection_input_dim", "n_mels")
     mels = lookup(config, *names, part="audio") or _MELS
-    positions = lookup(config, "max_source_positions", part="audio")
-    frames = 2 * positions if positions else _FRAMES  # Whisper's are halved by a convolution
-    by_frequency, by_frame = floats(batch, mels, frames), floats(batch, frames, mels)
-    length = lookup(config, "max_length", part="audio") or frames
+    positions = lookup(config, "max_source_positions", part="audio") or _FRAMES
+    length = lookup(config, "max_length", part="audio") or _FRAMES
     return {
         "input_values": [
             floats(batch, _SAMPLES),
             floats(batch, 1, _SAMPLES),
             floats(batch, length, mels),
         ],
-        "input_features": [by_frequency, by_frame],
-        "input_features_mask": [integers(batch, frames, value=1)],
+        "input_features": [
+            floats(batch, mels, _FRAMES),
+            floats(batch, _FRAMES, mels),
+            floats(batch, mels, 2 * positions),  # Whisper's: all, and halved by a convolution
+        ],
+        "input_features_mask": [integers(batch, _FRAMES, value=1)],
     }
 
 

@@ -237,6 +237,8 @@ class StepMemory(Memory):
 
     def _first_step_peak(self) -> int:
         """The peak if the optimizer makes its state when the update begins."""
+        if not self._fresh:
+            return self.at_peak.nbytes
         updates = (i for i, row in enumerate(self.operators) if row.phase == "update")
         update = next(updates, -1)
         return max(

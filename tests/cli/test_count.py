@@ -316,3 +316,30 @@ def test_help_and_slips_come_without_torch():
         "sys.exit(bool({'torch', 'pandas', 'matplotlib'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True).returncode == 0
+
+
+# -- memory ----------------------------------------------------------------------------------------
+
+
+def test_timeline_and_memory_trace_are_written_and_named(tmp_path, capsys):
+    files = [tmp_path / name for name in ("t.svg", "m.json")]
+    assert main([*MLP, "--timeline", str(files[0]), "--memory-trace", str(files[1]), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["memory"]["peak"] > 0
+    assert [line for line in err.splitlines() if line.startswith(str(tmp_path))] == [
+        str(path) for path in files
+    ]
+    assert "of the peak are" in files[0].read_text()
+    assert json.loads(files[1].read_text())["traceEvents"]
+
+
+@pytest.mark.parametrize("option", ["--timeline", "--memory-trace"])
+def test_memory_files_are_checked_before_anything_is_counted(option, engine, tmp_path, capsys):
+    there = tmp_path / {"--timeline": "t.png", "--memory-trace": "m.json"}[option]
+    there.write_text("kept")
+    assert main(["count", "toy:net", option, str(there)]) == 2
+    assert "--force overwrites it" in capsys.readouterr().err
+    assert main(["count", "toy:net", option, str(tmp_path / "t.gif")]) == 2
+    assert "has no extension that says its format" in capsys.readouterr().err
+    assert there.read_text() == "kept"
+    assert not hasattr(engine, "model")
