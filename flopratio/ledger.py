@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -118,6 +118,21 @@ class Memory(dict[str, Any]):
             raise AttributeError(f"no figure of memory is called {name!r}") from None
 
 
+class _Lazy:
+    """The ledger's memory, worked out when it is first looked at: many ask for the FLOPs alone."""
+
+    def __get__(self, ledger: Ledger | None, owner: type) -> Any:
+        if ledger is None:
+            return Memory  # the field's default: no figures
+        memory = ledger.__dict__["memory"]
+        if not isinstance(memory, dict):
+            memory = ledger.__dict__["memory"] = memory()
+        return memory
+
+    def __set__(self, ledger: Ledger, memory: dict[str, Any] | Callable[[], Memory]) -> None:
+        ledger.__dict__["memory"] = memory
+
+
 @dataclass(repr=False)
 class Ledger:
     """The table, and the step that it belongs to.
@@ -129,7 +144,7 @@ class Ledger:
         parameters: layer path -> number of its own parameters.
         types: layer path -> class name, for layers without rows too.
         convention, versions: how and with what it was counted.
-        memory: bytes by name, as far as the source knows them.
+        memory: bytes by name, as far as the source knows them; or what tells them when asked.
         uncounted_ops: operators that no formula knows, with the number of their calls.
         analytic: phase -> contraction FLOP by the law, from the forward operators alone; empty
             where the rows themselves are the analytic ones.
@@ -143,7 +158,7 @@ class Ledger:
     types: dict[str, str] = field(default_factory=dict)
     convention: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
-    memory: Memory = field(default_factory=Memory)
+    memory: _Lazy = _Lazy()
     uncounted_ops: dict[str, int] = field(default_factory=dict)
     analytic: dict[str, int] = field(default_factory=dict)
     mismatches: list[Mismatch] = field(default_factory=list)

@@ -12,12 +12,14 @@ import gc
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from flopratio.formulas import OPERATORS, Cost, Gradient, Part, Tensor, operands_of
+from flopratio.formulas.formula import OperatorFormula
 from flopratio.formulas.movement import VIEWS
 from flopratio.ledger import Ledger, Row
 from flopratio.trace.memory import StepMemory
@@ -44,6 +46,7 @@ class Costed(NamedTuple):
     bytes_written: int
 
 
+@cache
 def operator_name(op: Any) -> str:
     """``aten.addmm`` for ``aten.addmm.default``."""
     name: str = op._schema.name
@@ -77,45 +80,50 @@ def _tensors(described: Any) -> tuple[Tensor, ...]:
 
 
 class Evaluator:
-    """Evaluates formulas, once for each signature."""
+    """Evaluates formulas, and remembers which operators have none."""
 
     def __init__(self) -> None:
-        self._cache: dict[Any, Costed] = {}
         self.uncounted: Counter[str] = Counter()
 
     def __call__(self, record: Record) -> Costed:
-        key = (record.op, record.arguments, record.keywords, record.results)
-        costed = self._cache.get(key)
-        if costed is None:
-            costed = self._cache[key] = self._evaluate(record)
+        formula = OPERATORS.get(operator_name(record.op))
+        costed = _evaluate(record.op, record.arguments, record.keywords, record.results, formula)
         if not costed.known:
             self.uncounted[costed.op] += 1
         return costed
 
-    def _evaluate(self, record: Record) -> Costed:
-        name = operator_name(record.op)
-        arguments = [_describe(note) for note in record.arguments]
-        keywords = {key: _describe(note) for key, note in record.keywords}
-        out = _describe(record.results)
-        names = (argument.name for argument in record.op._schema.arguments)
-        operands: list[str] = []
-        read = 0
-        for operand, described in (*zip(names, arguments, strict=False), *keywords.items()):
-            for tensor in _tensors(described):
-                operands.append(operand)
-                read += tensor.nbytes
-        written = sum(tensor.nbytes for tensor in _tensors(out))
-        if name in VIEWS:
-            read = written = 0
-        formula = OPERATORS.get(name)
-        cost = NO_COST
-        if formula is not None:
-            keywords.pop("out", None)  # what an out= overload writes is what it returns
-            try:
-                cost = formula(*arguments, **keywords, out=out)
-            except Exception as error:  # a formula that does not fit its operator counts nothing,
-                name, formula = f"{name} ({type(error).__name__}: {error})", None  # and is told
-        return Costed(name, cost, formula is not None, tuple(operands), read, written)
+
+@lru_cache(maxsize=1 << 16)
+def _evaluate(
+    op: Any,
+    arguments: tuple[Any, ...],
+    keywords: tuple[tuple[str, Any], ...],
+    results: Any,
+    formula: OperatorFormula | None,
+) -> Costed:
+    """The cost of one signature. Models repeat their layers, and steps repeat themselves."""
+    name = operator_name(op)
+    positional = [_describe(note) for note in arguments]
+    named = {key: _describe(note) for key, note in keywords}
+    out = _describe(results)
+    names = (argument.name for argument in op._schema.arguments)
+    operands: list[str] = []
+    read = 0
+    for operand, described in (*zip(names, positional, strict=False), *named.items()):
+        for tensor in _tensors(described):
+            operands.append(operand)
+            read += tensor.nbytes
+    written = sum(tensor.nbytes for tensor in _tensors(out))
+    if name in VIEWS:
+        read = written = 0
+    cost = NO_COST
+    if formula is not None:
+        named.pop("out", None)  # what an out= overload writes is what it returns
+        try:
+            cost = formula(*positional, **named, out=out)
+        except Exception as error:  # a formula that does not fit its operator counts nothing,
+            name, formula = f"{name} ({type(error).__name__}: {error})", None  # and is told
+    return Costed(name, cost, formula is not None, tuple(operands), read, written)
 
 
 @dataclass
@@ -136,10 +144,12 @@ class Origin:
     layer: str
     wanted: tuple[bool, ...]
     recomputed: bool = False
+    _found: dict[tuple[bool, ...], list[tuple[Gradient, str]]] = field(default_factory=dict)
 
-    def needed(self) -> dict[str, int]:
+    def needed(self, wanted: tuple[bool, ...] | None = None) -> dict[str, int]:
         """Operand -> what it depends on, for those operands that require a gradient."""
-        operands = zip(self.costed.operands, self.levels, self.wanted, strict=False)
+        wanted = self.wanted if wanted is None else wanted
+        operands = zip(self.costed.operands, self.levels, wanted, strict=False)
         return {operand: level for operand, level, wanted in operands if wanted}
 
     def by_operand(self) -> dict[str, int]:
@@ -161,14 +171,17 @@ class Origin:
             asked: which of the node's edges lead to what is differentiated for; an operator has an
                 edge for each tensor argument, a user-defined function has edges of its own.
         """
-        needed = self.needed()
+        found = self._found.get(asked)
+        if found is not None:
+            return found
+        wanted = self.wanted
         if len(asked) == len(self.costed.operands) and not self.record.in_function:
-            pairs = zip(self.costed.operands, asked, strict=True)
-            leading = {operand for operand, leads in pairs if leads}
-            needed = {operand: level for operand, level in needed.items() if operand in leading}
-        found = []
+            wanted = tuple(wants and leads for wants, leads in zip(wanted, asked, strict=True))
+        needed = self.needed(wanted)
+        levels = self.by_operand()
+        found = self._found[asked] = []
         for gradient in self.costed.cost.gradients:
-            phase = phase_among(gradient, needed, self.by_operand())
+            phase = phase_among(gradient, needed, levels)
             if phase is not None:
                 found.append((gradient, phase))
         return found
@@ -609,6 +622,6 @@ class Attribution:
             self.rows,
             parameters=self.profiler.parameters,
             types=self.profiler.types,
-            memory=StepMemory(self),
+            memory=partial(StepMemory, self),
             uncounted_ops=dict(self.evaluate.uncounted),
         )

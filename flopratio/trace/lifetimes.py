@@ -12,6 +12,7 @@ tensors; here they are put back.
 from __future__ import annotations
 
 from functools import lru_cache
+from math import prod
 from typing import NamedTuple
 
 import torch
@@ -76,7 +77,7 @@ def _is_dense(recorder: Recorder, record: Record) -> bool:
     if len(record.inputs) != 2 or min(*record.inputs, sum_) < 0 or first == record.inputs[1]:
         return False
     _, shape, dtype = record.arguments[0]
-    nbytes = shape.numel() * dtype.itemsize
+    nbytes = prod(shape) * dtype.itemsize
     sizes = recorder.storages[first].nbytes, recorder.storages[sum_].nbytes
     return sizes == (nbytes, nbytes) and recorder.storages[sum_].kind == "made"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Self
@@ -14,6 +15,7 @@ from torch.optim.optimizer import (
 )
 from torch.utils._pytree import tree_iter
 
+from flopratio.errors import UsageError
 from flopratio.ledger import Ledger
 from flopratio.trace.recorder import BACKWARD, FORWARD, UPDATE, Recorder
 
@@ -123,6 +125,9 @@ class Profiler:
 
     After the block, :attr:`ledger` holds the table. Hooks, patches and modes are gone then, also
     after an exception.
+
+    Raises:
+        UsageError: the model is not a module.
     """
 
     def __init__(
@@ -132,7 +137,11 @@ class Profiler:
         names: Mapping[str, torch.nn.Module] | None = None,
         target: str = "cuda",
     ) -> None:
-        self.model = model
+        if model is not None and not isinstance(model, torch.nn.Module):
+            what = getattr(model, "__name__", type(model).__name__)
+            raise UsageError(f"fr.Profiler's model should be a torch.nn.Module, not {what}")
+        # Weakly: a ledger may be kept for long, and the model's memory with it.
+        self._model = None if model is None else weakref.ref(model)
         self.target = target
         self.recorder = Recorder()
         self.graphs: list[Graph] = []
@@ -222,7 +231,8 @@ class Profiler:
 
     def _note_gradients(self) -> None:
         """Which storages hold gradients that no backward of this step has touched."""
-        for parameter in self.model.parameters() if self.model is not None else ():
+        model = self._model() if self._model is not None else None
+        for parameter in model.parameters() if model is not None else ():
             if parameter.grad is not None:
                 number = self.recorder.storage_number(parameter)
                 gradient = self.recorder.storage_number(parameter.grad)

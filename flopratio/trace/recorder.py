@@ -229,7 +229,8 @@ class Recorder(TorchDispatchMode):
                 storages.append(self.storage_number(value, kind) if number is None else number)
                 if flags is not None:
                     flags.append(value.requires_grad)
-                notes.append((TENSOR, value.shape, value.dtype))
+                # A plain tuple: unlike torch.Size, the garbage collector need not follow it.
+                notes.append((TENSOR, tuple(value.shape), value.dtype))
             elif what == 2 and value and type(value[0]) is int:  # sizes, strides, paddings
                 notes.append((LIST, *value))
             elif what == 2:

@@ -13,8 +13,8 @@ import logging
 import os
 import sys
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, fields
+from multiprocessing import get_context
 from pathlib import Path
 
 from rich.progress import Progress
@@ -53,7 +53,7 @@ def transformers_types() -> list[str]:
 ZOOS = {"torchvision": torchvision_models, "timm": timm_models, "hf": transformers_types}
 SIZES = {
     "torchvision": {"batch": 2},
-    "timm": {"batch": 1},
+    "timm": {"batch": 2},  # BatchNorm of a 1 x 1 image refuses a batch of 1
     "hf": {"batch": 1, "seq": 16},
 }
 
@@ -73,15 +73,14 @@ def main() -> None:
     new = not RESULTS.exists()
     with (
         RESULTS.open("a", newline="") as file,
-        ProcessPoolExecutor(os.cpu_count(), max_tasks_per_child=50) as pool,
+        get_context("spawn").Pool(os.cpu_count(), maxtasksperchild=50) as pool,
         Progress() as progress,
     ):
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         if new:
             writer.writeheader()
         task = progress.add_task("models", total=len(specs))
-        for future in as_completed([pool.submit(try_one, spec) for spec in specs]):
-            trial = future.result()
+        for trial in pool.imap_unordered(try_one, specs):
             done[trial.model] = trial.status
             writer.writerow(asdict(trial))
             file.flush()
