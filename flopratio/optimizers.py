@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from inspect import signature
 from typing import Any
 
 import torch
 
-from flopratio.errors import UsageError
+from flopratio.errors import UsageError, did_you_mean
 
 LEARNING_RATE = 1e-6
 """Too small to change what is measured."""
@@ -24,29 +25,45 @@ _CLASSES: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
 
 NAMES = ("none", *_CLASSES)
 
+IMPLEMENTATIONS: dict[str, dict[str, bool]] = {
+    "plain": {"foreach": False},
+    "foreach": {"foreach": True},
+    "fused": {"fused": True},
+}
+"""How torch runs an update, and how it is told: parameter by parameter; operator by operator, each
+on all the parameters, with temporaries as large as they are; or all in one kernel."""
+
 
 def make_optimizer(
-    name: str, parameters: Iterable[torch.Tensor], **options: Any
+    name: str,
+    parameters: Iterable[torch.Tensor],
+    implementation: str | None = "plain",
+    **options: Any,
 ) -> torch.optim.Optimizer | None:
     """An optimizer of the parameters that train; None for ``none``, or if no parameter trains.
 
     Args:
         name: one of :data:`NAMES`.
         parameters: all of a module's.
-        options: the optimizer's own. ``foreach`` is off unless given (None: as torch sees fit): the
-            plain implementation goes parameter by parameter.
+        implementation: one of :data:`IMPLEMENTATIONS`; None: as torch sees fit.
+        options: the optimizer's own.
 
     Raises:
-        UsageError: an unknown name.
+        UsageError: an unknown name, or an implementation that torch does not have.
     """
     if name == "none":
         return None
     if name not in _CLASSES:
-        raise UsageError(f"there is no optimizer {name!r}: it should be one of {', '.join(NAMES)}")
+        raise UsageError(f"there is no optimizer {name!r}{did_you_mean(name, NAMES)}")
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     if not trained:
         return None
     make, defaults = _CLASSES[name]
-    options.setdefault("foreach", False)
-    settings: dict[str, Any] = {"lr": LEARNING_RATE, **defaults, **options}
+    how = IMPLEMENTATIONS[implementation] if implementation is not None else {}
+    if not signature(make).parameters.keys() >= how.keys():
+        raise UsageError(
+            f"torch has no {implementation} {make.__name__}: its implementation should be "
+            "plain or foreach"
+        )
+    settings: dict[str, Any] = {"lr": LEARNING_RATE, **defaults, **how, **options}
     return make(trained, **settings)

@@ -16,15 +16,17 @@ The user's own models are tried with the first, and get the second if that fails
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
 from flopratio.models.example import Draft, Example, ModelError, Request
 from flopratio.models.explain import explain_failure
-from flopratio.models.factories import factory_draft
+from flopratio.models.factories import factory_draft, name_a_factory
 from flopratio.models.fakes import StepMode, fake, fake_module
 from flopratio.models.inputs import parse_dtype
 from flopratio.models.timm_models import timm_draft
@@ -54,6 +56,8 @@ def load(
     ModelError: the model, one of its settings or its inputs can't be used.
     """
     prefix, colon, name = spec.partition(":")
+    if prefix.endswith(".py") and not name:
+        raise name_a_factory(prefix)
     if not colon or not name:
         raise ModelError(
             f"'{spec}' is no MODEL: write torchvision:NAME, timm:NAME, hf:TYPE, "
@@ -79,15 +83,35 @@ def _load_own(request: Request) -> Example:
 def _first_running(draft: Draft, request: Request) -> Example:
     """The example with the first of the alternative inputs that the model runs with.
 
-    ModelError: it runs with none; what is wrong with the first is told.
+    ModelError: it runs with none; what is wrong with that which brought it farthest is told.
     """
-    reasons = []
+    farthest, reason = -1, ModelError("")
     for example in _examples(draft, request):
-        failure = _failure(example)
+        with _Progress() as progress:
+            failure = _failure(example)
         if failure is None:
             return example
-        reasons.append(explain_failure(failure, example))
-    raise reasons[0]
+        if progress.calls > farthest:
+            farthest, reason = progress.calls, explain_failure(failure, example)
+    raise reason
+
+
+class _Progress(TorchFunctionMode):
+    """Counts the calls of torch that a forward comes to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        self.calls += 1
+        return func(*args, **(kwargs or {}))
 
 
 def _failure(example: Example) -> Exception | None:
@@ -112,7 +136,7 @@ def _examples(draft: Draft, request: Request) -> Iterator[Example]:
     module = draft.module.train()
     if request.dtype is not None and draft.cast:
         module.to(request.dtype)
-    mode = None if request.real else StepMode(select_all=draft.select_all)
+    mode = None if request.real else StepMode(select_all=draft.select_all, spread=draft.spread)
     if mode is not None:
         fake_module(module, mode, keep_integers=not draft.enter_mode)
 
