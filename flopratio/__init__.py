@@ -12,18 +12,21 @@ from flopratio.version import __version__
 
 if TYPE_CHECKING:
     from flopratio.counting import count
+    from flopratio.fitting import Fit, fit
     from flopratio.formulas import Cost, Gradient, Part, register
     from flopratio.ledger import Ledger
     from flopratio.trace.profiler import Profiler
 
 __all__ = [
     "Cost",
+    "Fit",
     "Gradient",
     "Ledger",
     "Part",
     "Profiler",
     "__version__",
     "count",
+    "fit",
     "register",
     "sweep",
 ]
@@ -33,6 +36,7 @@ _HOMES = {
     "Ledger": "flopratio.ledger",
     "Profiler": "flopratio.trace.profiler",
     "count": "flopratio.counting",
+    **dict.fromkeys(("Fit", "fit"), "flopratio.fitting"),
 }
 """The names that are imported when somebody asks for them: the package itself comes in
 milliseconds, without torch, pandas or NumPy."""

@@ -5,6 +5,7 @@ Exit codes: 0 fine; 1 a claim or limit is violated; 2 a usage or input error, in
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -13,16 +14,19 @@ from typing import Annotated
 import typer
 
 from flopratio.cli.count import count
+from flopratio.cli.fit import fit
 from flopratio.cli.sweep import sweep
-from flopratio.errors import UsageError
+from flopratio.errors import UsageError, nearest
 from flopratio.version import __version__
 
 app = typer.Typer(
-    help="Exact FLOPs, bytes and saved activations of a training step, per layer and phase.",
+    help="Exact FLOPs, bytes and saved activations of a training step, per layer and phase.\n\n"
+    "For example: flopratio count hf:gpt2 batch=8 seq=1024 --optimizer adamw",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.command()(count)
+app.command()(fit)
 app.command()(sweep)
 
 
@@ -36,7 +40,13 @@ def _print_version(asked: bool) -> None:
 def flopratio(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            metavar="",
+            help="Print the version.",
+        ),
     ] = False,
 ) -> None:
     pass
@@ -49,6 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; the process's own unless given. None at all asks
             for help.
     """
+    if arguments is None and hasattr(signal, "SIGPIPE"):
+        # `flopratio ... | head` ends as `cat ... | head` does, without a word.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     arguments = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
     try:
         return int(app(arguments, prog_name="flopratio", standalone_mode=False) or 0)
@@ -58,8 +71,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if "--debug" in arguments:
             traceback.print_exc()
-        print(f"flopratio: {_sentence(error)}", file=sys.stderr)
+        print(f"flopratio: {_sentence(error)}{_option_hint(error, arguments)}", file=sys.stderr)
         return 2
+
+
+def _option_hint(error: Exception, arguments: Sequence[str]) -> str:
+    """The option that a KEY was meant for which is like none that the model has."""
+    if not isinstance(error, UsageError) or error.key is None:
+        return ""
+    verbs = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    options = verbs[arguments[0]].params if arguments[0] in verbs else ()
+    names = {option.name: option.opts[0] for option in options if option.opts[0][0] == "-"}
+    near = nearest(error.key, names)
+    return f"; did you mean the option {names[near[0]]}?" if near else ""
 
 
 def _sentence(error: Exception) -> str:

@@ -15,6 +15,7 @@ from flopratio.cli.options import (
     Accumulate,
     Amp,
     Attention,
+    Causal,
     Checkpoint,
     Debug,
     Freeze,
@@ -24,6 +25,7 @@ from flopratio.cli.options import (
     Loss,
     ModelDtype,
     Optimizer,
+    OptimizerImplementation,
     Quiet,
     Step,
     Target,
@@ -48,12 +50,14 @@ def count(
     arguments: Step = None,
     loss: Loss = "auto",
     optimizer: Optimizer = "none",
+    optimizer_implementation: OptimizerImplementation = None,
     dtype: ModelDtype = None,
     amp: Amp = None,
     freeze: Freeze = None,
     checkpoint: Checkpoint = None,
     accumulate: Accumulate = 1,
     attention: Attention = None,
+    causal: Causal = "full",
     input_grad: InputGrad = False,
     inference: Inference = False,
     target: Target = "cuda",
@@ -75,11 +79,12 @@ def count(
         typer.Option(metavar="COLUMN", help="Largest first; as the layers ran unless given."),
     ] = None,
     macs: Annotated[
-        bool, typer.Option("--macs", help="Print multiply-adds: half of the products' FLOP.")
+        bool,
+        typer.Option("--macs", metavar="", help="Print multiply-adds: half of the products' FLOP."),
     ] = False,
-    exact: Annotated[bool, typer.Option("--exact", help="Print every digit.")] = False,
+    exact: Annotated[bool, typer.Option("--exact", metavar="", help="Print every digit.")] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit 1 when an operator has no formula.")
+        bool, typer.Option("--strict", metavar="", help="Exit 1 when an operator has no formula.")
     ] = False,
     output: Annotated[
         Path | None,
@@ -99,7 +104,7 @@ def count(
             " visualiser.",
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
+    force: Annotated[bool, typer.Option("--force", metavar="", help="Overwrite FILE.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -110,6 +115,8 @@ def count(
     Nothing is executed and no weights are loaded: the step runs on shapes
     alone, and is reconciled with what the law of backward says. Exit 1 when
     the two disagree, or, with --strict, when an operator has no formula.
+
+    For example: flopratio count torchvision:resnet50 batch=8 --top 20
     """
     from flopratio.report.view import check_view, view
 
@@ -119,12 +126,14 @@ def count(
     options: dict[str, Any] = {
         "loss": _loss(loss, settings),
         "optimizer": optimizer,
+        "optimizer_implementation": optimizer_implementation,
         "dtype": dtype,
         "amp": amp,
         "freeze": freeze,
         "checkpoint": checkpoint,
         "accumulate": accumulate,
         "attention": attention,
+        "causal": causal,
         "input_grad": input_grad,
         "inference": inference,
         "target": target,

@@ -6,11 +6,13 @@ from typing import Annotated
 
 import typer
 
+# A flag's metavar is empty: it takes no value, and Typer would have <bool> there.
+
 Arguments = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[MODEL] [KEY=VALUES]...",
-        help="A network, and its sizes: batch=8, batch=1,8,64, depth=0..100, batch=1..1024*2.",
+        help="mlp or cnn, and its sizes: batch=8, batch=1,8,64, depth=0..100, batch=1..1024*2.",
         show_default=False,
     ),
 ]
@@ -24,13 +26,24 @@ Step = Annotated[
     ),
 ]
 Loss = Annotated[
-    str, typer.Option(metavar="auto|cross_entropy|mse|sum", help="auto: the network's own.")
+    str,
+    typer.Option(
+        metavar="auto|cross_entropy|mse|sum",
+        help="auto: the model's own, else what fits its output.",
+    ),
 ]
 Optimizer = Annotated[
     str,
     typer.Option(
         metavar="none|sgd|momentum|nesterov|adagrad|rmsprop|adam|adamw",
         help="Whose update to run.",
+    ),
+]
+OptimizerImplementation = Annotated[
+    str | None,
+    typer.Option(
+        metavar="plain|foreach|fused",
+        help="How torch runs the update; as it does on the target unless given.",
     ),
 ]
 Dtype = Annotated[
@@ -56,7 +69,10 @@ Freeze = Annotated[
 ]
 Checkpoint = Annotated[
     str | None,
-    typer.Option(metavar="PATTERN", help="Layers that backward computes again: 'layer1.*'."),
+    typer.Option(
+        metavar="PATTERN|auto[:K]",
+        help="Layers that backward computes again: 'layer1.*'; auto:4: all, in 4 segments.",
+    ),
 ]
 Accumulate = Annotated[
     int, typer.Option(metavar="N", min=1, help="Micro-batches before the update.")
@@ -65,14 +81,25 @@ Attention = Annotated[
     str | None,
     typer.Option(metavar="flash|efficient|math", help="Whose kernels attention may use."),
 ]
-InputGrad = Annotated[
-    bool, typer.Option("--input-grad", help="Ask for the gradient of the network's input too.")
+Causal = Annotated[
+    str,
+    typer.Option(
+        metavar="full|half", help="half: discount what a causal mask hides from attention."
+    ),
 ]
-Inference = Annotated[bool, typer.Option("--inference", help="Forward alone, no gradients.")]
+InputGrad = Annotated[
+    bool,
+    typer.Option(
+        "--input-grad", metavar="", help="Ask for the gradient of the network's input too."
+    ),
+]
+Inference = Annotated[
+    bool, typer.Option("--inference", metavar="", help="Forward alone, no gradients.")
+]
 Target = Annotated[
     str, typer.Option(metavar="cuda|cpu", help="Whose allocator to predict the memory for.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no notes.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="A line for each step.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Json = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON document.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="No progress, no notes.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", metavar="", help="More notes on stderr.")]
+Debug = Annotated[bool, typer.Option("--debug", metavar="", help="Show the traceback of an error.")]

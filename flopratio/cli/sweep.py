@@ -44,7 +44,9 @@ def sweep(
     dtype: Dtype = "float32",
     freeze: Freeze = None,
     input_grad: InputGrad = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start over, whatever DIR holds.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", metavar="", help="Start over, whatever DIR holds.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -55,6 +57,8 @@ def sweep(
     Without MODEL: the default grids of mlp and cnn. DIR gets sweep.csv,
     verdict.json, environment.json and the plots. A sweep that was killed
     resumes at its next point. Exit 1 when a claim fails.
+
+    For example: flopratio sweep mlp depth=1..64*2 batch=1,8,64 -o mine
     """
     from rich.console import Console
 

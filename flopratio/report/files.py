@@ -54,7 +54,15 @@ def write(ledger: Ledger, view: View, path: Path, *, force: bool = False) -> Non
         UsageError: as :func:`check_file` says, or the disk refuses.
     """
     check_file(path, force=force)
-    text = FORMATS[path.suffix.lower()](ledger, view)
+    write_text(path, FORMATS[path.suffix.lower()](ledger, view))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text to ``path``: all of it, or nothing.
+
+    Raises:
+        UsageError: the disk refuses.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         draft.write_text(text, encoding="utf-8")

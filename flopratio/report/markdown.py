@@ -28,27 +28,27 @@ def markdown(ledger: Ledger, view: View) -> str:
     said = [f"- {remark.about}: {remark.text}" if remark.about else f"  - {remark.text}"
             for remark in remarks(ledger, view)]  # fmt: skip
     parts = [
-        f"**{_escape(headline(ledger))}**",
-        "\n".join(map(_escape, said)),
-        _table([*named, *figures], len(named), [*body, total]),
+        f"**{escape(headline(ledger))}**",
+        "\n".join(map(escape, said)),
+        pipe_table([*named, *figures], len(named), [*body, total]),
     ]
     if more := left_out(view):
         parts.append(more)
     if terms := token_terms(ledger):
-        parts.append(_table(["6·N·D and the exact count", "FLOP"], 1, terms))
+        parts.append(pipe_table(["6·N·D and the exact count", "FLOP"], 1, terms))
     return "\n\n".join(parts) + "\n"
 
 
-def _table(heading: list[str], left: int, lines: Iterable[Iterable[str]]) -> str:
-    """A table whose first ``left`` columns hold words."""
+def pipe_table(heading: list[str], left: int, lines: Iterable[Iterable[str]]) -> str:
+    """A table in Markdown, of which the first ``left`` columns hold words."""
     rule = ["---"] * left + ["---:"] * (len(heading) - left)
     return "\n".join(
-        f"| {' | '.join(_escape(cell).replace('|', '&#124;') for cell in line)} |"
+        f"| {' | '.join(escape(cell).replace('|', '&#124;') for cell in line)} |"
         for line in (heading, rule, *lines)
     )
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """The text with Markdown's own signs, which names are full of, as they are."""
     for sign in "\\*_`<":
         text = text.replace(sign, f"\\{sign}")

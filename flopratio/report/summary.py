@@ -30,9 +30,9 @@ def headline(ledger: Ledger) -> str:
         if value is not None and key != "tokens"
     ]
     said = [f"{ledger.totals.parameters:,} parameters"]
-    for key in ("optimizer", "amp", "attention"):
+    for key in ("optimizer", "amp", "attention", "causal"):
         value = ledger.convention.get(key)
-        if value not in (None, "none", "default"):
+        if value not in (None, "none", "full"):
             said.append(f"{key} {value}")
     return f"{' '.join([ledger.model, *sizes])}: {', '.join(said)}"
 
@@ -112,7 +112,12 @@ def _verdict(ledger: Ledger) -> list[Remark]:
     if not ledger.analytic:
         return [Remark("reconciled", "analytic alone: no step was run beside it")]
     count = plural(len(ledger.layers()), "layer")
-    return [Remark("reconciled", f"analytic = executed in all {count}", good=True)]
+    found = [Remark("reconciled", f"analytic = executed in all {count}", good=True)]
+    if ledger.saved_mismatches:
+        differing = plural(len(ledger.saved_mismatches), "layer")
+        first = f"the formulas differ in {differing}; {ledger.saved_mismatches[0]}"
+        found.append(Remark("saved", f"as autograd's hooks see it: {first}", good=False))
+    return found
 
 
 def _idle_parameters(ledger: Ledger) -> str:

@@ -1,0 +1,313 @@
+"""What fits: the answer as a document, on a terminal, in Markdown and in CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from flopratio.grammar import format_value
+from flopratio.report.markdown import escape, pipe_table
+from flopratio.report.summary import Remark
+from flopratio.report.units import Kind, choose, quantity
+
+if TYPE_CHECKING:
+    from flopratio.fitting import Combination, Fit, Lever, Tried
+
+SCHEMA = "flopratio.fit/1"
+
+FIGURES = {"peak": "needs", "peak_allocated": "allocates", "peak_reserved": "reserves"}
+"""The verb of each figure that may have to fit."""
+
+WORDS = 3
+"""So many columns of the levers hold words."""
+
+
+def _bytes(figure: int) -> str:
+    return quantity(figure, Kind.BYTES)
+
+
+def _beside_memory(fit: Fit, figure: int) -> str:
+    """Bytes in the unit of the memory, to be held against it."""
+    unit = choose([fit.memory], Kind.BYTES)
+    return f"{unit.format(figure)} {unit.name}"
+
+
+# -- in words -------------------------------------------------------------------------------------
+
+
+def headline(fit: Fit) -> str:
+    """The answer: ``hf:gpt2 seq=1024, adamw: batch=23 is the largest that fits 80.00 GiB``."""
+    if not fit.largest:
+        return f"{_model(fit)}: no {fit.key} fits {_limit(fit)}"
+    ends = fit.refusal and not any(t.runs and t.size > fit.largest for t in fit.tried)
+    said = "tried that the model takes, and fits" if ends else "that fits"
+    return f"{_model(fit)}: {fit.key}={fit.largest} is the largest {said} {_limit(fit)}"
+
+
+def _model(fit: Fit) -> str:
+    """The model, its other sizes, and how the step is run where that is not as usual."""
+    sizes = [
+        f"{key}={format_value(tuple(value) if isinstance(value, list) else value)}"
+        for key, value in fit.settings.items()
+        if value is not None and key not in ("tokens", fit.key)
+    ]
+    given = {k: v for k, v in fit.options.items() if v not in (None, "none", False)}
+    said = [
+        str(given[name]) if name == "optimizer" else f"{name} {given[name]}"
+        for name in ("optimizer", "dtype", "amp", "checkpoint", "attention", "freeze")
+        if name in given
+    ]
+    if fit.options["accumulate"] > 1:
+        said.append(f"{fit.options['accumulate']} micro-batches")
+    if fit.options["inference"]:
+        said.append("inference")
+    return ", ".join([" ".join([fit.model, *sizes]), *said])
+
+
+def _limit(fit: Fit) -> str:
+    less = f" less {_bytes(fit.reserve)}" if fit.reserve else ""
+    return f"{_bytes(fit.memory)}{less}"
+
+
+def _at(fit: Fit, size: int) -> Tried:
+    return next(tried for tried in fit.tried if tried.size == size)
+
+
+def _needs(fit: Fit, size: int) -> int:
+    """What has to fit, at a size that ran."""
+    figure: int = _at(fit, size).memory[fit.figure]
+    return figure
+
+
+def _too_much(fit: Fit, size: int) -> str:
+    needs = _needs(fit, size)
+    return (
+        f"{fit.key}={size} {FIGURES[fit.figure]} {_beside_memory(fit, needs)}, "
+        f"{_bytes(needs - fit.limit)} too much"
+    )
+
+
+def failure(fit: Fit) -> str:
+    """Why nothing fits, and which lever would help, in a sentence."""
+    said = f"{_model(fit)} does not fit {_limit(fit)}: {_too_much(fit, fit.next)}"
+    if fit.help is None:
+        return f"{said}, and no lever helps"
+    combination, tried = fit.help
+    needs = tried.memory[fit.figure]
+    words = _options(combination, fit)
+    if needs <= fit.limit:
+        return f"{said}; with {words} it would fit, in {_beside_memory(fit, needs)}"
+    return (
+        f"{said}; even with {words} it {FIGURES[fit.figure]} {_beside_memory(fit, needs)}, "
+        f"{_bytes(needs - fit.limit)} too much"
+    )
+
+
+def _options(combination: Combination, fit: Fit) -> str:
+    """The options of the levers that are not as given: ``--checkpoint auto --amp bf16``."""
+    moved = {
+        name: value for name, value in combination._asdict().items() if value != fit.options[name]
+    }
+    return " ".join(
+        f"--{name} {value}" if value is not None else f"no --{name}"
+        for name, value in moved.items()
+    )
+
+
+def remarks(fit: Fit) -> list[Remark]:
+    """The proof, what is alive at the peak, and the allocator's figures, one line each."""
+    told = fit.largest or fit.next
+    found = []
+    if fit.largest:
+        left = fit.limit - _needs(fit, told)
+        needs = f"{fit.key}={told} {FIGURES[fit.figure]} {_beside_memory(fit, _needs(fit, told))}"
+        found.append(Remark("fits", f"{needs}, {_bytes(left)} left", good=True))
+    if fit.refusal:
+        found.append(Remark("next", f"the model refuses {fit.key}={fit.next}: {fit.refusal}"))
+    else:
+        found.append(Remark("next" if fit.largest else "least", _too_much(fit, fit.next), False))
+    alive = [f"{name.replace('_', ' ')} {_bytes(nbytes)}"
+             for name, nbytes in sorted(fit.at_peak.items(), key=lambda item: -item[1])
+             if nbytes]  # fmt: skip
+    found.append(Remark("at peak", f"in {fit.peak_phase}: {', '.join(alive)}"))
+    found.append(
+        Remark(
+            "allocator",
+            f"hands out {_bytes(fit.peak_allocated)}, reserves {_bytes(fit.peak_reserved)}",
+        )
+    )
+    return found
+
+
+def notes(fit: Fit) -> list[str]:
+    """What is to be known beside the answer, a sentence each."""
+    key, said = fit.key, []
+    if fit.largest and fit.peak_reserved > fit.limit and fit.figure != "peak_reserved":
+        reserved = _beside_memory(fit, fit.peak_reserved)
+        said.append(
+            f"at {key}={fit.largest} the allocator would reserve {reserved}, more "
+            f"than {_limit(fit)}: --figure peak_reserved finds the {key} that fits with it"
+        )
+    for low, high in fit.falls:
+        said.append(
+            f"peaks do not rise with {key} alone: {_bytes(low.memory[fit.figure])} at "
+            f"{key}={low.size}, {_bytes(high.memory[fit.figure])} at {key}={high.size}; values "
+            "that were not tried may fit too"
+        )
+    if fit.step > 1:
+        between = [tried for tried in fit.tried if tried.refusal and tried.size % fit.step]
+        reason = f": {between[0].refusal}" if between else ""
+        said.append(f"{key} goes in steps of {fit.step:,}; the model refuses others{reason}")
+    if fit.gaps:
+        sizes = ", ".join(str(gap.size) for gap in fit.gaps)
+        said.append(f"the model refuses {key}={sizes}, and runs with larger: {fit.gaps[0].refusal}")
+    return said
+
+
+# -- the levers -----------------------------------------------------------------------------------
+
+
+def _precision(combination: Combination) -> str:
+    said = [combination.dtype or "", f"amp {combination.amp}" if combination.amp else ""]
+    return " ".join(filter(None, said)) or "default"
+
+
+def _columns(fit: Fit) -> dict[str, list[str]]:
+    """Heading -> texts, of the combinations that can be had."""
+    levers = [lever for lever in fit.levers if not lever.refusal]
+    unit = choose([lever.peak or 0 for lever in levers], Kind.BYTES)
+    cost = [lever.flops_per_example for lever in levers]
+    return {
+        "checkpoint": [lever.combination.checkpoint or "none" for lever in levers],
+        "optimizer": [lever.combination.optimizer for lever in levers],
+        "precision": [_precision(lever.combination) for lever in levers],
+        "micro-batches": [f"{lever.combination.accumulate:,}" for lever in levers],
+        f"{unit.name} at {fit.key}={fit.base}": [unit.format(lever.peak or 0) for lever in levers],
+        f"{unit.name} saved": [unit.format(lever.saved or 0) for lever in levers],
+        "FLOP an example": ["" if ratio is None else f"{ratio:.3f}" for ratio in cost],
+        f"largest {fit.key}": [f"{lever.largest:,}" for lever in levers],
+    }
+
+
+def _refused(fit: Fit) -> list[str]:
+    return [
+        f"not to be had: {_options(lever.combination, fit)} ({lever.refusal})"
+        for lever in fit.levers
+        if lever.refusal
+    ]
+
+
+# -- documents ------------------------------------------------------------------------------------
+
+
+def document(fit: Fit) -> dict[str, Any]:
+    """What ``--json`` prints: plain ints, floats, strings, lists and dicts."""
+    loss = fit.options["loss"]
+    return {
+        "schema": SCHEMA,
+        "model": fit.model,
+        "settings": fit.settings,
+        "key": fit.key,
+        "largest": fit.largest,
+        "peak": fit.peak,
+        "next": fit.next,
+        "peak_at_next": fit.peak_at_next,
+        "refusal": fit.refusal,
+        "peak_allocated": fit.peak_allocated,
+        "peak_reserved": fit.peak_reserved,
+        "peak_phase": fit.peak_phase,
+        "at_peak": fit.at_peak,
+        "memory": fit.memory,
+        "reserve": fit.reserve,
+        "figure": fit.figure,
+        "options": {
+            **fit.options,
+            "loss": loss if isinstance(loss, str) else getattr(loss, "__name__", "a function"),
+        },
+        "versions": fit.versions,
+        "step": fit.step,
+        "tried": [_tried(tried) for tried in fit.tried],
+        "notes": notes(fit),
+        "help": fit.help
+        and {**fit.help[0]._asdict(), fit.key: fit.help[1].size, "peak": fit.help[1].peak},
+        "base": fit.base,
+        "levers": [_lever(lever) for lever in fit.levers],
+    }
+
+
+def _tried(tried: Tried) -> dict[str, Any]:
+    figures = {name: tried.memory.get(name) for name in FIGURES}
+    return {"size": tried.size, **figures, "refusal": tried.refusal}
+
+
+def _lever(lever: Lever) -> dict[str, Any]:
+    figures = {k: v for k, v in vars(lever).items() if k != "combination"}
+    return {**lever.combination._asdict(), **figures}
+
+
+def to_json(fit: Fit) -> str:
+    return json.dumps(document(fit), indent=1)
+
+
+def to_csv(fit: Fit) -> str:
+    """A line for each combination of levers if they were asked for, else for each size tried."""
+    rows = [_lever(lever) for lever in fit.levers] or [_tried(tried) for tried in fit.tried]
+    rows = [
+        {"model": fit.model, "key": fit.key, **row, "torch": fit.versions.get("torch", "")}
+        for row in rows
+    ]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def to_markdown(fit: Fit) -> str:
+    """The document, ending in a newline."""
+    said = [f"- {remark.about}: {remark.text}" for remark in remarks(fit)]
+    said += [f"- note: {note}" for note in notes(fit)]
+    parts = [f"**{escape(headline(fit))}**", "\n".join(map(escape, said))]
+    if fit.levers:
+        columns = _columns(fit)
+        lines = zip(*columns.values(), strict=True)
+        parts.append(pipe_table([*columns], WORDS, lines))
+        parts += map(escape, _refused(fit))
+    return "\n\n".join(parts) + "\n"
+
+
+FORMATS: dict[str, Callable[[Fit], str]] = {".json": to_json, ".csv": to_csv, ".md": to_markdown}
+"""Extension -> the text of what fits."""
+
+
+def page(fit: Fit) -> Group:
+    """All that is printed on a terminal."""
+    said = Table.grid(padding=(0, 2, 0, 0))
+    said.add_column(no_wrap=True, style="bold")
+    said.add_column()
+    for remark in remarks(fit):
+        said.add_row(remark.about, Text(remark.text))
+    parts: list[RenderableType] = [Text(headline(fit), "bold"), "", said]
+    if fit.levers:
+        parts += ["", _table(_columns(fit)), *map(Text, _refused(fit))]
+    return Group(*parts)
+
+
+def _table(columns: Mapping[str, list[str]]) -> Table:
+    result = Table(
+        box=SIMPLE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold"
+    )
+    for number, heading in enumerate(columns):
+        right = number >= WORDS
+        result.add_column(heading, justify="right" if right else "left", vertical="bottom")
+    for line in zip(*columns.values(), strict=True):
+        result.add_row(*map(Text, line))
+    return result
