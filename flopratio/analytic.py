@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from flopratio.errors import UsageError
+from flopratio.errors import UsageError, did_you_mean
 from flopratio.formulas import LAYERS, Call, Gradient, Size, Tensor, operands_of
 from flopratio.formulas.optimizer import OPTIMIZERS
 from flopratio.ledger import Ledger, Row
-from flopratio.networks import LOSS_LAYER, LOSSES, Layer, Network, Repeat, describe, nearest
+from flopratio.networks import LOSS_LAYER, LOSSES, Layer, Network, Repeat, describe
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ def analyse(
     """
     if optimizer not in OPTIMIZERS:
         raise UsageError(
-            f"there is no optimizer {optimizer!r}: {nearest(optimizer, [*OPTIMIZERS])}"
+            f"there is no optimizer {optimizer!r}{did_you_mean(optimizer, OPTIMIZERS)}"
         )
     walk = _Walk(freeze=freeze, inference=inference)
     x = Tensor(network.input_shape, itemsize)
@@ -252,7 +252,7 @@ def analyse(
         walk.layer(LOSS_LAYER, Layer(LOSS_LAYER, LOSSES[network.loss]), x, 1, False)
     if freeze is not None and not walk.froze:
         names = list(dict.fromkeys(name for name, _, _ in walk.parameters))
-        raise UsageError(f"--freeze {freeze} matches no layer: {nearest(freeze, names)}")
+        raise UsageError(f"--freeze {freeze} matches no layer{did_you_mean(freeze, names)}")
     update: list[Term] = []
     state: Size = 0
     for name, tensor, times in [] if inference else walk.parameters:

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 
 from flopratio.analytic import count
+from flopratio.checkpointing import AUTO, checkpointed
+from flopratio.errors import UsageError
 from flopratio.ledger import Ledger, Row
 from flopratio.networks import (
     LOSS_LAYER,
@@ -90,6 +92,10 @@ class Step:
         for name, parameter in self.module.named_parameters():
             if fnmatch(name, pattern) or fnmatch(name.rpartition(".")[0], pattern):
                 parameter.requires_grad_(False)
+        if not any(tensor.requires_grad for tensor in (*self.module.parameters(), self.x)):
+            raise UsageError(
+                f"--freeze {pattern} leaves nothing to train, so there is no backward: freeze less"
+            )
 
     def forward(self) -> torch.Tensor:
         loss: torch.Tensor = self.loss(self.module(self.x), self.target)
@@ -180,10 +186,24 @@ def total_by_flop_counter(run: Callable[[], Any]) -> int:
     return int(counter.get_total_flops())
 
 
-def trace_step(step: Step) -> Profiler:
+def trace_step(step: Step, checkpoint: str | None = None) -> Profiler:
     """Run a step under the Profiler, its update as in the steady state: an optimizer that has no
-    state yet makes it first, unseen."""
-    with Profiler(step.module, names={LOSS_LAYER: step.loss}) as profiler:
+    state yet makes it first, unseen.
+
+    Args:
+        checkpoint: what is computed again in backward, see :mod:`flopratio.checkpointing`.
+    """
+    profiler = Profiler(step.module, names={LOSS_LAYER: step.loss})
+    with (
+        checkpointed(
+            step.module,
+            checkpoint,
+            step.forward,
+            layer=profiler.layer,
+            preserve_rng_state=False,  # nothing is random
+        ),
+        profiler,
+    ):
         step.forward().backward()
         if step.update is not None:
             with profiler.paused():
@@ -252,6 +272,7 @@ def examine(
         profiler = trace_step(fake)
         peak = peak_bytes(profiler.recorder)
         inference = inference_peak(fake)
+        thrifty = trace_step(fake, checkpoint=AUTO).ledger
         saved, flop_counter = fake.by_peers()
     executed = profiler.ledger
     timing: dict[str, Any] = {}
@@ -297,6 +318,9 @@ def examine(
         "saved_bytes": total.saved_bytes,
         "peak_bytes": peak,
         "inference_peak_bytes": inference,
+        "checkpointed_saved_bytes": thrifty.memory["saved_activations"],
+        "checkpointed_peak_bytes": thrifty.memory["peak"],
+        "checkpointed_recompute": thrifty.totals.recompute,
         **timing,
         "executed_equal": not differences and not executed.uncounted_ops,
         "saved_equal": total.saved_bytes == saved == executed.totals.saved_bytes,

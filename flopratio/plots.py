@@ -10,7 +10,7 @@ the colour-blind.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -74,6 +74,13 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "flopratio",
 }
 
+PEAKS = {
+    "peak_bytes": "training",
+    "checkpointed_peak_bytes": "training, checkpointed",
+    "inference_peak_bytes": "inference",
+}
+"""The columns of a figure of memory, and what they are called in it."""
+
 REFERENCE: dict[str, Any] = {"color": "black", "marker": "", "linestyle": "-", "linewidth": 1}
 """A line that the points are to be compared with."""
 
@@ -133,6 +140,9 @@ def draw_all(
         ratio_with_update_against_batch,
         saved_bytes_against_batch,
         saved_bytes_against_depth,
+        checkpointing_against_depth,
+        memory_against_batch,
+        memory_against_depth,
         time_ratio_against_flop_ratio,
         share_of_step,
     )
@@ -217,6 +227,62 @@ def saved_bytes_against_depth(frame: pd.DataFrame, directory: Path) -> list[Path
 
     title = _growth(panels, "depth")
     return _write(directory, "saved_bytes_against_depth", title, panels, draw, height=4.5)
+
+
+def checkpointing_against_depth(frame: pd.DataFrame, directory: Path) -> list[Path]:
+    """Bytes that forward keeps for backward, with and without the chain of layers in as many
+    checkpoints as the root of its length; at the largest of every other key."""
+    columns = {
+        "saved_bytes": "all kept",
+        "checkpointed_saved_bytes": "checkpointed in √n segments",
+    }
+    panels = _panels(frame, *columns, "checkpointed_recompute", "forward", along="depth")
+    deepest = [_series(panel, "depth", "saved_bytes")[-1].rows.iloc[-1] for panel in panels]
+
+    def draw(axes: Axes, panel: _Panel) -> None:
+        shown = _columns_against(axes, panel, "depth", columns, "saved activations")
+        again = max(
+            Fraction(row["checkpointed_recompute"], row["forward"])
+            for _, row in shown.rows.iterrows()
+        )
+        axes.set_title(_at(panel, shown, f"up to {float(again):.2f} forward again"))
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("depth (layers)")
+
+    def title() -> str:
+        shares = [row["checkpointed_saved_bytes"] / row["saved_bytes"] for row in deepest]
+        ends = dict.fromkeys(f"{share:.0%}" for share in (min(shares), max(shares)))
+        return f"Checkpointed, the deepest keep {' to '.join(ends)} of the saved activations"
+
+    return _write(directory, "checkpointing_against_depth", title, panels, draw)
+
+
+def memory_against_batch(frame: pd.DataFrame, directory: Path) -> list[Path]:
+    """Peak bytes of training, with and without checkpointing, and of inference; at the largest of
+    every other key."""
+
+    def scale(axes: Axes, panel: _Panel) -> None:
+        _scale(axes, panel.rows["batch"])
+        low, high = axes.get_ylim()
+        if high > 10 * low:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
+        else:
+            axes.set_ylim(bottom=0)
+        axes.set_xlabel("batch (examples)")
+
+    return _memory(frame, directory, "batch", scale)
+
+
+def memory_against_depth(frame: pd.DataFrame, directory: Path) -> list[Path]:
+    """Peak bytes of training, with and without checkpointing, and of inference; at the largest of
+    every other key."""
+
+    def scale(axes: Axes, panel: _Panel) -> None:
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("depth (layers)")
+
+    return _memory(frame, directory, "depth", scale)
 
 
 def time_ratio_against_flop_ratio(frame: pd.DataFrame, directory: Path) -> list[Path]:
@@ -554,6 +620,58 @@ def _write(
             # Laid out once: the second file takes the same places.
             figure.set_layout_engine("none")
     return paths
+
+
+def _memory(
+    frame: pd.DataFrame, directory: Path, x: str, scale: Callable[[Axes, _Panel], None]
+) -> list[Path]:
+    """A figure of peak bytes against x, whose axes ``scale`` scales and names."""
+    panels = _panels(frame, "peak_bytes", "inference_peak_bytes", along=x)
+    ratios: list[float] = []
+
+    def draw(axes: Axes, panel: _Panel) -> None:
+        shown = _columns_against(axes, panel, x, PEAKS, "peak memory")
+        own = [row["peak_bytes"] / row["inference_peak_bytes"] for _, row in shown.rows.iterrows()]
+        axes.set_title(_at(panel, shown, f"{min(own):.3g} to {max(own):.3g} x inference"))
+        ratios.extend(own)
+        scale(axes, panel)
+
+    def title() -> str:
+        if min(ratios) <= 1:
+            return f"Peak memory of training and inference against {x}"
+        return f"Training peaks at {min(ratios):.3g} to {max(ratios):.3g} times inference's memory"
+
+    return _write(directory, f"memory_against_{x}", title, panels, draw)
+
+
+def _columns_against(
+    axes: Axes, panel: _Panel, x: str, columns: Mapping[str, str], quantity: str
+) -> _Series:
+    """Draw several columns of bytes (column -> its label) of the series of the largest keys, which
+    is returned; a column that is not filled there is left out."""
+    shown = _series(panel, x, next(iter(columns)))[-1]
+    filled = [
+        column
+        for column in columns
+        if column in shown.rows and (shown.rows[column].notna() & (shown.rows[column] != "")).all()
+    ]
+    unit, size = _bytes(max(max(shown.rows[column]) for column in filled))
+    for column in filled:
+        axes.plot(
+            shown.x,
+            [value / size for value in shown.rows[column]],
+            label=columns[column],
+            markevery=max(1, len(shown.x) // MAX_MARKERS),
+        )
+    axes.set_ylabel(f"{quantity} ({unit})")
+    _legend(axes, columns=3)
+    return shown
+
+
+def _at(panel: _Panel, shown: _Series, said: str) -> str:
+    """Which of a panel's series is shown, and what is said of it."""
+    where = f"{panel.model}, {shown.label}" if shown.label != "counted" else panel.model
+    return f"{where}: {said}"
 
 
 def _saved(axes: Axes, panel: _Panel, x: str, per: str) -> None:

@@ -36,6 +36,9 @@ COLUMNS: Mapping[str, type] = {
     "saved_bytes": int,
     "peak_bytes": int,
     "inference_peak_bytes": int,
+    "checkpointed_saved_bytes": int,
+    "checkpointed_peak_bytes": int,
+    "checkpointed_recompute": int,
     "forward_ms": float,
     "forward_ms_low": float,
     "forward_ms_high": float,
@@ -65,7 +68,12 @@ COLUMNS: Mapping[str, type] = {
     "status": str,
 }
 """The columns after ``model`` and the KEYs. FLOP and bytes are exact ints, times milliseconds with
-the ends of a 95% interval in ``..._low`` and ``..._high``; what does not apply is empty."""
+the ends of a 95% interval in ``..._low`` and ``..._high``; what does not apply is empty. The
+``checkpointed_...`` are those of the same step with its chain of layers in as many checkpoints as
+the root of its length (``--checkpoint auto``)."""
+
+FILE_SUFFIXES = (".csv", ".html", ".json", ".md", ".png", ".svg")
+"""Of names that are meant for a file."""
 
 Row = dict[str, Any]
 """One point's figures by column; None where one does not apply."""
@@ -115,6 +123,11 @@ def open_sweep(
     """
     path = directory / "sweep.csv"
     rows: list[Row] = []
+    if directory.is_file() or (directory.suffix in FILE_SUFFIXES and not directory.exists()):
+        raise UsageError(
+            f"{directory} should be a directory, not a file: a sweep writes {path.name}, its "
+            "verdict and its plots there"
+        )
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if path.exists() and not fresh:

@@ -61,6 +61,8 @@ def judge(rows: Sequence[Row], keys: Sequence[str]) -> list[Claim]:
     _judge_minor_share(judgement)
     _judge_saved_bytes(judgement, "batch")
     _judge_saved_bytes(judgement, "depth")
+    _judge_peak(judgement)
+    _judge_checkpointing(judgement)
     for column, claim in SOURCES.items():
         _judge_source(judgement, column, claim)
     _judge_time(judgement)
@@ -318,6 +320,38 @@ def _judge_saved_bytes(judgement: _Judgement, key: str) -> None:
         is_affine,
         lambda line: [slope(line)],
         "{:,.0f}",
+    )
+
+
+def _judge_peak(judgement: _Judgement) -> None:
+    judgement.points(
+        "training takes more memory than inference, at its peak",
+        "over 1",
+        [row for row in judgement.rows if row["inference_peak_bytes"]],
+        lambda row: bool(row["peak_bytes"] > row["inference_peak_bytes"]),
+        lambda row: row["peak_bytes"] / row["inference_peak_bytes"],
+        "{:.2f}",
+    )
+
+
+def _judge_checkpointing(judgement: _Judgement) -> None:
+    """Of the peak nothing is claimed: where parameters or one layer decide it, it stays."""
+    rows = [row for row in judgement.rows if row["checkpointed_saved_bytes"] is not None]
+    judgement.points(
+        "checkpointing a chain in the root of its length keeps no more for backward",
+        "at most 100%",
+        [row for row in rows if row["saved_bytes"]],
+        lambda row: bool(row["checkpointed_saved_bytes"] <= row["saved_bytes"]),
+        lambda row: row["checkpointed_saved_bytes"] / row["saved_bytes"],
+        "{:.0%}",
+    )
+    judgement.points(
+        "checkpointing computes at most one forward again",
+        "at most 1",
+        rows,
+        lambda row: bool(row["checkpointed_recompute"] <= row["forward"]),
+        lambda row: row["checkpointed_recompute"] / row["forward"],
+        "{:.2f}",
     )
 
 

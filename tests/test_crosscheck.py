@@ -35,6 +35,23 @@ def test_every_source_agrees_to_the_integer(model: str, settings: dict) -> None:
     assert row["fvcore_equal"] is True
     assert row["flop_counter_equal"] is True
     assert row["peak_bytes"] > row["inference_peak_bytes"] > 4 * row["parameters"]
+    assert row["checkpointed_saved_bytes"] <= row["saved_bytes"]
+    assert row["checkpointed_recompute"] <= row["forward"]
+
+
+def test_checkpointing_keeps_what_enters_its_segments() -> None:
+    """GIVEN linear, ReLU, linear, ReLU, linear, THEN the two segments of an early linear and ReLU,
+    and of the rest, keep their inputs [8, 784] and [8, 512], and the loss its own; all but the last
+    linear, whose result nobody asks for, is computed again."""
+    row = examine("mlp", {"depth": 2, "batch": 8})
+    of_the_loss = 8 * 10 * 4 + 8 * 8 + 4  # log-softmax, target, total weight
+    assert row["checkpointed_saved_bytes"] == 8 * (784 + 512) * 4 + of_the_loss
+    assert row["checkpointed_recompute"] == 2 * 8 * (784 * 512 + 512 * 512)
+
+
+def test_checkpointing_lowers_the_peak_of_a_deep_network() -> None:
+    row = examine("cnn", {"depth": 16, "batch": 2, "image": 33})
+    assert row["inference_peak_bytes"] < row["checkpointed_peak_bytes"] < row["peak_bytes"]
 
 
 @pytest.mark.parametrize(

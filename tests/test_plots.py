@@ -34,6 +34,11 @@ def row(depth: int, batch: int, *, model: str = "mlp", measured: bool = True) ->
         "ratio_with_update": (backward + update) / forward,
         "first_layer_share": 128 * batch / forward,
         "saved_bytes": 1024 * batch * (depth + 1) + 4,
+        "peak_bytes": 2048 * (depth + 1) + 1024 * batch * (depth + 1),
+        "inference_peak_bytes": 1024 * (depth + 1) + 1024 * batch,
+        "checkpointed_saved_bytes": 1024 * batch + 4,
+        "checkpointed_peak_bytes": 2048 * (depth + 1) + 1024 * batch,
+        "checkpointed_recompute": forward // 2,
         **times,
         "status": "ok",
     }
@@ -67,6 +72,9 @@ def test_all_figures_are_written_as_png_and_svg(frame, tmp_path):
             "ratio_with_update_against_batch",
             "saved_bytes_against_batch",
             "saved_bytes_against_depth",
+            "checkpointing_against_depth",
+            "memory_against_batch",
+            "memory_against_depth",
             "time_ratio_against_flop_ratio",
             "share_of_step",
             "flops_by_layer",
@@ -91,6 +99,8 @@ def test_other_data_give_other_files(frame, tmp_path):
     for column in ("ratio", "ratio_with_update", "time_ratio", "forward_ms"):
         frame.loc[0, column] *= 1.1
     frame.loc[0, "saved_bytes"] *= 2
+    for column in ("peak_bytes", "checkpointed_saved_bytes"):  # of the largest depth and batch
+        frame.loc[len(frame) - 1, column] *= 2
     after = [path.read_bytes() for path in plots.draw_all(frame, tmp_path)]
     assert all(a != b for a, b in zip(before, after, strict=True))
 
@@ -106,10 +116,14 @@ def test_figures_without_data_are_left_out(tmp_path):
         "ratio_with_update_against_batch",
         "saved_bytes_against_batch",
         "saved_bytes_against_depth",
+        "checkpointing_against_depth",
+        "memory_against_batch",
+        "memory_against_depth",
     }
     assert names(plots.draw_all(one_depth, tmp_path)) == {
         "ratio_with_update_against_batch",
         "saved_bytes_against_batch",
+        "memory_against_batch",
     }
     assert plots.draw_all(out_of_memory, tmp_path) == []
     assert plots.draw_all(unmeasured.iloc[:0], tmp_path, []) == []
@@ -237,6 +251,39 @@ def test_many_layers_are_cut_in_the_middle(tmp_path):
 
 
 # -- memory ----------------------------------------------------------------------------------------
+
+
+def test_training_stands_beside_inference_with_and_without_checkpointing(frame, tmp_path):
+    words = texts(plots.memory_against_batch(frame, tmp_path))
+    # depth 8: (2 + 1) 9 for 9 + 1 at batch 1; (2 + 64) 9 for 9 + 64 at batch 64
+    assert "Training peaks at 2.7 to 8.14 times inference's memory" in words
+    assert "mlp, depth 8: 2.7 to 8.14 x inference" in words
+    assert {"training", "training, checkpointed", "inference", "peak memory (KiB)"} <= set(words)
+    words = texts(plots.memory_against_depth(frame, tmp_path))
+    # batch 64: (2 + 64) 2 for 2 + 64 at depth 1
+    assert "mlp, batch 64: 2 to 8.14 x inference" in words
+
+
+def test_a_column_that_is_not_filled_is_no_line(frame, tmp_path):
+    for absent in (frame.drop(columns="checkpointed_peak_bytes"), frame):
+        frame["checkpointed_peak_bytes"] = ""
+        words = texts(plots.memory_against_depth(absent, tmp_path))
+        assert {"training", "inference"} <= set(words)
+        assert "training, checkpointed" not in words
+    assert plots.memory_against_depth(frame.drop(columns="peak_bytes"), tmp_path) == []
+
+
+def test_nothing_is_claimed_where_training_takes_no_more(frame, tmp_path):
+    frame["inference_peak_bytes"] = frame["peak_bytes"]
+    words = texts(plots.memory_against_batch(frame, tmp_path))
+    assert "Peak memory of training and inference against batch" in words
+
+
+def test_checkpointing_shows_what_stays_and_what_it_costs(frame, tmp_path):
+    words = texts(plots.checkpointing_against_depth(frame, tmp_path))
+    assert "Checkpointed, the deepest keep 11% of the saved activations" in words  # 1 layer of 9
+    assert "mlp, batch 64: up to 0.50 forward again" in words
+    assert {"all kept", "checkpointed in √n segments", "saved activations (KiB)"} <= set(words)
 
 
 def test_memory_timeline_names_the_phases_the_categories_and_the_peak(tmp_path):

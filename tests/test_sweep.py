@@ -63,7 +63,7 @@ def test_the_default_grids(monkeypatch):
     assert {
         p.settings["batch"] for p in plan(None, {"batch": (9,)}, None, toy.NETWORKS).points
     } == {9}
-    with pytest.raises(UsageError, match="'depth' is no key of flat"):
+    with pytest.raises(UsageError, match="flat has no KEY 'depth'"):
         plan(None, {"depth": (9,)}, None, toy.NETWORKS)
 
 

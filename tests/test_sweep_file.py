@@ -199,6 +199,18 @@ def test_the_directory_is_made(tmp_path):
 
 def test_a_directory_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    for directory in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(UsageError, match="can't write in"):
-            write(directory)
+    with pytest.raises(UsageError, match="can't write in"):
+        write(tmp_path / "file" / "below")
+
+
+@pytest.mark.parametrize("name", ["file", "new.csv"])
+def test_a_file_is_no_directory(tmp_path, name):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="should be a directory, not a file"):
+        write(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_directory_may_be_called_like_a_file(tmp_path):
+    (tmp_path / "old.csv").mkdir()
+    assert write(tmp_path / "old.csv", row(0)) == []

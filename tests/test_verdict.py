@@ -30,7 +30,7 @@ GRID = {"depth": (0, 1, 2, 5), "batch": (1, 8, 64)}
 
 def test_a_sound_sweep():
     claims = sweep(**GRID)
-    assert len(claims) == 13
+    assert len(claims) == 16
     assert all(claim["holds"] for claim in claims.values())
     assert find(claims, "first layer: ")["observed"] == "1 at 12 points"
     assert find(claims, "every other")["observed"] == "2 at 9 points"  # none at depth 0
@@ -40,6 +40,10 @@ def test_a_sound_sweep():
     # 4 bytes x (1 + depth) layers x width 8, and 4 bytes x batch x width 8
     assert find(claims, "affine in batch")["observed"] == "32 to 192 at 12 points"
     assert find(claims, "affine in depth")["observed"] == "32 to 2,048 at 12 points"
+    # 2 * 64 + 64 * 8 numbers for 64 + 64 * 8 at depth 0; 2 * 384 + 6 * 64 * 8 for 384 + 64 * 8 at 5
+    assert find(claims, "than inference")["observed"] == "1.11 to 4.29 at 12 points"
+    assert find(claims, "no more for backward")["observed"] == "17% to 100% at 12 points"
+    assert find(claims, "forward again")["observed"] == "0.00 to 0.83 at 12 points"
 
 
 @pytest.mark.parametrize(
@@ -56,6 +60,9 @@ def test_a_sound_sweep():
         ("twice the parameters", "update", lambda x: x - 1),
         ("affine in batch", "saved_bytes", lambda x: x + 1),
         ("affine in depth", "saved_bytes", lambda x: x - 1),
+        ("than inference", "peak_bytes", lambda x: 0),
+        ("no more for backward", "checkpointed_saved_bytes", lambda x: 3 * x + 1),
+        ("one forward again", "checkpointed_recompute", lambda x: x * 3 // 2 + 1),
         ("counted = executed", "executed_equal", lambda x: False),
         ("autograd's own hooks", "saved_equal", lambda x: False),
     ],

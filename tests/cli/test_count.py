@@ -89,7 +89,8 @@ def test_a_loss_may_be_given_as_a_key(capsys):
 
 def test_options_reach_the_engine(engine, capsys):
     words = "--loss sum --optimizer adam --dtype float64 --amp bf16 --freeze a.* --checkpoint b.*"
-    more = "--accumulate 4 --attention flash --input-grad --inference --target cpu"
+    more = "--accumulate 4 --attention flash --causal half --input-grad --inference --target cpu"
+    more += " --optimizer-implementation fused"
     sizes = ["batch=8", "image=3x8x8", "shared=true"]
     assert main(["count", "toy:net", *sizes, *words.split(), *more.split()]) == 0
     assert engine.model == "toy:net"
@@ -99,12 +100,14 @@ def test_options_reach_the_engine(engine, capsys):
         "shared": True,
         "loss": "sum",
         "optimizer": "adam",
+        "optimizer_implementation": "fused",
         "dtype": "float64",
         "amp": "bf16",
         "freeze": "a.*",
         "checkpoint": "b.*",
         "accumulate": 4,
         "attention": "flash",
+        "causal": "half",
         "input_grad": True,
         "inference": True,
         "target": "cpu",
@@ -141,7 +144,7 @@ def test_a_slip_is_told_before_anything_is_counted(engine, capsys, arguments, sa
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["mpl"], "did you mean mlp?"),
+        (["mpl"], "did you mean 'mlp'?"),
         (["mlp", "dept=3"], "did you mean 'depth'?"),
         (["mlp", "batch=0"], "batch"),
         (["mlp", "--optimizer", "sdg"], "sgd"),

@@ -1,5 +1,9 @@
 """The command line as a whole: exit codes, and errors in one sentence."""
 
+import signal
+import subprocess
+import sys
+
 import pytest
 
 from flopratio import cli
@@ -26,6 +30,8 @@ def test_no_arguments_ask_for_help(capsys):
         (["sweep", "--dtype"], "requires an argument"),
         (["sweep", "--optimizer", "sdg"], "did you mean 'sgd'?"),
         (["sweep", "mlp", "depth=5..1"], "write depth=1..5"),
+        (["sweep", "mlp", "bathc=8"], "mlp has no KEY 'bathc': did you mean 'batch'?"),
+        (["sweep", "mlp", "optimiser=sgd"], "; did you mean the option --optimizer?"),
         (["sweep", "mlp", "batch"], "'batch' is not KEY=VALUE"),
     ],
 )
@@ -36,6 +42,15 @@ def test_usage_errors_are_one_sentence_and_exit_2(capsys, arguments, said):
     assert said in printed.err
     assert printed.err.startswith("flopratio: ")
     assert printed.err.count("\n") == 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGPIPE"), reason="no SIGPIPE here")
+def test_a_reader_that_goes_away_ends_it_quietly():
+    command = [sys.executable, "-m", "flopratio", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == -signal.SIGPIPE
 
 
 def broken(*arguments, **options):

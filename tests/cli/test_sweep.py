@@ -65,7 +65,7 @@ def test_it_draws_all_rows_and_the_bars_of_a_network_that_can_be_read(
 def test_the_verdict_comes_first_and_the_progress_apart(sweep, capsys):
     sweep()
     printed = capsys.readouterr()
-    assert printed.out.startswith("All 13 claims hold: 9 points, in ")
+    assert printed.out.startswith("All 16 claims hold: 9 points, in ")
     assert "first layer" in printed.out
     assert "9/9" in printed.err
     assert "9/9" not in printed.out
@@ -77,7 +77,7 @@ def test_a_claim_that_fails_exits_1(sweep, engine, capsys):
 
     engine.examine = wrong
     assert sweep() == 1
-    assert capsys.readouterr().out.startswith("1 of 13 claims FAIL: ")
+    assert capsys.readouterr().out.startswith("1 of 16 claims FAIL: ")
 
 
 def test_json_is_one_document(sweep, engine, capsys):
@@ -129,6 +129,17 @@ def test_another_grid_in_the_directory_stays(sweep, tmp_path, capsys):
 def test_bad_input_writes_nothing(words, tmp_path, capsys):
     assert main(["sweep", *words, "-o", str(tmp_path / "new")]) == 2
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("name", ["there.txt", "new.csv", "new.json"])
+def test_a_file_in_the_place_of_the_directory_is_refused(name, tmp_path, capsys):
+    (tmp_path / "there.txt").write_text("mine")
+    assert main(["sweep", "toy", "--measure", "none", "-o", str(tmp_path / name)]) == 2
+    printed = capsys.readouterr().err
+    assert f"{name} should be a directory, not a file: a sweep writes sweep.csv" in printed
+    assert printed.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["there.txt"]
+    assert (tmp_path / "there.txt").read_text() == "mine"
 
 
 def test_a_directory_that_cannot_be_written_runs_nothing(engine, tmp_path, capsys):
