@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 
-from flopratio.errors import UsageError
+from flopratio.errors import UsageError, did_you_mean, unknown_key
 
 Value = bool | int | float | str | tuple[int, ...]
 
@@ -136,7 +135,7 @@ def check_keys(
     """
     for key, values in keys.items():
         if key not in defaults:
-            raise unknown(f"key of {model}", key, defaults)
+            raise unknown_key(model, key, defaults, UsageError)
         for value in values:
             if not _fits(value, defaults[key], minimum.get(key)):
                 raise UsageError(
@@ -171,9 +170,5 @@ def _wanted(default: Value, minimum: int | None) -> str:
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
-    """The error for a name that isn't among the known ones; it suggests the nearest, if any is
-    near, else lists them."""
-    known = sorted(known)
-    near = get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
-    return UsageError(f"{name!r} is no {kind}: {hint}")
+    """The error for a name that isn't among the known ones."""
+    return UsageError(f"{name!r} is no {kind}{did_you_mean(name, known)}")

@@ -68,9 +68,13 @@ class LayerTotals:
         return self.backward / self.forward if self.forward else None
 
 
+SAVED = "saved_bytes"
+
+
 @dataclass(frozen=True)
 class Mismatch:
-    """A layer's phase in which the law and the executed operators part ways, in FLOP.
+    """A layer's phase in which the law and the executed operators part ways, in FLOP; or, of the
+    phase :data:`SAVED`, what autograd keeps by the formulas and as its hooks saw it, in bytes.
 
     Args:
         nodes: the autograd nodes that ran for it.
@@ -83,6 +87,11 @@ class Mismatch:
     nodes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
+        if self.phase == SAVED:
+            return (
+                f"{self.layer or '(root)'} saves {self.analytic:,} bytes by the formulas, "
+                f"{self.traced:,} as autograd's hooks see it"
+            )
         return (
             f"{self.layer or '(root)'} {self.phase}: {self.analytic:,} by the law, "
             f"{self.traced:,} executed in {', '.join(self.nodes) or 'no node'}"
@@ -146,9 +155,11 @@ class Ledger:
         convention, versions: how and with what it was counted.
         memory: bytes by name, as far as the source knows them; or what tells them when asked.
         uncounted_ops: operators that no formula knows, with the number of their calls.
-        analytic: phase -> contraction FLOP by the law, from the forward operators alone; empty
-            where the rows themselves are the analytic ones.
+        analytic: phase -> contraction FLOP by the law, from the forward operators alone, and
+            ``saved_bytes`` by their formulas; empty where the rows themselves are the analytic
+            ones.
         mismatches: where the law and the executed operators part ways.
+        saved_mismatches: where the formulas and autograd's hooks part ways over what is saved.
     """
 
     rows: list[Row]
@@ -162,6 +173,7 @@ class Ledger:
     uncounted_ops: dict[str, int] = field(default_factory=dict)
     analytic: dict[str, int] = field(default_factory=dict)
     mismatches: list[Mismatch] = field(default_factory=list)
+    saved_mismatches: list[Mismatch] = field(default_factory=list)
 
     @cached_property
     def totals(self) -> LayerTotals:
@@ -214,6 +226,7 @@ class Ledger:
             "forward": total.forward,
             "grad_input": total.grad_input,
             "grad_weight": total.grad_weight,
+            SAVED: total.saved_bytes,
         }
         return {
             "schema": SCHEMA,
@@ -240,6 +253,7 @@ class Ledger:
             },
             "reconciled": self.reconciled,
             "mismatches": [asdict(mismatch) for mismatch in self.mismatches],
+            "saved_mismatches": [asdict(mismatch) for mismatch in self.saved_mismatches],
             "memory": self.memory,
             "layers": [
                 {
@@ -297,13 +311,10 @@ class Ledger:
             memory=Memory(document["memory"]),
             uncounted_ops=document["uncounted_calls"],
             analytic={
-                phase: document["analytic"][phase]
-                for phase in ("forward", "grad_input", "grad_weight")
+                name: figure for name, figure in document["analytic"].items() if name != "backward"
             },
-            mismatches=[
-                Mismatch(**{**entry, "nodes": tuple(entry["nodes"])})
-                for entry in document["mismatches"]
-            ],
+            mismatches=_mismatches(document["mismatches"]),
+            saved_mismatches=_mismatches(document.get("saved_mismatches", [])),
         )
 
     def to_csv(self) -> str:
@@ -353,6 +364,11 @@ class Ledger:
                 if old != new:
                     rows.append((name, column, old, new))
         return pd.DataFrame(rows, columns=["layer", "column", "before", "after"], dtype=object)
+
+
+def _mismatches(entries: list[dict[str, Any]]) -> list[Mismatch]:
+    """Mismatches as a document has them."""
+    return [Mismatch(**{**entry, "nodes": tuple(entry["nodes"])}) for entry in entries]
 
 
 def _total(name: str, kind: str, rows: Iterable[Row], parameters: int) -> LayerTotals:

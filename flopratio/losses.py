@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from flopratio.errors import UsageError
+from flopratio.errors import UsageError, did_you_mean
 
 KINDS = ("auto", "cross_entropy", "mse", "sum")
 
@@ -29,7 +29,7 @@ def loss_of(output: Any, kind: str = "auto") -> Tensor:
     UsageError: an unknown kind, a loss that doesn't fit, or nothing that requires a gradient.
     """
     if kind not in KINDS:
-        raise UsageError(f"there is no loss '{kind}': it is one of {', '.join(KINDS)}")
+        raise UsageError(f"there is no loss {kind!r}{did_you_mean(kind, KINDS)}")
     if kind == "auto":
         losses = own_losses(output)
         if losses:
@@ -125,4 +125,5 @@ def _is_differentiable(value: Any) -> bool:
 
 def _describe(output: Any) -> str:
     shapes = ["x".join(map(str, tensor.shape)) or "a scalar" for tensor in _tensors(output)]
-    return f"a {type(output).__name__}" + (f" of {', '.join(shapes[:4])}" if shapes else "")
+    kind = "tensor" if isinstance(output, Tensor) else type(output).__name__
+    return f"a {kind}" + (f" of {', '.join(shapes[:4])}" if shapes else "")

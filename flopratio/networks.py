@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from flopratio.errors import UsageError
+from flopratio.errors import UsageError, did_you_mean, unknown_key
 from flopratio.formulas import Size
 
 if TYPE_CHECKING:
@@ -252,13 +251,6 @@ NETWORKS: dict[str, NetworkType] = {
 }
 
 
-def nearest(word: str, words: Iterator[str] | list[str]) -> str:
-    """« (did you mean X?)» where a near name exists, else the list of all."""
-    known = list(words)
-    near = get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(known)}"
-
-
 def describe(model: str, **settings: Any) -> Network:
     """The description of a built-in network.
 
@@ -270,12 +262,12 @@ def describe(model: str, **settings: Any) -> Network:
         UsageError: an unknown network, key or choice, or a size that is too small.
     """
     if model not in NETWORKS:
-        raise UsageError(f"there is no built-in network {model!r}: {nearest(model, [*NETWORKS])}")
+        raise UsageError(f"there is no built-in network {model!r}{did_you_mean(model, NETWORKS)}")
     kind = NETWORKS[model]
     values = {**kind.keys, **settings}
     for key, value in values.items():
         if key not in kind.keys:
-            raise UsageError(f"{model} has no key {key!r}: {nearest(key, [*kind.keys])}")
+            raise unknown_key(model, key, kind.keys, UsageError)
         if key in kind.choices and value not in kind.choices[key]:
             raise UsageError(f"{key}={value} is not one of {', '.join(kind.choices[key])}")
         default = kind.keys[key]

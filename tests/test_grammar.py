@@ -129,8 +129,8 @@ def test_a_value_must_be_of_its_keys_type():
         ("input", (8, 0), "input is sizes of at least 1, such as input=1x3"),
         ("kind", 3, "kind is a word"),
         ("kind", "fanzy", "'fanzy' is no kind: did you mean 'fancy'?"),
-        ("bach", 8, "'bach' is no key of net: did you mean 'batch'?"),
-        ("qqq", 8, "'qqq' is no key of net: there are batch, bias, depth, input, kind, rate"),
+        ("bach", 8, "net has no KEY 'bach': did you mean 'batch'?"),
+        ("qqq", 8, "net has no KEY 'qqq': there are batch, bias, depth, input, kind, rate"),
     ],
 )
 def test_keys_that_are_refused(key, value, said):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from flopratio.errors import UsageError
 from flopratio.losses import loss_of
-from flopratio.models import Example, ModelError, explain_failure, load
+from flopratio.models import Example, ModelError, StepMode, explain_failure, load
 
 TINY_LLAMA = {
     "hidden_size": 64,
@@ -105,6 +106,22 @@ def compiled_in_place():
     module.compile()
     return module
 
+class Converts(nn.Module):
+    def __init__(self, dtype):
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+        self.dtype = dtype
+    def forward(self, x):
+        self.inner(x)
+        self.inner = self.inner.to(self.dtype)
+        return self.inner(x.to(self.dtype)).float()
+
+def converts_to_itself():
+    return Converts(torch.float32), torch.randn(2, 4)
+
+def converts_to_another():
+    return Converts(torch.bfloat16), torch.randn(2, 4)
+
 def two_inputs():
     return nn.Bilinear(3, 3, 2)
 
@@ -169,7 +186,7 @@ class TestAnExample:
             assert {p.dtype for p in example.module.parameters()} == {torch.bfloat16}
 
     def test_is_not_built_with_an_unknown_dtype(self) -> None:
-        with pytest.raises(ModelError, match="did you mean bfloat16"):
+        with pytest.raises(ModelError, match="did you mean 'bfloat16'"):
             load("torchvision:resnet18", {}, dtype="blfoat16")
 
 
@@ -307,6 +324,54 @@ class TestTransformers:
             "transformer.wte.weight"
         )
 
+    def test_a_part_of_other_models_is_a_model_too(self) -> None:
+        small = {"batch": 1, "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+        example = load("hf:altclip_vision_model", small)
+        assert (type(example.module).__name__, example.kind) == ("AltCLIPVisionModel", "vision")
+        assert train_step(example) > 0.9
+
+    def test_a_head_of_a_part_gets_the_configuration_of_the_part(self) -> None:
+        small = {"decoder.hidden_size": 64, "decoder.ffn_dim": 64, "decoder.num_hidden_layers": 1}
+        example = load("hf:musicgen", {"batch": 3, "seq": 5, **small})
+        assert type(example.module).__name__ == "MusicgenForCausalLM"
+        codebooks = example.module.config.num_codebooks
+        assert example.kwargs["input_ids"].shape == (3 * codebooks, 5)  # a text for each
+        assert train_step(example) > 0.9
+
+    def test_a_task_without_a_kind_is_a_head_as_well(self) -> None:
+        example = load("hf:depth_anything", {"batch": 1})
+        assert type(example.module).__name__ == "DepthAnythingForDepthEstimation"
+
+    def test_heads_without_groups_have_keys_and_values_of_their_own(self) -> None:
+        small = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 1}
+        for spec in ("hf:nemotron", "hf:ministral"):
+            module = load(spec, {"batch": 1, **small}).module
+            config: Any = module.config
+            heads = config.num_key_value_heads
+            assert config.head_dim == 16
+            keys = module.get_parameter("model.layers.0.self_attn.k_proj.weight")
+            assert keys.shape == (heads * 16, 64)
+        assert load("hf:nemotron", {"batch": 1, **small}).module.config.num_key_value_heads == 4
+
+    def test_a_router_sends_tokens_to_all_experts(self) -> None:
+        """The expert of a token is its largest score, which has no value here: they take turns."""
+        small = {"d_model": 32, "d_ff": 32, "num_layers": 2, "num_decoder_layers": 2}
+        example = load("hf:switch_transformers", {"batch": 2, "seq": 16, "num_experts": 8, **small})
+        train_step(example)
+        experts = {
+            name: parameter.grad is not None
+            for name, parameter in example.module.named_parameters()
+            if "experts" in name
+        }
+        assert experts and all(experts.values())
+
+    def test_images_in_patches_come_with_their_shapes(self) -> None:
+        small = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+        example = load("hf:siglip2_vision_model", {"batch": 2, "image": 64, **small})
+        assert example.kwargs["pixel_values"].shape == (2, 4 * 4, 3 * 16 * 16)
+        assert example.kwargs["spatial_shapes"].tolist() == [[4, 4], [4, 4]]
+        assert train_step(example) > 0.9
+
     def test_layers_are_not_dropped_at_random(self) -> None:
         example = load("hf:wav2vec2", {})
         config: Any = example.module.config
@@ -388,6 +453,12 @@ class TestFactories:
         frozen = load(f"{models_py}:frozen_trunk", {})
         assert [p.requires_grad for p in frozen.module.parameters()] == [False, False, True, True]
 
+    @pytest.mark.parametrize("factory", ["converts_to_itself", "converts_to_another"])
+    def test_a_forward_may_convert_its_modules(self, models_py: Path, factory: str) -> None:
+        convert = nn.Module._apply
+        assert train_step(load(f"{models_py}:{factory}", {})) == 1.0
+        assert nn.Module._apply is convert
+
     def test_values_computed_from_integers_may_be_read(self, models_py: Path) -> None:
         example = load(f"{models_py}:counts_tokens", {})
         assert not example.enter_mode
@@ -429,10 +500,52 @@ class TestTheLoss:
     def test_is_refused_in_one_sentence(self) -> None:
         with pytest.raises(UsageError, match="nothing requires a gradient"):
             loss_of(torch.ones(2, 3))
-        with pytest.raises(UsageError, match="it is one of auto, cross_entropy, mse, sum"):
+        with pytest.raises(UsageError, match="there are auto, cross_entropy, mse, sum"):
             loss_of(torch.ones(2, 3), "hinge")
         with pytest.raises(UsageError, match=r"\[N, C, ...\], not 3"):
             loss_of(torch.ones(3, requires_grad=True), "cross_entropy")
+
+
+class TestDtypes:
+    """A product of operands of unlike dtypes fails on fake tensors as it does on real ones."""
+
+    @pytest.mark.parametrize(
+        ("product", "shapes"),
+        [
+            (torch.mm, [(2, 3), (3, 4)]),
+            (torch.mv, [(2, 3), (3,)]),
+            (torch.bmm, [(5, 2, 3), (5, 3, 4)]),
+            (torch.addmm, [(4,), (2, 3), (3, 4)]),
+            (torch.baddbmm, [(5, 2, 4), (5, 2, 3), (5, 3, 4)]),
+        ],
+    )
+    def test_torch_says_it_itself(
+        self, product: Callable[..., torch.Tensor], shapes: list[tuple[int, ...]]
+    ) -> None:
+        def run(*dtypes: torch.dtype) -> torch.Tensor:
+            pairs = zip(shapes, dtypes, strict=True)
+            return product(*(torch.zeros(shape, dtype=dtype) for shape, dtype in pairs))
+
+        alike = [torch.float32] * len(shapes)
+        for position in range(len(shapes)):
+            unlike = [*alike]
+            unlike[position] = torch.float16
+            with pytest.raises(RuntimeError) as really:
+                run(*unlike)
+            with StepMode(), pytest.raises(RuntimeError) as faked:
+                run(*unlike)
+            assert str(faked.value) == str(really.value)
+        with StepMode():
+            assert run(*alike).shape == run(*alike).shape
+
+    def test_a_layer_of_another_dtype_than_its_input_is_refused(self, models_py: Path) -> None:
+        with models_py.open("a") as file:
+            file.write(
+                "\ndef half():\n"
+                "    return nn.Linear(4, 4, dtype=torch.float16), torch.zeros(2, 4)\n"
+            )
+        with pytest.raises(ModelError, match="mat1 and mat2 must have the same dtype"):
+            load(f"{models_py}:half", {})
 
 
 class TestBadInput:
@@ -442,21 +555,26 @@ class TestBadInput:
             (
                 "torchvision:resnet51",
                 {},
-                "torchvision has no model 'resnet51'; did you mean resnet50",
+                "torchvision has no model 'resnet51': did you mean 'resnet50'",
             ),
-            ("timm:resnet51", {}, "timm has no model 'resnet51'; did you mean resnet5"),
-            ("hf:gtp2", {}, "nothing is downloaded; did you mean gpt2"),
+            ("timm:resnet51", {}, "timm has no model 'resnet51': did you mean 'resnet5"),
+            ("hf:gtp2", {}, "nothing is downloaded: did you mean 'gpt2'"),
             ("hf:meta/llama", {}, "neither a model type of transformers nor a local config.json"),
             ("resnet18", {}, "'resnet18' is no MODEL: write torchvision:NAME"),
             ("no.such:thing", {}, "there is no module 'no.such'"),
             ("torch:rand", {}, "is no Python function or class"),
-            ("torch.nn:Linaer", {}, "did you mean Linear"),
+            ("torch.nn:Linaer", {}, "did you mean 'Linear'"),
             ("nowhere.py:f", {}, "there is no file nowhere.py"),
             ("torchvision:resnet18", {"depth": 3}, "torchvision:resnet18 has no KEY 'depth'"),
-            ("torchvision:resnet18", {"num_clases": 3}, "did you mean num_classes"),
-            ("timm:vit_tiny_patch16_224", {"dept": 3}, "did you mean depth"),
-            ("hf:llama", {"hiden_size": 64}, "did you mean hidden_size"),
+            ("torchvision:resnet18", {"num_clases": 3}, "did you mean 'num_classes'"),
+            ("timm:vit_tiny_patch16_224", {"dept": 3}, "did you mean 'depth'"),
+            ("hf:llama", {"hiden_size": 64}, "did you mean 'hidden_size'"),
             ("hf:llama", {"image": 64}, "hf:llama has no KEY 'image'"),
+            ("hf:blip_2_qformer", {}, "reads query_embeds, which can't be guessed: build it"),
+            ("hf:sam_prompt_encoder", {}, "is a part of other models, without a model of its own"),
+            # Of all that was tried, what came farthest.
+            ("hf:rag", {}, "Make sure that `context_input_ids` are passed"),
+            ("hf:superpoint", {"image": 64}, "reads the value of a tensor at modeling_superpoint"),
             ("torchvision:resnet18", {"seq": 64}, "has no KEY 'seq'"),
             (
                 "hf:llama",
@@ -482,8 +600,8 @@ class TestBadInput:
             ("number", {}, "returned int: return an nn.Module or a pair"),
             ("module_and_text", {}, "returned str as its example inputs: return a tensor"),
             ("empty_batch", {}, "returned an empty example input of 0x2"),
-            ("liner", {}, "has no 'liner'; did you mean linear"),
-            ("linear", {"widht": 3}, "has no KEY 'widht'; did you mean width"),
+            ("liner", {}, "has no 'liner': did you mean 'linear'"),
+            ("linear", {"widht": 3}, "has no KEY 'widht': did you mean 'width'"),
             ("needs_width", {}, "needs the argument 'width': write width=VALUE"),
             ("broken", {}, "RuntimeError: no such shelf at my_models.py:"),
             ("two_inputs", {}, "forward(input1, input2), can't be guessed: return (module,"),
@@ -502,6 +620,23 @@ class TestBadInput:
         with pytest.raises(ModelError) as caught:
             load(f"{models_py}:{factory}", settings)
         assert sentence in str(caught.value)
+
+    @pytest.mark.parametrize("spec", ["{}", "{}:"])
+    def test_of_a_file_alone_names_its_factories(self, tmp_path: Path, spec: str) -> None:
+        path = tmp_path / "parts.py"
+        path.write_text(
+            "from torch import nn\nfrom torch.nn import Linear\n"
+            "class Net(nn.Module): ...\nclass Sizes: ...\n"
+            "def make(): ...\ndef _help(): ...\nWIDTH = 8\n"
+        )
+        with pytest.raises(ModelError) as caught:
+            load(spec.format(path), {})
+        assert str(caught.value) == (
+            f"name its factory, as in {path}:NAME: there are {path}:Net, {path}:make"
+        )
+        path.write_text("WIDTH = 8\n")
+        with pytest.raises(ModelError, match="defines no function or nn"):
+            load(spec.format(path), {})
 
     @pytest.mark.parametrize("package", ["timm", "transformers"])
     def test_a_missing_package_names_the_extra(

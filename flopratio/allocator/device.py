@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import warnings
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
+
+from flopratio.errors import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -72,13 +73,9 @@ def device_profile(name: str) -> DeviceProfile:
     profile = known.get(name.casefold())
     if profile is not None:
         return profile
-    near = get_close_matches(name.casefold(), known, n=1, cutoff=0.5)
-    names = (
-        f"did you mean {known[near[0]].name}?" if near else f"known: {', '.join(device_profiles())}"
-    )
     warnings.warn(
-        f"nothing is known of the GPU {name!r}: its memory, its workspaces and its defaults are "
-        f"left out ({names})",
+        f"its memory, its workspaces and its defaults are left out, for nothing is known of the "
+        f"GPU {name!r}{did_you_mean(name, device_profiles())}",
         stacklevel=2,
     )
     return DeviceProfile(name)

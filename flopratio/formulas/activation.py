@@ -79,6 +79,25 @@ def leaky_relu_backward(
     return Cost(elementwise=2 * out.numel)
 
 
+@operator("aten.rrelu_with_noise", "aten.rrelu_with_noise_")
+def rrelu(
+    self: Tensor, noise: Tensor, lower: float = 0.125, upper: float = 1 / 3, *rest: Any, out: Tensor
+) -> Cost:
+    """y = x if x > 0 else slope x, the slope drawn for each element and kept as its noise: a
+    multiplication and a selection, 2 an element."""
+    kept = out if in_place(self, out) else self
+    gradient = Gradient(
+        "self", "aten.rrelu_with_noise_backward", elementwise=out.numel, saves=(kept, noise)
+    )
+    return Cost(elementwise=2 * out.numel, gradients=(gradient,))
+
+
+@operator("aten.rrelu_with_noise_backward")
+def rrelu_backward(grad_output: Tensor, *arguments: Any, out: Tensor) -> Cost:
+    """grad_x = noise grad_y, the noise being 1 where x > 0: one multiplication an element."""
+    return Cost(elementwise=out.numel)
+
+
 @operator("aten.sigmoid", "aten.sigmoid_")
 def sigmoid(self: Tensor, *, out: Tensor) -> Cost:
     """y = 1 / (1 + exp(-x)): negation, exp, addition, division; 4 an element."""

@@ -14,12 +14,13 @@ Fused kernels keep neither scores nor probabilities; their backward evaluates Q 
 hardware FLOPs (D = E) 3.5 times.
 
 Fewer heads of key and value than of query (grouped queries) share keys, not work: R counts the
-query's heads. A causal mask counts in full; :func:`causal_half` is the other convention.
+query's heads. A causal mask counts in full; :func:`causal_half` is the other convention, for the
+operators that :func:`is_causal` tells.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -165,11 +166,57 @@ class Attention:
         return Cost.fused(*self.backward, recompute=self.query_key)
 
 
+_BACKENDS = {
+    "flash_attention": "flash",
+    "varlen_attn": "flash",
+    "efficient_attention": "efficient",
+    "cudnn_attention": "cudnn",
+    "flex_attention": "flex",
+    "attention_math": "math",
+    "_safe_softmax": "math",
+    "_native_multi_head_attention": "native",
+    "_transformer_encoder_layer_fwd": "native",
+}
+"""What the name of an operator has in it -> whose kernels it belongs to."""
+
+
+def backend(operators: Iterable[str]) -> str:
+    """The kernels that computed attention, by the names of all the operators that ran.
+
+    Returns:
+        ``flash``, ``efficient``, ``cudnn``, ``flex``, ``native`` (the fast path of multi-head
+        attention) or ``math`` (the products one by one); several as ``flash, math``; ``none`` where
+        ``scaled_dot_product_attention`` and its kin did not run, whatever products and softmax did.
+    """
+    names = {
+        name for operator in set(operators) for part, name in _BACKENDS.items() if part in operator
+    }
+    return ", ".join(sorted(names)) or "none"
+
+
+CAUSAL = ("full", "half")
+"""How a causal attention may count."""
+
+
+def is_causal(operator: str, arguments: Mapping[str, Any]) -> bool:
+    """Whether a call is one attention as a whole, forward or backward, under a causal mask of its
+    own. A mask that is an operand is not told from any other, and products one by one are computed
+    in full.
+
+    Args:
+        operator: its name (``aten._scaled_dot_product_flash_attention``).
+        arguments: by name, those that were given.
+    """
+    flagged = arguments.get("is_causal") or arguments.get("custom_mask_type")
+    return bool(flagged) and operator.startswith(("aten.", "torch_attn."))
+
+
 def causal_half(cost: Cost) -> Cost:
     """The cost of a causal attention by the other convention, that of FlashAttention's benchmarks:
-    products take half of their FLOP, since half of the scores are masked away. (Exactly, with M
-    queries and keys, M (M + 1) / 2 of M M scores are not.) Arithmetic apart from products is left
-    as it is."""
+    products take half of their FLOP, since half of the scores are masked away: M M / 2 of M queries
+    and M keys. (Exactly, M (M + 1) / 2 are not; and of unlike numbers of queries and keys the half
+    is taken too.) It is taken of every product: Q @ K.T and P @ V, their four gradients, and Q @
+    K.T of the recompute. Arithmetic apart from products is left as it is."""
     return replace(
         cost,
         flops=cost.flops // 2,

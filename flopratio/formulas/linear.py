@@ -100,7 +100,7 @@ def bias_sum(bias: Tensor, out: Tensor) -> Gradient:
     return Gradient("self", "aten.sum", elementwise=out.numel)
 
 
-@operator("aten.addmm")
+@operator("aten.addmm", "aten.addmm_")
 def addmm(
     self: Tensor,
     mat1: Tensor,

@@ -11,6 +11,8 @@ units do it. A constant of the loss (2 / N, 1 / beta) is one number, multiplied 
 
 from __future__ import annotations
 
+from typing import Any
+
 from flopratio.formulas.activation import sigmoid
 from flopratio.formulas.formula import (
     EXAMPLES,
@@ -288,6 +290,90 @@ def nll_loss_backward(
     return Cost(elementwise=nll_backward_flops(target.numel, weight, reduction))
 
 
+# Alignment of sequences --------------------------------------------------------------------------
+
+
+def alignment_states(log_alpha: Tensor) -> Size:
+    """States past the first time step: N (T - 1) (2 S + 1) of log_alpha[N, T, 2 S + 1]."""
+    batch, steps, states = log_alpha.shape
+    return batch * (steps - 1) * states
+
+
+@operator("aten._ctc_loss")
+def ctc_loss(
+    log_probs: Tensor,
+    targets: Tensor,
+    input_lengths: Any,
+    target_lengths: Any,
+    blank: int = 0,
+    zero_infinity: bool = False,
+    *,
+    out: tuple[Tensor, Tensor],
+) -> Cost:
+    """Connectionist temporal classification (Graves et al., 2006): minus the logarithm of the
+    probability of all alignments of T frames with S labels, from log_probs[T, N, C]; out = (loss,
+    log_alpha[N, T, 2 S + 1]).
+
+    A state is a label or one of the blanks around them, 2 S + 1. Sequences shorter than the longest
+    are counted like it, and each state as one with three predecessors, as a kernel over the whole
+    table has it.
+
+    1. The first step copies.
+    2. A state of a later one is log(exp(a - m) + exp(b - m) + exp(c - m)) + m + log_p, of its
+       predecessors a, b, c with the largest, m: 2 comparisons, 3 subtractions, 3 exp, 2 additions,
+       log, 2 additions, 13.
+    3. The loss is -(log(exp(a - m) + exp(b - m)) + m) of the last two states: a comparison, 2
+       subtractions, 2 exp, an addition, log, an addition, a sign, 9 N.
+    """
+    loss, log_alpha = out
+    kept = (log_probs, targets, input_lengths, target_lengths, loss, log_alpha)
+    return Cost(
+        elementwise=13 * alignment_states(log_alpha) + 9 * log_alpha.shape[0],
+        gradients=(
+            Gradient(
+                "log_probs",
+                "aten._ctc_loss_backward",
+                elementwise=ctc_backward_flops(log_probs, log_alpha, zero_infinity),
+                saves=tuple(tensor for tensor in kept if isinstance(tensor, Tensor)),
+            ),
+        ),
+    )
+
+
+def ctc_backward_flops(log_probs: Tensor, log_alpha: Tensor, zero_infinity: bool) -> Size:
+    """FLOP of grad[t, c] = (exp(log_p) - exp(sum - log_p + loss)) * g, where sum is the logarithm
+    of the added up exp(alpha + beta) of all states of the class c.
+
+    1. log_beta, from the last step to the first, as log_alpha: 13 a state but those of the first
+       that is done, of which 2 are copied.
+    2. alpha + beta, added up: 1, and m, two subtractions, two exp, an addition, log, an addition,
+       8, a state; of the two copied ones the addition only: 2 N.
+    3. The gradient: exp, an addition, a subtraction, exp, a subtraction, a multiplication, 6 T N C.
+    4. With ``zero_infinity`` the loss is compared with infinity: N.
+    """
+    batch = log_alpha.shape[0]
+    states = 22 * alignment_states(log_alpha) + 2 * batch
+    return states + 6 * log_probs.numel + batch * zero_infinity
+
+
+@operator("aten._ctc_loss_backward")
+def ctc_loss_backward(
+    grad: Tensor,
+    log_probs: Tensor,
+    targets: Tensor,
+    input_lengths: Any,
+    target_lengths: Any,
+    neg_log_likelihood: Tensor,
+    log_alpha: Tensor,
+    blank: int,
+    zero_infinity: bool = False,
+    *,
+    out: object = None,
+) -> Cost:
+    """See ``ctc_backward_flops``."""
+    return Cost(elementwise=ctc_backward_flops(log_probs, log_alpha, zero_infinity))
+
+
 # The layers --------------------------------------------------------------------------------------
 
 
@@ -445,6 +531,18 @@ EXAMPLES += [
         },
         {"elementwise": 240},
         "(x - t) * (2 / N) * g: 3 * 80",
+    ),
+    Example(
+        "aten._ctc_loss",
+        {
+            "log_probs": Tensor((5, 2, 4)),
+            "targets": Tensor((2, 3), 8),
+            "input_lengths": (5, 5),
+            "target_lengths": (3, 3),
+            "out": (Tensor((2,)), Tensor((2, 5, 7))),
+        },
+        {"flops": 0, "elementwise": 746},
+        "2 * (5 - 1) steps of 2 * 3 + 1 states: 56 * 13 = 728; 2 losses of 9: 18",
     ),
     Example(
         "NLLLoss", {"x": Tensor((8, 10))}, {"elementwise": 17}, "8 negations, 8 additions, / 8"

@@ -96,8 +96,15 @@ def moves(*arguments: Any, out: Any = None, **options: Any) -> Cost:
 MOVEMENT = VIEWS | CREATION | COPIES | SEARCHES | BOOKKEEPING
 """All of these names, and none that computes."""
 
-OWN_FORMULA = names("expand unfold")
-"""Views whose gradient is a sum: their formulas are in ``scatter``."""
+OWN_FORMULA = names(
+    """
+    expand unfold
+    masked_fill masked_fill_ masked_scatter masked_scatter_ masked_select
+    sort topk kthvalue mode median nanmedian take index_fill index_fill_ index_copy index_copy_
+    """
+)
+"""Views whose gradient is a sum: their formulas are in ``scatter``. And values that something
+chooses, which autograd keeps: see ``selection``."""
 
 for _name in sorted(MOVEMENT - OWN_FORMULA):
     operator(_name)(moves)

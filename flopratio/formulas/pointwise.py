@@ -5,8 +5,8 @@ operand of fewer elements is repeated (broadcast) to the shape of the output; it
 the sum over the copies, one addition into a zeroed accumulator for each of the N elements of g.
 
 Gradients are given where autograd runs a short chain of operators. Where the chain is long
-(``pow`` with a tensor as exponent, ``atan2``, ``copysign``) there are none, and only a trace, which
-sees each backward operator by itself, counts them.
+(``pow`` with a tensor as exponent, ``atan2``, ``copysign``) only what it keeps is told, if that,
+and a trace, which sees each backward operator by itself, counts them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PER_ELEMENT: tuple[tuple[str, int, str], ...] = (
     ("frac", 2, "x - trunc(x)"),
     ("sinc", 3, "sin(pi x) / (pi x): a multiplication, a sine, a division"),
     ("nan_to_num", 3, "three selections: for nan, inf and -inf"),
-    ("atan2 hypot fmod remainder copysign", 1, "one evaluation of a function of two numbers"),
+    ("hypot fmod remainder copysign", 1, "one evaluation of a function of two numbers"),
     ("floor_divide", 2, "a division and a rounding"),
     ("xlogy", 2, "x log(y): a logarithm and a multiplication"),
     ("fmax fmin", 1, "one comparison, which selects"),
@@ -47,13 +47,12 @@ PER_ELEMENT: tuple[tuple[str, int, str], ...] = (
     ("logical_and logical_or logical_xor logical_not", 1, "one operation on truth values"),
     ("bitwise_and bitwise_or bitwise_xor bitwise_not", 1, "one operation on bits"),
     ("bitwise_left_shift bitwise_right_shift", 1, "one operation on bits"),
-    ("linalg_cross", 3, "a b - c d: two multiplications and a subtraction"),
     ("polar", 4, "r cos(t) + i r sin(t): two functions and two multiplications"),
 )
 """Operators, FLOP for each element of the output, and why; also in place (``aten.neg_``)."""
 
 ONLY_OUT_OF_PLACE = """
-    fmax fmin isnan isinf isposinf isneginf signbit linalg_cross polar
+    fmax fmin isnan isinf isposinf isneginf signbit polar
 """
 
 
@@ -258,9 +257,18 @@ def pow(self: Any, exponent: Any, *, out: Tensor) -> Cost:
     """
     n = out.numel
     if isinstance(exponent, Tensor):
-        base_is_a_number = not isinstance(self, Tensor)
-        chain = elementwise_gradients("exponent", "mul mul", n, exponent, out)
-        return Cost(elementwise=n, gradients=chain if base_is_a_number else ())
+        if isinstance(self, Tensor):
+            return Cost(
+                elementwise=n,
+                gradients=(
+                    Gradient("self", "", saves=(self, exponent)),
+                    Gradient("exponent", "", saves=(self, exponent, out)),
+                ),
+            )
+        return Cost(
+            elementwise=n,
+            gradients=elementwise_gradients("exponent", "mul mul", n, exponent, out),
+        )
     if exponent == 0:
         return Cost(gradients=(Gradient("self", "", saves=(self,)),))
     return Cost(
@@ -298,6 +306,30 @@ def maximum(self: Tensor, other: Tensor, *, out: Tensor) -> Cost:
 @operator("aten.minimum")
 def minimum(self: Tensor, other: Tensor, *, out: Tensor) -> Cost:
     return extremum(self, other, out, ("gt", "lt"))
+
+
+@operator("aten.linalg_cross")
+def linalg_cross(self: Tensor, other: Tensor, dim: int = -1, *, out: Tensor) -> Cost:
+    """out = self x other, each element a b - c d: two multiplications and a subtraction;
+    grad_self = other x g, grad_other = g x self."""
+    work = 3 * out.numel
+    return Cost(
+        elementwise=work,
+        gradients=(
+            Gradient("other", "aten.linalg_cross", elementwise=work, saves=(self,)),
+            Gradient("self", "aten.linalg_cross", elementwise=work, saves=(other,)),
+        ),
+    )
+
+
+@operator("aten.atan2", "aten.atan2_")
+def atan2(self: Tensor, other: Tensor, *, out: Tensor) -> Cost:
+    """out = the angle of (other, self): one evaluation of a function of two numbers."""
+    kept = (self, other)
+    return Cost(
+        elementwise=out.numel,
+        gradients=(Gradient("self", "", saves=kept), Gradient("other", "", saves=kept)),
+    )
 
 
 @operator("aten.logaddexp")

@@ -27,7 +27,7 @@ PER_ELEMENT_AND_RESULT: tuple[tuple[str, int, int, str], ...] = (
     ("mean", 1, 1, "the sum, then a division a result"),
     ("prod cumprod cumprod_", 1, 0, "one multiplication an element"),
     ("cumsum cumsum_", 1, 0, "one addition an element"),
-    ("amax amin argmax argmin cummax cummin", 1, 0, "one comparison an element"),
+    ("amax amin argmax argmin", 1, 0, "one comparison an element"),
     ("_cummax_helper _cummin_helper", 1, 0, "one comparison an element"),
     ("aminmax", 2, 0, "two comparisons an element"),
     ("all any _is_all_true _is_any_true", 1, 0, "one operation on truth values an element"),
@@ -90,7 +90,14 @@ def logsumexp_gradient(self: Tensor, out: Tensor) -> tuple[Gradient, ...]:
     return elementwise_gradients("self", "sub exp mul", self.numel, self, out)
 
 
+def prod_gradient(self: Tensor, out: Tensor) -> tuple[Gradient, ...]:
+    """How it is computed depends on how many elements are 0: only what it keeps is told."""
+    return (Gradient("self", "", saves=(self, out)),)
+
+
 GRADIENTS = {
+    "prod": prod_gradient,
+    "cumprod": prod_gradient,
     "sum": lambda self, out: (Gradient("self", ""),),  # g, repeated
     "mean": mean_gradient,
     "cumsum": cumsum_gradient,
@@ -129,6 +136,35 @@ def extremum_with_index(self: Tensor, out: Any) -> Cost:
     if isinstance(out, tuple):
         gradients = (Gradient("self", "aten.scatter", saves=(out[1],)),)
     return Cost(elementwise=self.numel, gradients=gradients)
+
+
+@operator("aten.trace")
+def trace(self: Tensor, *, out: Tensor) -> Cost:
+    """The sum of the diagonal: an addition for each of its elements, of which the shorter side has
+    as many. The gradient writes g there."""
+    rows, columns = self.shape
+    diagonal = columns if bool(rows > columns) else rows
+    return Cost(elementwise=diagonal, gradients=(Gradient("self", "aten.index_fill_"),))
+
+
+@operator("aten.renorm", "aten.renorm_")
+def renorm(self: Tensor, p: Any, dim: int, maxnorm: Any, *, out: Tensor) -> Cost:
+    """Each slice along ``dim`` whose p-norm exceeds a bound scaled down to it: its norm; a
+    comparison, an addition (of a small number) and a division a slice; a multiplication an
+    element. How the gradient is computed is long: only what it keeps is told."""
+    slices = self.shape[dim]
+    return Cost(
+        elementwise=norm_flops(self.numel, slices, p) + 3 * slices + self.numel,
+        gradients=(Gradient("self", "", saves=(self,)),),
+    )
+
+
+@operator("aten.cummax", "aten.cummin")
+def running_extremum(self: Tensor, dim: int, *, out: Any) -> Cost:
+    """The largest (smallest) so far: one comparison an element. g is added where the index points;
+    torch keeps self as well, for its shape."""
+    gradient = Gradient("self", "aten.scatter_add_", elementwise=self.numel, saves=(self, out[1]))
+    return Cost(elementwise=self.numel, gradients=(gradient,))
 
 
 @operator("aten.max")

@@ -89,10 +89,18 @@ def scatter(
 
 
 @operator("aten.scatter_reduce", "aten.scatter_reduce_", "aten.index_reduce", "aten.index_reduce_")
-def scatter_reduce(self: Tensor, dim: int, index: Tensor, *arguments: Any, **named: Any) -> Cost:
-    """One addition, multiplication or comparison for each element of the source."""
-    source = named.get("src", named.get("source", arguments[0] if arguments else index))
-    return Cost(elementwise=source.numel)
+def scatter_reduce(
+    self: Tensor, dim: int, index: Tensor, *arguments: Any, out: Tensor, **named: Any
+) -> Cost:
+    """One addition, multiplication or comparison for each element of the source. How the gradients
+    are computed depends on the reduction: only what they keep is told."""
+    operand = "source" if "source" in named else "src"
+    source = named.get(operand, arguments[0] if arguments else index)
+    kept = (self, index, source, out)
+    return Cost(
+        elementwise=source.numel,
+        gradients=(Gradient("self", "", saves=kept), Gradient(operand, "", saves=kept)),
+    )
 
 
 @operator("aten.index_add", "aten.index_add_")
@@ -129,16 +137,32 @@ def index_put(
     out: Tensor,
 ) -> Cost:
     """out = self; out[indices] = values, a copy; or, accumulating, += values: an addition for each
-    value."""
-    return Cost(elementwise=values.numel if accumulate else 0)
+    value. Where values replace it, self gets no gradient."""
+    kept = tuple(tensor for tensor in indices if isinstance(tensor, Tensor))
+    replaced = Gradient("self", "aten.index_put", saves=kept)
+    return Cost(
+        elementwise=values.numel if accumulate else 0,
+        gradients=(
+            Gradient("self", "") if accumulate else replaced,
+            Gradient("values", "aten.index", saves=kept),
+        ),
+    )
 
 
 @operator("aten.put", "aten.put_")
 def put(
     self: Tensor, index: Tensor, source: Tensor, accumulate: bool = False, *, out: Tensor
 ) -> Cost:
-    """``index_put`` by positions in the flattened tensor."""
-    return Cost(elementwise=source.numel if accumulate else 0)
+    """``index_put`` by positions in the flattened tensor; torch keeps the source too, for its
+    shape."""
+    replaced = Gradient("self", "aten.put", saves=(index, source))
+    return Cost(
+        elementwise=source.numel if accumulate else 0,
+        gradients=(
+            Gradient("self", "") if accumulate else replaced,
+            Gradient("source", "aten.take", saves=(index, source)),
+        ),
+    )
 
 
 @operator("aten.im2col")

@@ -11,12 +11,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from flopratio.models.example import ModelError, Request, did_you_mean
+from flopratio import errors
+from flopratio.models.example import ModelError, Request
 from flopratio.models.explain import origin, summary
 from flopratio.models.weightless import build_weightless
 
 _SIZE_KEYWORDS = ("image_size", "img_size", "input_size", "spatial_size")
 """What constructors call the size of the images that a model is built for."""
+
+_IMAGE_KEYS = ("batch", "image", "input")
+"""The KEYs that models of images have for their inputs."""
 
 _UNKNOWN_KEYWORD = re.compile(r"(?:(\w+)\.__init__)?\(\) got .*unexpected keyword argument '(\w+)'")
 
@@ -37,7 +41,7 @@ def construct(request: Request, make: Callable[..., Any], options: Mapping[str, 
     except Exception as error:  # whatever foreign code raises is told in one sentence
         unknown = _UNKNOWN_KEYWORD.search(str(error)) if isinstance(error, TypeError) else None
         if unknown is not None and unknown[2] in options:
-            known = keywords(make) | _class_keywords(unknown[1], error)
+            known = keywords(make) | _class_keywords(unknown[1], error) | {*_IMAGE_KEYS}
             raise unknown_key(request, unknown[2], known) from error
         reason = f"{summary(error)}{origin(error)}"
         raise ModelError(f"{request.spec} can't be built: {reason}") from error
@@ -45,7 +49,7 @@ def construct(request: Request, make: Callable[..., Any], options: Mapping[str, 
 
 def unknown_key(request: Request, key: str, known: set[str]) -> ModelError:
     """The error for a KEY that a model does not have, with the nearest one that it has."""
-    return ModelError(f"{request.spec} has no KEY '{key}'{did_you_mean(key, known)}")
+    return errors.unknown_key(request.spec, key, known, ModelError)
 
 
 def keywords(function: Callable[..., Any]) -> set[str]:

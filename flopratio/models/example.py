@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 from flopratio.errors import UsageError
+from flopratio.models.conversion import convertible_modules
 from flopratio.models.fakes import StepMode
 
 
@@ -43,9 +43,14 @@ class Example:
     tokens: int | None
     """batch * seq of a language model, else None."""
 
-    def context(self) -> AbstractContextManager[object]:
+    @contextmanager
+    def context(self) -> Iterator[None]:
         """The context in which forward, loss, backward and update of this example run."""
-        return self.mode if self.enter_mode and self.mode is not None else nullcontext()
+        if self.mode is None:
+            yield
+            return
+        with convertible_modules(), self.mode if self.enter_mode else nullcontext():
+            yield
 
 
 @dataclass
@@ -63,7 +68,8 @@ class Draft:
     cast: bool = True
     """Whether the module is still to be cast to the dtype of the request."""
     select_all: bool = False
-    """As in `StepMode`."""
+    spread: bool = False
+    """Both as in `StepMode`."""
 
 
 @dataclass
@@ -97,9 +103,3 @@ class Request:
         rest = {k: v for k, v in self.settings.items() if k not in self.used and k not in but}
         self.used |= rest
         return rest
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean X or Y?` for the nearest of the known names, else an empty string."""
-    matches = difflib.get_close_matches(name, list(known), n=2, cutoff=0.5)
-    return f"; did you mean {' or '.join(matches)}?" if matches else ""

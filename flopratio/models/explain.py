@@ -38,8 +38,9 @@ def explain_failure(error: Exception, example: Example) -> ModelError:
         )
     reads = first_layer_reads(example.module) if example.kind == "module" else ""
     named = [*example.kwargs.items(), *((f"input {i}", arg) for i, arg in enumerate(example.args))]
+    inputs = ", ".join(_describe(*item) for item in named)
     return ModelError(
-        f"the model failed on {', '.join(_describe(*item) for item in named)}: "
+        f"the model failed{inputs and f' on {inputs}'}: "
         f"{summary(error)}{origin(error)}{reads and f'; its first layer, {reads}'}"
     )
 
@@ -51,9 +52,10 @@ def summary(error: Exception) -> str:
 
 
 def origin(error: Exception) -> str:
-    """` at FILE:LINE (the source line)` of the innermost frame outside torch and flopratio."""
+    """` at FILE:LINE (the source line)` of the innermost frame outside torch, flopratio and the
+    dispatch modes of others."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if frame.filename.startswith((_OURS, _TORCH, "<")):
+        if frame.filename.startswith((_OURS, _TORCH, "<")) or frame.name == "__torch_dispatch__":
             continue
         source = linecache.getline(frame.filename, frame.lineno or 0).strip()
         return f" at {Path(frame.filename).name}:{frame.lineno} ({source})"

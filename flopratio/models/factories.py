@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from flopratio.errors import MOST_LISTED, did_you_mean
 from flopratio.models.construct import construct, keywords, unknown_key
-from flopratio.models.example import Draft, ModelError, Request, did_you_mean
+from flopratio.models.example import Draft, ModelError, Request
 from flopratio.models.explain import origin, summary
 from flopratio.models.guess import guess_input
 from flopratio.models.inputs import take_batch, take_input
@@ -142,6 +143,28 @@ def _factory(spec: str) -> Callable[..., Any]:
             "that makes a module"
         )
     return factory  # type: ignore[no-any-return]
+
+
+def name_a_factory(source: str) -> ModelError:
+    """The error for a file without the name of a factory: which ones it has."""
+    module = _from_file(source)
+    own = [
+        name
+        for name, value in vars(module).items()
+        if getattr(value, "__module__", None) == module.__name__
+        and name[0] != "_"
+        and (inspect.isfunction(value) or _is_module_class(value))
+    ]
+    if not own:
+        return ModelError(
+            f"{source} defines no function or nn.Module: write a function in it that returns one"
+        )
+    listed = ", ".join(f"{source}:{name}" for name in own[:MOST_LISTED])
+    return ModelError(f"name its factory, as in {source}:NAME: there are {listed}")
+
+
+def _is_module_class(value: object) -> bool:
+    return inspect.isclass(value) and issubclass(value, nn.Module)
 
 
 def _from_path(name: str) -> ModuleType:

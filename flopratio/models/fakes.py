@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.utils._python_dispatch import _disable_current_modes
 
 aten = torch.ops.aten
 
@@ -25,14 +26,18 @@ class StepMode(FakeTensorMode):
     - Real rows of an embedding have to be in it, as in a real one.
     - `aten._grouped_mm` (mixture of experts) has a shape in every floating type; torch's own shape
       function knows bf16 only, though its kernels know the others.
+    - A product of operands of unlike dtypes is refused, as with values.
     - A model that checks its values for infinities and NaN is told that there are none.
     - With `select_all`, a selection by a mask without values selects everything: an upper bound,
       for losses that pick their hardest examples.
+    - With `spread`, the largest of values that are not there are told to be each in its turn, by
+      real positions: a router of tokens to experts in balance.
     """
 
-    def __init__(self, *, select_all: bool = False) -> None:
+    def __init__(self, *, select_all: bool = False, spread: bool = False) -> None:
         super().__init__(allow_non_fake_inputs=True)
         self.select_all = select_all
+        self.spread = spread
 
     def dispatch(
         self,
@@ -154,6 +159,33 @@ def _ctc_loss(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[st
     return log_probs.new_empty(batch), log_probs.new_empty((batch, steps, states))
 
 
+def _largest(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The positions of the k largest of each row, by turns: 0 to k - 1, k to 2 k - 1, and so on."""
+    result = mode.plain(func, args, kwargs)
+    positions = result if isinstance(result, Tensor) else result[1]
+    x = args[0]
+    place = 2 if func is aten.topk.default else 1
+    dim = args[place] if len(args) > place else kwargs.get("dim", -1 if place == 2 else None)
+    last = dim in (-1, x.dim() - 1)
+    if not mode.spread or not last or not x.is_floating_point() or not x.numel():
+        return result
+    with _disable_current_modes():
+        spread = torch.arange(positions.numel()) % x.size(-1)
+    spread = spread.view(positions.shape)
+    return spread if isinstance(result, Tensor) else type(result)((result[0], spread))
+
+
+def _product(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Operands of unlike dtypes: torch is asked of as many real ones, of one element each."""
+    dtype = args[0].dtype
+    for arg in args:
+        if arg.dtype is not dtype:
+            with _disable_current_modes():
+                func(*(torch.zeros([1] * each.dim(), dtype=each.dtype) for each in args), **kwargs)
+            break
+    return mode.plain(func, args, kwargs)
+
+
 def _grouped_mm(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """[S, K] @ [G, K, N] is [S, N], [G, M, K] @ [K, S] is [M, S], and [M, S] @ [S, N] [G, M, N]."""
     a, b = args[:2]
@@ -194,7 +226,16 @@ _RULES: Mapping[Any, Callable[[StepMode, Any, Sequence[Any], Mapping[str, Any]],
     aten.masked_select.default: _masked_select,
     aten.embedding.default: _embedding,
     aten._ctc_loss.Tensor: _ctc_loss,
+    # Convolutions check their dtypes on fake tensors too.
+    aten.mm.default: _product,
+    aten.addmm.default: _product,
+    aten.mv.default: _product,
+    aten.bmm.default: _product,
+    aten.baddbmm.default: _product,
     aten._grouped_mm.default: _grouped_mm,
+    aten.topk.default: _largest,
+    aten.max.dim: _largest,
+    aten.argmax.default: _largest,
     aten._local_scalar_dense.default: _item,
     aten.isinf.default: _check,
     aten.isnan.default: _check,

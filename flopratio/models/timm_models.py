@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
+from flopratio.errors import did_you_mean
 from flopratio.models.construct import construct, resized
-from flopratio.models.example import Draft, ModelError, Request, did_you_mean
+from flopratio.models.example import Draft, ModelError, Request
 from flopratio.models.inputs import take_images
 from flopratio.models.packages import import_package
 from flopratio.models.torchvision_operators import import_torchvision

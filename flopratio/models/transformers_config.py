@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from flopratio.errors import did_you_mean
 from flopratio.models.construct import construct, keywords, unknown_key
-from flopratio.models.example import ModelError, Request, did_you_mean
+from flopratio.models.example import ModelError, Request
 from flopratio.models.inputs import take_image
 
 _FOR_INPUTS = ("batch", "seq", "image", "input")
@@ -39,7 +40,7 @@ def make_config(request: Request, transformers: Any) -> Any:
             owner = next((name for name, part in parts.items() if _has(type(part), key)), "")
             if not owner:
                 everywhere = _fields(cls).union(*(_fields(type(part)) for part in parts.values()))
-                raise unknown_key(request, key, everywhere)
+                raise unknown_key(request, key, everywhere.union(_FOR_INPUTS))
         if owner and owner not in parts:
             raise unknown_key(request, key, {f"{name}.{field}" for name in parts})
         target = given.setdefault(owner, _part_defaults(cls, owner)) if owner else given

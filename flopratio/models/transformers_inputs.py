@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import inspect
 import itertools
+from collections.abc import Collection
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from flopratio.models.example import Request
+from flopratio.models.example import ModelError, Request
 from flopratio.models.inputs import floats, integers, take_batch, take_image, take_input
 from flopratio.models.transformers_config import lookup, plain_token
 
@@ -24,47 +25,63 @@ _SEQ, _TRANSCRIPT = 128, 16
 """Tokens of a text, and of what is said in a second of speech."""
 _PIXELS, _CLIP = 224, 16
 """Pixels a side of an image, and frames of a clip."""
-_SAMPLES, _FRAMES, _MELS = 16_000, 256, 80
-"""Samples of a second of speech; frames and frequencies of a spectrogram."""
+_SAMPLES, _FRAMES, _MELS = 16_000, 256, (80, 128)
+"""Samples of a second of speech; frames and usual frequencies of a spectrogram."""
+_OBJECTS = 36
+"""Objects that a detector has found in an image."""
 
 _OPTIONAL = (
+    "input_ids",
     "decoder_input_ids",
     "pixel_values",
     "pixel_values_videos",
     "input_features",
     "input_values",
     "bbox",
+    "visual_feats",
+    "visual_pos",
     "lang_ids",
+    "pixel_attention_mask",
+    "spatial_shapes",
     "mm_token_type_ids",
     "input_features_mask",
     "attention_mask",
 )
 """Inputs that have a default and that some models nevertheless refuse to do without."""
 
-_IMAGES = {"pixel_values", "pixel_values_videos", "grid_thw"}
+_IMAGES = {"pixel_values", "pixel_values_videos", "image", "grid_thw", "spatial_shapes"}
 _MOST_SETS = 24
 
 
 def first_input(model: Any) -> str:
     """The name of the input that a model or model class is mainly about."""
-    names = _parameters(model)
+    names = list(_parameters(model))
     return model.main_input_name if model.main_input_name in names else next(iter(names), "")
 
 
 def input_sets(request: Request, model: Any, kind: str) -> list[dict[str, Any]]:
-    """The keyword inputs to try, the likeliest first; labels are in all of them."""
+    """The keyword inputs to try, the likeliest first; of several, those without labels at last.
+
+    ModelError: an input that the model can't do without is of an unknown kind.
+    """
     parameters = _parameters(model)
     forms = _forms(request, model, kind)
     main = first_input(model)
-    needed = [n for n, p in parameters.items() if n == main or p.default is p.empty]
-    needed = [name for name in needed if name in forms]
+    required = [n for n, p in parameters.items() if p.default is p.empty]
+    needed = [n for n in parameters if n in required or n == main]
+    unknown = [n for n in needed if n not in forms and (n in required or kind == "module")]
+    if unknown:
+        raise ModelError(
+            f"{request.spec} reads {', '.join(unknown)}, which can't be guessed: build it yourself "
+            "and give count() the module with its inputs"
+        )
+    needed = [n for n in needed if n in forms]
     optional = [n for n in _OPTIONAL if n in parameters and n not in needed]
     if kind in ("causal-lm", "masked-lm", "seq2seq"):
         # Labels tell the rest, so that a plain language model leaves no doubt about its inputs.
         optional = [n for n in optional if n not in ("decoder_input_ids", "attention_mask")]
     constant: dict[str, Any] = {"return_loss": True} if "return_loss" in parameters else {}
-    if "labels" in parameters:
-        constant |= _labels(request, model, kind)
+    labels = _labels(request, model, kind) if "labels" in parameters else {}
 
     sets: list[dict[str, Any]] = []
     for count in range(len(optional) + 1):
@@ -72,7 +89,9 @@ def input_sets(request: Request, model: Any, kind: str) -> list[dict[str, Any]]:
             names = [*needed, *chosen]
             for tensors in itertools.product(*(forms[name] for name in names)):
                 sets.append({**dict(zip(names, tensors, strict=True)), **constant})
-    return sets[:_MOST_SETS]
+    sets = sets[:_MOST_SETS]
+    with_labels = [{**inputs, **labels} for inputs in sets]
+    return with_labels + sets if labels and len(sets) > 1 else with_labels
 
 
 def _parameters(model: Any) -> dict[str, inspect.Parameter]:
@@ -88,7 +107,7 @@ def _labels(request: Request, model: Any, kind: str) -> dict[str, Tensor]:
     if kind in ("causal-lm", "masked-lm", "seq2seq", "speech"):
         seq = _seq(request, model.config, kind)
         return {"labels": integers(batch, seq, value=plain_token(model.config))}
-    if type(model).__name__.endswith("ForImageClassification"):
+    if kind == "vision" and type(model).__name__.endswith("ForImageClassification"):
         return {"labels": integers(batch)}
     return {}
 
@@ -101,18 +120,26 @@ def _forms(request: Request, model: Any, kind: str) -> dict[str, list[Tensor]]:
     reads_text = kind == "speech" or "input_ids" in parameters
     seq = _seq(request, config, kind) if reads_text else _SEQ
     text = integers(batch, seq, value=plain_token(config))
-    forms = {
-        "input_ids": [text],
+    hidden = floats(batch, seq, lookup(config, "hidden_size", "d_model") or 1)
+    forms: dict[str, list[Tensor]] = {
+        "input_ids": [text, *_code_forms(config, text)],
+        "inputs": [text],
         "decoder_input_ids": [text],
+        "qformer_input_ids": [text],
         "attention_mask": [torch.ones_like(text)],
         "mm_token_type_ids": [torch.zeros_like(text)],
-        "bbox": [integers(*text.shape, 4)],
+        "bbox": [integers(*text.shape, 4), torch.zeros(*text.shape, 4)],
+        "visual_feats": [floats(batch, _OBJECTS, lookup(config, "visual_feat_dim") or 1)],
+        "visual_pos": [floats(batch, _OBJECTS, lookup(config, "visual_pos_dim") or 1)],
         "lang_ids": [integers(batch)],
-        **_speech_forms(config, batch),
+        "past_values": [_series(config, batch)],
+        "inputs_embeds": [hidden],
+        "hidden_states": [hidden],
+        **_speech_forms(model, batch),
     }
-    if _IMAGES & parameters.keys():
-        patches = "grid_thw" in parameters
-        forms |= _image_forms(request, config, kind, batch, in_patches=patches)
+    if _IMAGES & parameters.keys() or main == "hidden_states":
+        images = _image_forms(request, model, kind, batch, parameters)
+        forms |= {name: [*tensors, *forms.get(name, [])] for name, tensors in images.items()}
     if main == "input_values":
         forms["attention_mask"] = [integers(batch, _SAMPLES, value=1)]
     elif main == "input_features":
@@ -125,33 +152,69 @@ def _forms(request: Request, model: Any, kind: str) -> dict[str, list[Tensor]]:
     }
 
 
+def _code_forms(config: Any, text: Tensor) -> list[Tensor]:
+    """Texts [N, T] with a token for each codebook of a speech decoder: as [N K, T], [N, K, T] or
+    [N, T, K], or with that of the text as well."""
+    codebooks = lookup(config, "num_codebooks")
+    if not isinstance(codebooks, int):
+        return []
+    books = text[:, None].repeat(1, codebooks, 1)
+    with_text = text[:, None].repeat(1, codebooks + 1, 1)
+    return [books.flatten(0, 1), books, books.mT, with_text, with_text.mT]
+
+
 def _image_forms(
-    request: Request, config: Any, kind: str, batch: int, *, in_patches: bool
+    request: Request, model: Any, kind: str, batch: int, parameters: Collection[str]
 ) -> dict[str, list[Tensor]]:
-    """Images [N, C, H, W] and clips [N, T, C, H, W], or patches [P, values] with their grid."""
+    """Images [N, C, H, W], pairs of them and clips [N, T, C, H, W]; or patches [P, values] of all
+    images with their grid, or [N, P, values] of each."""
+    config = model.config
     height, width = _image(request, config, kind)
     channels = lookup(config, "num_channels", "in_channels", "in_chans", part="vision")
     channels = channels if isinstance(channels, int) else 3
-    if in_patches:
-        patch = _sides(lookup(config, "patch_size", part="vision") or 16)[0]
+    patch = _sides(lookup(config, "patch_size", part="vision") or 16)[0]
+    if "spatial_shapes" in parameters:
+        rows, columns = height // patch, width // patch
+        return {
+            "pixel_values": [floats(batch, rows * columns, channels * patch**2)],
+            "pixel_attention_mask": [integers(batch, rows * columns, value=1)],
+            "spatial_shapes": [torch.tensor([[rows, columns]] * batch)],
+        }
+    if "grid_thw" in parameters:
         frames = lookup(config, "temporal_patch_size", part="vision") or 1
         rows, columns = height // patch // 2 * 2, width // patch // 2 * 2  # merged two by two
-        patches = floats(batch * rows * columns, channels * frames * patch**2)
+        count = batch * rows * columns
+        patches = [
+            floats(count, channels * frames * patch**2),
+            floats(count, _first_width(model)),
+            floats(count, channels, patch, patch),
+        ]
         grid = torch.tensor([[1, rows, columns]] * batch)
-        return {"pixel_values": [patches], "hidden_states": [patches], "grid_thw": [grid]}
+        ones = integers(batch, value=1)
+        return {
+            "pixel_values": patches,
+            "hidden_states": patches,
+            "grid_thw": [grid],
+            "merge_sizes": [ones],
+        }
     frames = lookup(config, "num_frames", part="vision")
     image = floats(batch, channels, height, width)
     clip = floats(batch, frames or _CLIP, channels, height, width)
+    pair = floats(batch, 2, channels, height, width)
     return {
-        "pixel_values": [clip, image] if frames else [image],
+        "pixel_values": [clip, image] if frames else [image, pair],
+        "image": [image],
+        "hidden_states": [image],
         "pixel_values_videos": [clip],
     }
 
 
-def _speech_forms(config: Any, batch: int) -> dict[str, list[Tensor]]:
+def _speech_forms(model: Any, batch: int) -> dict[str, list[Tensor]]:
     """Waves [N, samples] or [N, 1, samples], and spectrograms with the frames last or first."""
+    config = model.config
     names = ("num_mel_bins", "input_feat_per_channel", "feature_projection_input_dim", "n_mels")
-    mels = lookup(config, *names, part="audio") or _MELS
+    told = lookup(config, *names, part="audio")
+    mels, *others = (told, _first_width(model)) if told else _MELS
     positions = lookup(config, "max_source_positions", part="audio") or _FRAMES
     length = lookup(config, "max_length", part="audio") or _FRAMES
     return {
@@ -164,9 +227,22 @@ def _speech_forms(config: Any, batch: int) -> dict[str, list[Tensor]]:
             floats(batch, mels, _FRAMES),
             floats(batch, _FRAMES, mels),
             floats(batch, mels, 2 * positions),  # Whisper's: all, and halved by a convolution
+            *(floats(batch, _FRAMES, other) for other in others),  # stacked frames, for instance
+            floats(batch, 1, _FRAMES, mels),
         ],
         "input_features_mask": [integers(batch, _FRAMES, value=1)],
     }
+
+
+def _series(config: Any, batch: int) -> Tensor:
+    """Time series [N, T, C]."""
+    steps = lookup(config, "context_length") or _SEQ
+    return floats(batch, steps, lookup(config, "num_input_channels", "input_size") or 1)
+
+
+def _first_width(model: nn.Module) -> int:
+    """The features that the first linear layer reads."""
+    return next((m.in_features for m in model.modules() if isinstance(m, nn.Linear)), 1)
 
 
 def _seq(request: Request, config: Any, kind: str) -> int:
@@ -176,7 +252,9 @@ def _seq(request: Request, config: Any, kind: str) -> int:
         request.used["seq"] = given[0].size(1)
         return given[0].size(1)
     positions = lookup(config, "max_position_embeddings", part="text")
-    default = _TRANSCRIPT if kind == "speech" else min(_SEQ, positions or _SEQ)
+    if not positions or positions < 0:  # -1 stands for any number
+        positions = _SEQ
+    default = _TRANSCRIPT if kind == "speech" else min(_SEQ, positions)
     if kind in LANGUAGE or "seq" in request.settings:
         return request.take_int("seq", default)
     return default
@@ -184,7 +262,7 @@ def _seq(request: Request, config: Any, kind: str) -> int:
 
 def _image(request: Request, config: Any, kind: str) -> tuple[int, int]:
     """(height, width) by the setting `image`, or by the configuration."""
-    native = _sides(lookup(config, "image_size", part="vision") or _PIXELS)
+    native = _sides(lookup(config, "image_size", "max_img_size", part="vision") or _PIXELS)
     if kind in LANGUAGE and "image" not in request.settings:
         return native
     return take_image(request, native)

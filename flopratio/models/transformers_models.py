@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -11,7 +12,7 @@ from flopratio.models.example import Draft, ModelError, Request
 from flopratio.models.explain import summary
 from flopratio.models.packages import import_package
 from flopratio.models.torchvision_operators import import_torchvision
-from flopratio.models.transformers_config import make_config
+from flopratio.models.transformers_config import configs_within, make_config
 from flopratio.models.transformers_inputs import LANGUAGE, first_input, input_sets
 
 _HEADS = (
@@ -26,7 +27,8 @@ _HEADS = (
     ("speech", "AutoModel"),
     ("module", "AutoModel"),
 )
-"""The kinds of heads, in the order in which a type is asked for them, and their auto classes."""
+"""The kinds of heads, in the order in which a type is asked for them, and their auto classes; then
+all others, and at last the classes of a part that has none (a vision tower)."""
 
 _READ_BY = {
     "input_ids": "encoder",
@@ -36,6 +38,9 @@ _READ_BY = {
     "input_features": "speech",
 }
 """The kind of a model without a head, by its first input."""
+
+_LETTERS = 32
+"""What a recogniser of speech spells with, where its configuration leaves that open; wav2vec2's."""
 
 
 def transformers_draft(request: Request) -> Draft:
@@ -51,9 +56,8 @@ def _draft(request: Request, transformers: Any) -> Draft:
     wanted = request.take("head", None) if "head" in request.settings else None
     config = make_config(request, transformers)
     kind, model_class = _head(request, transformers, config, wanted)
-    text_config = config.sub_configs.get("text_config")
-    if text_config is not None and model_class.config_class is text_config:
-        config = config.get_text_config()  # as the auto classes do
+    parts = configs_within(config)  # a head may be that of a part: of the text, of a decoder
+    config = next((part for part in parts if type(part) is model_class.config_class), config)
     _complete(config, kind)
 
     dtype = {} if request.dtype is None else {"dtype": request.dtype}
@@ -71,6 +75,7 @@ def _draft(request: Request, transformers: Any) -> Draft:
         tokens=text.numel() if text is not None and kind in LANGUAGE else None,
         enter_mode=False,
         cast=False,
+        spread=True,
     )
 
 
@@ -84,7 +89,7 @@ def _head(request: Request, transformers: Any, config: Any, wanted: str | None) 
         if wanted in (None, kind, auto, model_class.__name__):
             return kind, model_class
     if wanted is None:
-        raise ModelError(f"{request.spec} is a part of other models and has no model of its own")
+        raise ModelError(f"{request.spec} is a part of other models, without a model of its own")
     named: Any = getattr(transformers, wanted, None)
     if type(config) in getattr(named, "_model_mapping", ()):
         named = _only(named._model_mapping[type(config)])
@@ -98,18 +103,46 @@ def _head(request: Request, transformers: Any, config: Any, wanted: str | None) 
 
 
 def _heads(request: Request, transformers: Any, config: Any) -> Iterator[tuple[str, str, Any]]:
-    """(kind, auto class, model class) of each head that transformers lists for a configuration."""
-    for kind, auto in _HEADS:
-        listed = getattr(transformers, auto)._model_mapping
+    """(kind, auto class, model class) of each head that a configuration has."""
+    named = {auto for _, auto in _HEADS}
+    others = [name for name in dir(transformers) if name.startswith("AutoModelFor")]
+    rest = [("", name) for name in others if name not in named]
+    found = False
+    for kind, auto in (*_HEADS, *rest):
+        listed: Any = getattr(getattr(transformers, auto), "_model_mapping", {})
         if type(config) not in listed:
             continue
         try:
             model_class = _only(listed[type(config)])
-            fits = auto != "AutoModel" or _kind_by_input(model_class) == kind
+            own_kind = _kind_by_input(model_class)
         except (ImportError, ValueError) as error:  # a package or the class itself is missing
             raise ModelError(f"{request.spec} can't be built: {summary(error)}") from error
-        if fits:
-            yield kind, auto, model_class
+        if auto != "AutoModel" or own_kind == kind:
+            found = True
+            yield kind or own_kind, auto, model_class
+    if not found:
+        for model_class in _classes_for(type(config)):
+            yield _kind_by_input(model_class), "", model_class
+
+
+def _classes_for(config_class: Any) -> list[Any]:
+    """The classes of models that are made of a configuration of that class, in its own module; the
+    one that is called after it first."""
+    name = config_class.__module__.replace(".configuration_", ".modeling_")
+    try:
+        members = vars(importlib.import_module(name)).values()
+    except ImportError:
+        return []
+    stem = config_class.__name__.removesuffix("Config")
+    models = [
+        value
+        for value in members
+        if isinstance(value, type)
+        and value.__module__ == name
+        and getattr(value, "config_class", None) is config_class
+        and "forward" in vars(value)
+    ]
+    return sorted(models, key=lambda model: not model.__name__.startswith(stem))
 
 
 def _only(listed: Any) -> Any:
@@ -136,7 +169,23 @@ def _complete(config: Any, kind: str) -> None:
     """Set what a default configuration leaves open, though training with this head needs it."""
     if kind == "causal-lm" and getattr(config, "is_decoder", None) is False:
         config.is_decoder = True  # or BERT's causal head would look ahead
+    for part in configs_within(config):
+        _complete_attention(part)
+    if kind == "speech" and getattr(config, "vocab_size", 0) is None:
+        config.vocab_size = _LETTERS
     if getattr(config, "is_encoder_decoder", False):
         for name in ("pad_token_id", "decoder_start_token_id"):  # labels are shifted with both
             if getattr(config, name, None) is None:
                 setattr(config, name, 0)
+
+
+def _complete_attention(config: Any) -> None:
+    """Without grouping, each head has keys and values of its own; all heads share the width."""
+    own = vars(config)  # an attribute that varies from layer to layer refuses to be looked at
+    heads, width = own.get("num_attention_heads"), own.get("hidden_size")
+    if not isinstance(heads, int) or not isinstance(width, int):
+        return
+    if own.get("num_key_value_heads", heads) is None:
+        config.num_key_value_heads = heads
+    if own.get("head_dim", width) is None:
+        config.head_dim = width // heads

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from flopratio.formulas import OPERATORS, Cost, Gradient, Part, Tensor, operands_of
+from flopratio.formulas.attention import causal_half, is_causal
 from flopratio.formulas.formula import OperatorFormula
 from flopratio.formulas.movement import VIEWS
 from flopratio.ledger import Ledger, Row
@@ -44,6 +45,8 @@ class Costed(NamedTuple):
     """The argument names of its tensors, in order (an operator on a list repeats a name)."""
     bytes_read: int
     bytes_written: int
+    saves: tuple[tuple[int, ...], ...]
+    """For each gradient, what forward keeps for it: positions among its tensors, inputs first."""
 
 
 @cache
@@ -79,15 +82,42 @@ def _tensors(described: Any) -> tuple[Tensor, ...]:
     return ()
 
 
-class Evaluator:
-    """Evaluates formulas, and remembers which operators have none."""
+def _is_list_of_tensors(note: Any) -> bool:
+    return _is_list(note) and len(note) > 1 and all(_is_tensor(item) for item in note[1:])
 
-    def __init__(self) -> None:
+
+def _on_layer(record: Record, layers: list[str], layer: str) -> Record:
+    """An operator on lists of tensors, those at the positions of one layer alone."""
+    kept = [position for position, own in enumerate(layers) if own == layer]
+
+    def narrowed(note: Any) -> Any:
+        if _is_list(note) and len(note) == len(layers) + 1:
+            return (LIST, *(note[1 + position] for position in kept))
+        return note
+
+    return record._replace(
+        arguments=tuple(narrowed(note) for note in record.arguments),
+        keywords=tuple((key, narrowed(note)) for key, note in record.keywords),
+        results=narrowed(record.results),
+    )
+
+
+class Evaluator:
+    """Evaluates formulas, and remembers which operators have none.
+
+    Args:
+        causal: how attention under a causal mask counts, ``full`` or ``half``.
+    """
+
+    def __init__(self, causal: str = "full") -> None:
+        self.causal = causal
         self.uncounted: Counter[str] = Counter()
 
     def __call__(self, record: Record) -> Costed:
         formula = OPERATORS.get(operator_name(record.op))
-        costed = _evaluate(record.op, record.arguments, record.keywords, record.results, formula)
+        costed = _evaluate(
+            record.op, record.arguments, record.keywords, record.results, formula, self.causal
+        )
         if not costed.known:
             self.uncounted[costed.op] += 1
         return costed
@@ -100,20 +130,26 @@ def _evaluate(
     keywords: tuple[tuple[str, Any], ...],
     results: Any,
     formula: OperatorFormula | None,
+    causal: str,
 ) -> Costed:
     """The cost of one signature. Models repeat their layers, and steps repeat themselves."""
     name = operator_name(op)
     positional = [_describe(note) for note in arguments]
     named = {key: _describe(note) for key, note in keywords}
     out = _describe(results)
-    names = (argument.name for argument in op._schema.arguments)
+    names = [argument.name for argument in op._schema.arguments]
     operands: list[str] = []
     read = 0
+    positions: dict[int, int] = {}
     for operand, described in (*zip(names, positional, strict=False), *named.items()):
         for tensor in _tensors(described):
+            positions.setdefault(id(tensor.storage), len(operands))
             operands.append(operand)
             read += tensor.nbytes
-    written = sum(tensor.nbytes for tensor in _tensors(out))
+    written = 0
+    for index, tensor in enumerate(_tensors(out)):
+        positions.setdefault(id(tensor.storage), len(operands) + index)
+        written += tensor.nbytes
     if name in VIEWS:
         read = written = 0
     cost = NO_COST
@@ -123,7 +159,18 @@ def _evaluate(
             cost = formula(*positional, **named, out=out)
         except Exception as error:  # a formula that does not fit its operator counts nothing,
             name, formula = f"{name} ({type(error).__name__}: {error})", None  # and is told
-    return Costed(name, cost, formula is not None, tuple(operands), read, written)
+        if causal == "half":
+            given = {**dict(zip(names, positional, strict=False)), **named}
+            cost = causal_half(cost) if is_causal(name, given) else cost
+    saves = tuple(
+        tuple(
+            positions[id(tensor.storage)]
+            for tensor in gradient.saves
+            if id(tensor.storage) in positions
+        )
+        for gradient in cost.gradients
+    )
+    return Costed(name, cost, formula is not None, tuple(operands), read, written, saves)
 
 
 @dataclass
@@ -285,7 +332,7 @@ class Attribution:
     def __init__(self, profiler: Profiler) -> None:
         self.profiler = profiler
         self.recorder = profiler.recorder
-        self.evaluate = Evaluator()
+        self.evaluate = Evaluator(profiler.causal)
         self.rows: list[Row] = []
         self.first_rows: list[int] = []
         self.law: defaultdict[tuple[str, str], int] = defaultdict(int)
@@ -304,6 +351,9 @@ class Attribution:
         """Storages that backward wrote, and what was made of them."""
         self._sequence = -1
         self._awaiting: int | None = None
+        self.copies: dict[tuple[int, int], int] = {}
+        """(node, storage) -> the copy that the node keeps, of a value that is about to be written
+        over."""
         self._levels: dict[int, int] = {}
         self._made_for: dict[int, tuple[str, str]] = {}
         """Storage number -> (layer, phase) of the backward operator that wrote it last."""
@@ -313,6 +363,9 @@ class Attribution:
         }
         self._visit: Visit | None = None
         self._update_layers = self._layers_of_update()
+        self._update_gradients = self._layers_of_gradients()
+        self._update_temporaries: dict[int, str] = {}
+        """Storage -> layer, of what an update on lists of tensors makes on its way."""
         with _without_garbage_collection():
             self._run()
 
@@ -348,7 +401,7 @@ class Attribution:
         """Sequence number -> bytes that its node keeps, each storage once, parameters apart."""
         seen: set[int] = set()
         saved: defaultdict[int, int] = defaultdict(int)
-        for sequence, number in self.recorder.saved:
+        for sequence, number, _ in self.recorder.saved:
             if number < 0 or number in seen:
                 continue
             seen.add(number)
@@ -375,7 +428,18 @@ class Attribution:
                 self._gradients.update(record.outputs)
                 if record.grad_enabled:
                     self._remember(record, costed, levels, self._origin_layer(record))
+        self._place_rest_of_saved()
         self._count_by_law()
+
+    def _place_rest_of_saved(self) -> None:
+        """What no operator's node keeps (what enters a checkpoint) stands in the row of the next
+        operator that autograd numbered."""
+        for sequence in sorted(self._saved):
+            for record, row in zip(self.recorder.records, self.first_rows, strict=True):
+                if record.node is None and record.sequence > sequence:
+                    saved = self.rows[row].saved_bytes + self._saved.pop(sequence)
+                    self.rows[row] = self.rows[row]._replace(saved_bytes=saved)
+                    break
 
     def _path(self, record: Record) -> str:
         return self.recorder.layers[record.layer]
@@ -416,8 +480,9 @@ class Attribution:
         layer: str,
         *,
         recomputed: bool = False,
-    ) -> bool:
-        """Keep a record that autograd made a node for, for the backward to come."""
+    ) -> int | None:
+        """Keep a record that autograd made a node for, for the backward to come; the node's
+        number."""
         sequence = self._node_of(record)
         wanted = record.requires_grad
         if record.grad_enabled and any(wanted):
@@ -437,7 +502,7 @@ class Attribution:
                 self._flowing.update(record.outputs)
         if made:
             self.origins[sequence].append(Origin(record, costed, levels, layer, wanted, recomputed))
-        return made
+        return sequence if made else None
 
     def _node_of(self, record: Record) -> int:
         """The number of the node that autograd made for a record.
@@ -450,6 +515,7 @@ class Attribution:
         self._sequence = record.sequence
         if new == 2 and record.op is torch.ops.aten.clone.default:
             self._awaiting = record.sequence - 1
+            self.copies[self._awaiting, record.inputs[0]] = record.outputs[0]
         elif new == 0 and self._awaiting is not None and record.op._schema.is_mutable:
             awaiting, self._awaiting = self._awaiting, None
             return awaiting
@@ -467,7 +533,7 @@ class Attribution:
         layer = self._path(record)
         if phase == "recompute" and record.layer == 0:  # no module runs: whose node asked for it?
             layer = self._origin_layer(record)
-        made = self._remember(record, costed, levels, layer, recomputed=phase == "recompute")
+        node = self._remember(record, costed, levels, layer, recomputed=phase == "recompute")
         self._append(
             layer,
             costed,
@@ -476,7 +542,7 @@ class Attribution:
             elementwise=costed.cost.elementwise,
             bytes_read=costed.bytes_read,
             bytes_written=costed.bytes_written,
-            saved=self._saved.pop(record.sequence, 0) if made else 0,
+            saved=self._saved.pop(node, 0) if node is not None else 0,
         )
 
     def _origin_layer(self, record: Record) -> str:
@@ -566,8 +632,8 @@ class Attribution:
     # -- the update -------------------------------------------------------------------------
 
     def _layers_of_update(self) -> dict[int, str]:
-        """Record index -> layer, for the operators of ``Optimizer.step``. An operator on the
-        optimizer's state belongs to the parameter that is written next."""
+        """Record index -> layer, for the operators of ``Optimizer.step`` on one parameter. One on
+        the optimizer's state belongs to the parameter that is written next."""
         layers: dict[int, str] = {}
         following = self.recorder.layers[0]
         for index in range(len(self.recorder.records) - 1, -1, -1):
@@ -581,6 +647,39 @@ class Attribution:
             layers[index] = following
         return layers
 
+    def _layers_of_gradients(self) -> dict[int, str]:
+        """Storage -> layer, of the gradients of parameters."""
+        layers = dict(self.profiler.gradient_layers)
+        for index, leaf in self.recorder.accumulated.items():
+            if leaf in self.profiler.parameter_layers:
+                outputs = self.recorder.records[index].outputs
+                layers.update(dict.fromkeys(outputs, self.profiler.parameter_layers[leaf]))
+        return layers
+
+    def _by_layer(self, record: Record) -> dict[str, Record]:
+        """An operator of the update on lists of tensors, one for each parameter: the same operator
+        on those of each layer. Empty if it is none, or if a parameter can't be told."""
+        length = len(record.arguments[0]) - 1 if record.arguments else 0
+        if not length or not _is_list_of_tensors(record.arguments[0]):
+            return {}
+        owners = {
+            **self.profiler.state_layers,
+            **self._update_gradients,
+            **self._update_temporaries,
+            **self.profiler.parameter_layers,
+        }
+        layers: list[str] = []
+        for position in range(length):
+            # The tensors of a list follow each other: what is at this position of any of them.
+            numbers = record.inputs[position : length * (len(record.inputs) // length) : length]
+            layer = next((owners[number] for number in numbers if number in owners), None)
+            if layer is None:
+                return {}
+            layers.append(layer)
+            if len(record.outputs) == length:
+                self._update_temporaries[record.outputs[position]] = layer
+        return {layer: _on_layer(record, layers, layer) for layer in dict.fromkeys(layers)}
+
     def _is_update(self, record: Record) -> bool:
         """Work on gradients between backward and update (clipping, scaling, zeroing), which
         autograd does not follow, belongs to the update."""
@@ -592,15 +691,22 @@ class Attribution:
         return True
 
     def _update(self, index: int, record: Record, costed: Costed) -> None:
-        self._append(
-            self._update_layers.get(index, self._path(record)),
-            costed,
-            "update",
-            flops=costed.cost.flops,
-            elementwise=costed.cost.elementwise,
-            bytes_read=costed.bytes_read,
-            bytes_written=costed.bytes_written,
+        parts = self._by_layer(record)
+        work = (
+            {layer: self.evaluate(part) for layer, part in parts.items()}
+            if parts
+            else {self._update_layers.get(index, self._path(record)): costed}
         )
+        for layer, own in work.items():
+            self._append(
+                layer,
+                own,
+                "update",
+                flops=own.cost.flops,
+                elementwise=own.cost.elementwise,
+                bytes_read=own.bytes_read,
+                bytes_written=own.bytes_written,
+            )
 
     # -- the law ----------------------------------------------------------------------------
 

@@ -279,7 +279,7 @@ def _saved(recorder: Recorder) -> set[int]:
     """The storages that autograd keeps for the backward, parameters apart."""
     return {
         number
-        for _, number in recorder.saved
+        for _, number, _ in recorder.saved
         if number >= 0 and recorder.storages[number].kind != "parameter"
     }
 

@@ -13,6 +13,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
+from torch.utils import checkpoint
 from torch.utils._pytree import tree_iter
 
 from flopratio.errors import UsageError
@@ -23,6 +24,10 @@ ENGINE = "_engine_run_backward"
 """What both ``torch.autograd.backward`` and ``torch.autograd.grad`` call."""
 
 DISABLE_HOOKS = "disable_saved_tensors_hooks"
+
+KEEP = "_make_saved_tensor"
+"""How ``torch.utils.checkpoint`` keeps what enters a checkpoint, in the torch versions that have
+it; earlier ones have an ``autograd.Function`` for it."""
 
 OUTSIDE = "(step)"
 """The layer of operators that no module's forward called."""
@@ -122,6 +127,8 @@ class Profiler:
         model: whose modules give the layers their names; None: layers are named by class.
         names: further modules with names of their own (a loss module).
         target: whose allocator the ledger's memory is predicted for, ``cuda`` or ``cpu``.
+        causal: how attention under a causal mask counts: ``full``, or ``half`` of its products,
+            see :func:`flopratio.formulas.attention.causal_half`.
 
     After the block, :attr:`ledger` holds the table. Hooks, patches and modes are gone then, also
     after an exception.
@@ -136,13 +143,14 @@ class Profiler:
         *,
         names: Mapping[str, torch.nn.Module] | None = None,
         target: str = "cuda",
+        causal: str = "full",
     ) -> None:
         if model is not None and not isinstance(model, torch.nn.Module):
             what = getattr(model, "__name__", type(model).__name__)
             raise UsageError(f"fr.Profiler's model should be a torch.nn.Module, not {what}")
         # Weakly: a ledger may be kept for long, and the model's memory with it.
         self._model = None if model is None else weakref.ref(model)
-        self.target = target
+        self.target, self.causal = target, causal
         self.recorder = Recorder()
         self.graphs: list[Graph] = []
         self.types: dict[str, str] = {}
@@ -197,6 +205,7 @@ class Profiler:
             exits.enter_context(
                 torch.autograd.graph.saved_tensors_hooks(self.recorder.pack, Recorder.unpack)
             )
+            exits.enter_context(self._further_hooks())
             exits.enter_context(self._function_transforms())
             if "torch._dynamo" in sys.modules:  # compiled regions run as they were written
                 exits.enter_context(torch.compiler.set_stance("force_eager"))
@@ -343,6 +352,40 @@ class Profiler:
             setattr(function, "apply", original)  # noqa: B010
 
     @contextmanager
+    def _further_hooks(self) -> Iterator[None]:
+        """Know when hooks other than ours (a checkpoint's) decide what autograd keeps, and when a
+        checkpoint keeps what enters it: no operator's node does."""
+        hooks = torch.autograd.graph.saved_tensors_hooks
+        enter, leave = hooks.__enter__, hooks.__exit__
+        keep: Callable[..., Any] | None = getattr(checkpoint, KEEP, None)
+        recorder = self.recorder
+
+        def count_enter(further: Any) -> None:
+            enter(further)
+            recorder.hooks += 1
+
+        def count_leave(further: Any, *exception: object) -> None:
+            recorder.hooks -= 1
+            leave(further, *exception)
+
+        def keep_input(*args: Any, **kwargs: Any) -> Any:
+            recorder.functions += 1
+            try:
+                return keep(*args, **kwargs) if keep is not None else None
+            finally:
+                recorder.functions -= 1
+
+        hooks.__enter__, hooks.__exit__ = count_enter, count_leave  # type: ignore[method-assign]
+        if keep is not None:
+            setattr(checkpoint, KEEP, keep_input)
+        try:
+            yield
+        finally:
+            hooks.__enter__, hooks.__exit__ = enter, leave  # type: ignore[method-assign]
+            if keep is not None:
+                setattr(checkpoint, KEEP, keep)
+
+    @contextmanager
     def _function_transforms(self) -> Iterator[None]:
         """``torch.func.grad`` and its kin refuse to run under hooks on saved tensors: they are
         lifted meanwhile (what the transform saves inside is not seen)."""
@@ -355,11 +398,13 @@ class Profiler:
             ours = top is not None and top[0] == self.recorder.pack
             if ours:
                 hooks._pop_saved_tensors_default_hooks()
+                self.recorder.hooks += 1
             try:
                 with original(message, *args):
                     yield
             finally:
                 if ours:
+                    self.recorder.hooks -= 1
                     hooks._push_saved_tensors_default_hooks(self.recorder.pack, Recorder.unpack)
 
         setattr(torch.autograd.graph, DISABLE_HOOKS, disable)

@@ -71,6 +71,8 @@ class Record(NamedTuple):
     grad_enabled: bool
     in_function: bool
     """Whether it ran inside of a user-defined ``autograd.Function``'s forward."""
+    hooked: bool
+    """Whether somebody else's hooks decided what its node keeps (a checkpoint's)."""
 
 
 class Storage:
@@ -128,12 +130,14 @@ class Recorder(TorchDispatchMode):
     Attributes:
         records: the operators, in order.
         storages: every storage seen, by number.
-        saved: (sequence number of the node, storage number) of each tensor that autograd keeps.
+        saved: (sequence number of the node, storage number, whether a user-defined function keeps
+            it) of each tensor that autograd keeps.
         layers: paths of the modules that ran, by index; ``layer`` is the current one.
         scope: ``FORWARD``, ``BACKWARD`` (autograd's engine runs) or ``UPDATE`` (inside of
             ``Optimizer.step``).
         paused: operators pass unseen.
         functions: how many calls of ``autograd.Function.apply`` are under way.
+        hooks: how many hooks on saved tensors are in force that are not the profiler's.
         nodes: sequence number -> name of every autograd node that ran an operator.
         accumulated: record index -> the parameter whose gradient AccumulateGrad was adding to.
         sums: record index of an addition in backward -> how many references its first operand has,
@@ -144,12 +148,13 @@ class Recorder(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.records: list[Record] = []
         self.storages: list[Storage] = []
-        self.saved: list[tuple[int, int]] = []
+        self.saved: list[tuple[int, int, bool]] = []
         self.layers: list[str] = [""]
         self.layer = 0
         self.scope = FORWARD
         self.paused = False
         self.functions = 0
+        self.hooks = 0
         self.nodes: dict[int, str] = {}
         self.accumulated: dict[int, int] = {}
         self.sums: dict[int, tuple[int, int]] = {}
@@ -320,6 +325,7 @@ class Recorder(TorchDispatchMode):
                 self.scope,
                 torch.is_grad_enabled(),
                 self.functions > 0,
+                self.hooks > 0,
             )
         )
         return out
@@ -330,7 +336,8 @@ class Recorder(TorchDispatchMode):
         """Called by autograd for each tensor that it keeps (``saved_tensors_hooks``)."""
         if torch._C._current_autograd_node() is None:  # recomputed activations are short-lived
             number = self.storage_number(tensor)
-            self.saved.append((torch._C._autograd._get_sequence_nr() - 1, number))
+            node = torch._C._autograd._get_sequence_nr() - 1
+            self.saved.append((node, number, self.functions > 0))
         return tensor
 
     @staticmethod

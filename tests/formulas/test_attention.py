@@ -21,9 +21,11 @@ from flopratio.formulas import OPERATORS, Tensor, exact
 from flopratio.formulas import attention as attention_formulas
 from flopratio.formulas.attention import (
     Attention,
+    backend,
     causal_half,
     efficient_results,
     flash_results,
+    is_causal,
 )
 from tests.formulas.counting import Counted, counted, reset, tensor, values, zeros
 from tests.formulas.fused import (
@@ -480,6 +482,47 @@ def test_causal_half() -> None:
     assert 2 * (backward.flops + backward.recompute) == 5 * forward.flops
     assert sum(gradient.flops for gradient in forward.gradients) == backward.flops
     assert sum(part.flops for part in backward.parts) == backward.flops
+
+
+@pytest.mark.parametrize(
+    ("operator", "arguments", "causal"),
+    [
+        ("aten._scaled_dot_product_flash_attention", {"is_causal": True}, True),
+        ("aten._scaled_dot_product_flash_attention", {"is_causal": False}, False),
+        ("aten._scaled_dot_product_flash_attention", {}, False),
+        ("aten._efficient_attention_forward", {"custom_mask_type": 1}, True),
+        ("aten._efficient_attention_forward", {"custom_mask_type": 0}, False),
+        ("torch_attn._varlen_attn", {"is_causal": True}, True),
+        ("mylib.attention", {"is_causal": True}, False),  # its own formula knows best
+    ],
+)
+def test_causal_calls(operator: str, arguments: dict[str, Any], causal: bool) -> None:
+    assert is_causal(operator, arguments) is causal
+
+
+def test_every_schema_calls_its_causal_mask_alike() -> None:
+    flags = set()
+    for operator in OPERATORS:
+        space, _, name = operator.partition(".")
+        packet = getattr(getattr(torch.ops, space), name, None)
+        if hasattr(packet, "default"):
+            flags |= {a.name for a in packet.default._schema.arguments if "causal" in a.name}
+    assert flags == {"is_causal"}
+
+
+@pytest.mark.parametrize(
+    ("operators", "named"),
+    [
+        (["aten.mm", "aten._softmax", "aten.bmm"], "none"),
+        (["aten._scaled_dot_product_flash_attention_for_cpu"], "flash"),
+        (["aten._scaled_dot_product_efficient_attention", "aten.mm"], "efficient"),
+        (["aten._scaled_dot_product_cudnn_attention"], "cudnn"),
+        (["aten._safe_softmax", "aten._flash_attention_forward"], "flash, math"),
+        (["aten._native_multi_head_attention"], "native"),
+    ],
+)
+def test_backends_by_their_operators(operators: list[str], named: str) -> None:
+    assert backend(operators) == named
 
 
 @pytest.mark.parametrize("need_weights", [True, False])

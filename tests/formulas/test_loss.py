@@ -270,6 +270,133 @@ def test_negative_log_likelihood_in_loops(
     assert executed_backward.elementwise == backward
 
 
+IMPOSSIBLE = -1e30
+"""The logarithm of the probability of a state that can't be reached."""
+
+
+def log_sum(*terms: Counted) -> Counted:
+    """log(exp(a) + exp(b) + ...), beside the largest of them."""
+    largest, *rest = terms
+    for term in rest:
+        largest = term if term > largest else largest
+    first, *others = [(term - largest).apply("exp") for term in terms]
+    total = first
+    for other in others:
+        total = total + other
+    return total.apply("log") + largest
+
+
+def reached(before: list[Counted], state: int, labels: list[int], step: int) -> Counted:
+    """What a state gets from itself and from the two before it (behind it for ``step`` -1)."""
+    places = [state, state - step, state - 2 * step]
+    others = [before[p] if 0 <= p < len(labels) else Counted(IMPOSSIBLE) for p in places]
+    skips = 0 <= places[2] < len(labels) and labels[state] != labels[places[2]]
+    return log_sum(*others[:2], others[2] if skips else Counted(IMPOSSIBLE))
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    steps=st.integers(5, 7),
+    examples=st.integers(1, 3),
+    length=st.integers(1, 3),
+    classes=st.integers(2, 4),
+    zero_infinity=st.booleans(),
+)
+def test_connectionist_temporal_classification_in_loops(
+    steps: int, examples: int, length: int, classes: int, zero_infinity: bool
+) -> None:
+    """GIVEN log-probabilities of T frames and S labels (no more than T allow, with a blank between
+    equal ones), WHEN the probabilities of all alignments are added up in loops, THEN loss and
+    gradient are torch's, and so many operations are what the formulas say."""
+    drawn = tensor((steps, examples, classes), 1)
+    log_p = torch.tensor(values(drawn)).log_softmax(-1)
+    x = np.vectorize(Counted, otypes=[object])(log_p.numpy())
+    target = np.random.default_rng(length).integers(1, classes, (examples, length))
+    g = [Counted(0.5 + example) for example in range(examples)]
+
+    reset()
+    losses, tables, extended = [], [], []
+    for example in range(examples):
+        labels = [0]
+        for label in target[example]:
+            labels += [int(label), 0]
+        alpha = [Counted(IMPOSSIBLE) for _ in labels]
+        alpha[0], alpha[1] = x[0, example, 0], x[0, example, labels[1]]
+        table = [alpha]
+        for t in range(1, steps):
+            alpha = [
+                reached(alpha, state, labels, 1) + x[t, example, label]
+                for state, label in enumerate(labels)
+            ]
+            table.append(alpha)
+        losses.append(-log_sum(alpha[-1], alpha[-2]))
+        tables.append(table)
+        extended.append(labels)
+    forward = counted()
+
+    reset()
+    grad = np.empty(x.shape, dtype=object)
+    for example, (labels, table) in enumerate(zip(extended, tables, strict=True)):
+        if zero_infinity:
+            assert not losses[example] > math.inf
+        beta = [Counted(IMPOSSIBLE) for _ in labels]
+        for t in reversed(range(steps)):
+            sums = [Counted(IMPOSSIBLE) for _ in range(classes)]
+            if t == steps - 1:
+                for state in (-1, -2):
+                    beta[state] = x[t, example, labels[state]]
+                    sums[labels[state]] = table[t][state] + beta[state]
+            else:
+                beta = [
+                    reached(beta, state, labels, -1) + x[t, example, label]
+                    for state, label in enumerate(labels)
+                ]
+                for state, label in enumerate(labels):
+                    sums[label] = log_sum(sums[label], table[t][state] + beta[state])
+            for c in range(classes):
+                own = x[t, example, c]
+                shared = (sums[c] + losses[example] - own).apply("exp")
+                grad[t, example, c] = (own.apply("exp") - shared) * g[example]
+    backward = counted()
+
+    real = log_p.clone().requires_grad_()
+    lengths = [steps] * examples, [length] * examples
+    options = {"reduction": "none", "zero_infinity": zero_infinity}
+    out = nn.functional.ctc_loss(real, torch.tensor(target), *lengths, **options)
+    np.testing.assert_allclose(out.detach().numpy(), [loss.value for loss in losses], rtol=1e-6)
+    out.backward(torch.tensor([each.value for each in g], dtype=torch.float64))
+    np.testing.assert_allclose(real.grad.numpy(), values(grad), rtol=1e-6, atol=1e-9)
+
+    log_probs, labels_of_all = Tensor(x.shape), Tensor((examples, length), 8)
+    log_alpha = Tensor((examples, steps, 2 * length + 1))
+    results = Tensor((examples,)), log_alpha
+    cost = OPERATORS["aten._ctc_loss"](
+        log_probs, labels_of_all, *lengths, 0, zero_infinity, out=results
+    )
+    assert cost.elementwise == forward
+    assert cost.gradients[0].elementwise == backward
+    executed_backward = OPERATORS["aten._ctc_loss_backward"](
+        Tensor((examples,)), log_probs, labels_of_all, *lengths, *results, 0, zero_infinity
+    )
+    assert executed_backward.elementwise == backward
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("zero_infinity", [False, True])
+@pytest.mark.parametrize("as_tensors", [False, True])
+def test_connectionist_temporal_classification_is_what_torch_executes(
+    reduction: str, zero_infinity: bool, as_tensors: bool
+) -> None:
+    target = torch.tensor([[1, 2, 1], [3, 3, 2]])
+    lengths: Any = (torch.tensor([5, 5]), torch.tensor([3, 3])) if as_tensors else ((5, 5), (3, 3))
+    agrees_with_autograd(
+        lambda x: nn.functional.ctc_loss(
+            x, target, *lengths, reduction=reduction, zero_infinity=zero_infinity
+        ),
+        torch.randn(5, 2, 4).log_softmax(-1),
+    )
+
+
 class WithTarget(nn.Module):
     """A loss of the prediction alone."""
 

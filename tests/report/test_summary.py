@@ -14,10 +14,13 @@ def test_the_headline_says_what_was_counted():
     ledger = small_ledger()
     assert headline(ledger) == "toy batch=2 image=3x8x8: 1,230 parameters"
     ledger.settings |= {"depth": None, "shared": True, "tokens": 16}
-    ledger.convention = {"optimizer": "adamw", "amp": None, "attention": "flash"}
+    ledger.convention = {"optimizer": "adamw", "amp": None, "attention": "flash", "causal": "half"}
     assert headline(ledger) == (
-        "toy batch=2 image=3x8x8 shared=true: 1,230 parameters, optimizer adamw, attention flash"
+        "toy batch=2 image=3x8x8 shared=true: 1,230 parameters, optimizer adamw, attention flash,"
+        " causal half"
     )
+    ledger.convention = {"optimizer": "none", "attention": "none", "causal": "full"}
+    assert headline(ledger).endswith("1,230 parameters")
 
 
 def test_totals():

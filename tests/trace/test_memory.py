@@ -266,7 +266,8 @@ class TestUpdate:
 
     def update_of(self, optimizer: str) -> StepMemory:
         model = nn.Linear(8, 8, bias=False)
-        memory = fr.count(model, torch.randn(2, 8), loss="sum", optimizer=optimizer).memory
+        options = {"optimizer": optimizer, "optimizer_implementation": "plain"}
+        memory = fr.count(model, torch.randn(2, 8), loss="sum", **options).memory
         assert isinstance(memory, StepMemory)
         return memory
 

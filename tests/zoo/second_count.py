@@ -15,8 +15,8 @@ PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "addmm_", "ad
 
 
 class SecondCount(TorchDispatchMode):
-    """``total``: FLOP of the contractions that ran. ``attention``: what a fused attention's
-    backward did again (Q @ K^T), which the law does not count."""
+    """``total``: FLOP of the contractions that ran. ``attention``: apart from it, what a fused
+    attention's backward did again (Q @ K^T)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,9 +40,11 @@ class SecondCount(TorchDispatchMode):
         elif name == "mkldnn_rnn_layer":
             self.total += 2 * self.recurrent(args[0], *args[1:3])
         elif name == "mkldnn_rnn_layer_backward":
-            # Twice forward, but that the hidden state before the first step is a constant.
-            first = args[0].shape[-2] * args[2].numel()
-            self.total += 2 * (2 * self.recurrent(args[0], *args[1:3]) - first)
+            # Twice forward, the hidden state before the first step included.
+            self.total += 2 * 2 * self.recurrent(args[0], *args[1:3])
+        elif name == "_euclidean_dist":
+            # (-2 x, x x, 1) with (y, 1, y y), of every pair of points.
+            self.total += 2 * out.numel() * (args[0].shape[-1] + 2)
         elif name == "_grouped_mm":
             # Every row of a is multiplied with one of the matrices, or contracted with b's rows.
             a, b = args[:2]

@@ -60,11 +60,12 @@ def _count(spec: str, settings: dict[str, Any]) -> Trial:
         ledger.ratio.backward_to_forward,
         sum(1 for layer in ledger.layers() if layer.forward),
     )
+    executed = total.forward + total.backward + total.recompute - second.attention
     if ledger.mismatches:
         trial.status, trial.reason = "differs", str(ledger.mismatches[0])
     elif ledger.uncounted_ops:
         trial.status, trial.reason = "uncounted", " ".join(ledger.uncounted_ops)
-    elif second.total != total.forward + total.backward:
+    elif second.total != executed:
         trial.status = "differs"
-        trial.reason = f"second count {second.total:,}, not {total.forward + total.backward:,}"
+        trial.reason = f"second count {second.total:,}, not {executed:,}"
     return trial

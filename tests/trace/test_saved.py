@@ -1,0 +1,102 @@
+"""What autograd keeps: by the formulas of the forward operators, and as its own hooks see it."""
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+import flopratio as fr
+from flopratio.counting import reconcile
+from flopratio.formulas import OPERATORS, Cost
+from flopratio.ledger import SAVED, Mismatch
+
+
+def reconciled(module: nn.Module, x: torch.Tensor, forward=None) -> fr.Ledger:
+    forward = forward or module
+    with fr.Profiler(module) as profiler:
+        forward(x).sum().backward()
+    return reconcile(profiler)
+
+
+def test_the_formulas_name_what_each_node_keeps() -> None:
+    module = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2))
+    ledger = reconciled(module, torch.empty(7, 3))
+    # The first layer keeps its input, ReLU its result; the second layer's input is that result.
+    assert ledger.analytic[SAVED] == (7 * 3 + 7 * 5) * 4
+    assert ledger.totals.saved_bytes == ledger.analytic[SAVED]
+    assert ledger.saved_mismatches == []
+
+
+def test_a_value_that_is_written_over_is_kept_as_a_copy() -> None:
+    module = nn.Sequential(nn.Linear(3, 5), nn.SiLU(inplace=True), nn.Linear(5, 2))
+    ledger = reconciled(module, torch.empty(7, 3))
+    # SiLU's gradient needs its input, which it overwrites.
+    assert ledger.analytic[SAVED] == (7 * 3 + 7 * 5 + 7 * 5) * 4
+    assert ledger.saved_mismatches == []
+
+
+def test_a_checkpoint_keeps_what_enters_it_and_that_is_no_operator_s() -> None:
+    module = nn.Sequential(nn.Linear(3, 5), nn.Sequential(nn.Linear(5, 6), nn.Linear(6, 2)))
+    ledger = reconciled(
+        module,
+        torch.empty(7, 3),
+        lambda x: checkpoint(module[1], module[0](x), use_reentrant=False),
+    )
+    assert ledger.analytic[SAVED] == 7 * 3 * 4
+    assert ledger.saved_mismatches == []
+
+
+def test_hooks_of_the_step_s_own_decide_what_is_kept() -> None:
+    module = nn.Linear(3, 5)
+
+    def offloaded(x: torch.Tensor) -> torch.Tensor:
+        with torch.autograd.graph.saved_tensors_hooks(lambda kept: kept.shape, torch.empty):
+            return module(x)
+
+    ledger = reconciled(module, torch.empty(7, 3), offloaded)
+    assert ledger.analytic[SAVED] == 0
+    assert ledger.saved_mismatches == []
+
+
+def test_a_user_s_function_keeps_what_no_formula_can_tell() -> None:
+    class Scale(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x * 2)
+            return x * 3
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad * ctx.saved_tensors[0]
+
+    module = nn.Linear(3, 5)
+    ledger = reconciled(module, torch.empty(7, 3), lambda x: Scale.apply(module(x)))
+    assert ledger.analytic[SAVED] == 7 * 3 * 4
+    assert ledger.saved_mismatches == []
+    assert ledger.memory.saved_activations == (7 * 3 + 7 * 5) * 4
+
+
+def test_a_formula_that_leaves_something_out_is_told(monkeypatch) -> None:
+    relu = OPERATORS["aten.relu"]
+
+    def forgetful(*args, **kwargs) -> Cost:
+        return Cost(elementwise=relu(*args, **kwargs).elementwise)
+
+    monkeypatch.setitem(OPERATORS, "aten.relu", forgetful)
+    module = nn.Sequential(nn.Linear(3, 5), nn.ReLU())
+    ledger = reconciled(module, torch.empty(7, 3))
+    assert ledger.saved_mismatches == [Mismatch("1", SAVED, 0, 7 * 5 * 4)]
+    assert "1 saves 0 bytes by the formulas, 140" in str(ledger.saved_mismatches[0])
+    assert ledger.reconciled  # of FLOPs
+
+
+def test_what_enters_a_checkpoint_before_any_operator_stands_in_the_first_row() -> None:
+    module = nn.Sequential(nn.Linear(3, 5), nn.ReLU())
+    ledger = reconciled(
+        module, torch.empty(7, 3), lambda x: checkpoint(module, x, use_reentrant=False)
+    )
+    assert ledger.memory.saved_activations == 7 * 3 * 4
+    assert {layer.name: layer.saved_bytes for layer in ledger.layers()} == {
+        "0": 7 * 3 * 4,
+        "1": 0,
+        "(step)": 0,
+    }
