@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_iter, tree_map_only
 from flopratio.analytic import count as analytic_ledger
 from flopratio.checkpointing import checkpointed, segments_of
 from flopratio.crosscheck import Step, compare
+from flopratio.cuda_kernels import cuda_kernels
 from flopratio.environment import versions
 from flopratio.errors import UsageError, did_you_mean
 from flopratio.formulas.attention import CAUSAL, backend
@@ -72,7 +73,8 @@ class StepOptions:
             see :func:`flopratio.formulas.attention.causal_half`.
         input_grad: whether floating inputs require a gradient too.
         inference: forward only, in eval mode and without a graph.
-        target: whose allocator to predict for, ``cuda`` or ``cpu``.
+        target: whose kernels and allocator to predict for, ``cuda`` or ``cpu``, see
+            :mod:`flopratio.cuda_kernels`.
     """
 
     loss: str | Callable[[Any], torch.Tensor] = "auto"
@@ -266,12 +268,13 @@ def _example_of(model: torch.nn.Module, batch: Any, dtype: str | None, *, enter:
         None,
     )
     mode = mode if mode is not None else StepMode()
+    wanted = None if dtype is None else parse_dtype(dtype)
     # Parameters and buffers are handed to the copy as stand-ins; everything else is copied, so
     # that nothing that forward leaves on the module is left on the user's.
     stand_ins: dict[int, Any] = {}
     for tensor in (*model.parameters(), *model.buffers()):
         if id(tensor) not in stand_ins:
-            stand_in = fake(tensor, mode, keep_integers=not enter)
+            stand_in = fake(tensor, mode, keep_integers=not enter, dtype=wanted)
             stand_ins[id(tensor)] = stand_in if stand_in is not tensor else tensor.clone()
     try:
         copied = copy.deepcopy(model, stand_ins)
@@ -282,13 +285,8 @@ def _example_of(model: torch.nn.Module, batch: Any, dtype: str | None, *, enter:
     fake_module(copied, mode, keep_integers=not enter)
 
     def place(tensor: torch.Tensor) -> torch.Tensor:
-        placed = fake(tensor, mode, keep_integers=not enter)
-        if dtype is not None and placed.is_floating_point():
-            placed = placed.to(parse_dtype(dtype))
-        return placed
+        return fake(tensor, mode, keep_integers=not enter, dtype=wanted)
 
-    if dtype is not None:
-        copied.to(parse_dtype(dtype))
     inputs = tree_map_only(torch.Tensor, place, batch)
     args: tuple[Any, ...] = (inputs,)
     kwargs: dict[str, Any] = {}
@@ -355,6 +353,7 @@ def run_step(
         if not options.inference:
             _check_trained(options.freeze, (*module.parameters(), *inputs))
         exits.enter_context(_attention(options.attention))
+        exits.enter_context(_kernels(example, options))
         if options.inference:
             exits.enter_context(_inference(module))
         exits.enter_context(_checkpointed(profiler, example, options))
@@ -402,6 +401,7 @@ def _inference_peak(example: Example, options: StepOptions) -> int:
     with (
         example.context(),
         _attention(options.attention),
+        _kernels(example, options),
         _inference(example.module),
         profiler,
     ):
@@ -510,6 +510,16 @@ def _attention(name: str | None) -> AbstractContextManager[Any]:
     if name is None:
         return nullcontext()
     return torch.nn.attention.sdpa_kernel([ATTENTION[name], ATTENTION["math"]])
+
+
+@contextmanager
+def _kernels(example: Example, options: StepOptions) -> Iterator[None]:
+    """The target's operators."""
+    if isinstance(example.mode, StepMode):
+        example.mode.target = options.target
+    on_cuda = options.target == "cuda"
+    with cuda_kernels(autocast=options.amp is not None) if on_cuda else nullcontext():
+        yield
 
 
 @contextmanager

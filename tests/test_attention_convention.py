@@ -40,11 +40,16 @@ def count(*, is_causal: bool = True, **options: Any) -> fr.Ledger:
 @pytest.mark.parametrize(
     ("options", "backend"),
     [
-        ({}, "flash"),
-        ({"attention": "flash"}, "flash"),
+        ({}, "efficient"),
+        ({"dtype": "bfloat16"}, "flash"),
+        ({"amp": "bf16"}, "flash"),
+        ({"attention": "flash"}, "math"),  # CUDA's knows no float32
         ({"attention": "math"}, "math"),
-        ({"attention": "efficient"}, "math"),  # there is no such kernel on the CPU
-        ({"inference": True}, "flash"),
+        ({"attention": "efficient"}, "efficient"),
+        ({"attention": "efficient", "dtype": "bfloat16"}, "math"),  # 4 entries are too few
+        ({"target": "cpu"}, "flash"),
+        ({"target": "cpu", "attention": "efficient"}, "math"),  # it has no such kernel
+        ({"target": "cpu", "inference": True}, "flash"),
     ],
 )
 def test_the_kernels_that_ran_are_named(options: dict[str, Any], backend: str) -> None:

@@ -307,8 +307,9 @@ def test_the_chains_of_models() -> None:
     ],
 )
 def test_the_model_flops_are_the_same(spec: str, settings: dict[str, Any], how: str) -> None:
-    plain = figures(fr.count(spec, **settings))
-    found = figures(fr.count(spec, **settings, checkpoint=how))
+    # With the CPU's kernels: CUDA's attention computes something again by itself.
+    plain = figures(fr.count(spec, **settings, target="cpu"))
+    found = figures(fr.count(spec, **settings, checkpoint=how, target="cpu"))
     assert plain["recompute"] == 0
     assert (found["forward"], found["backward"]) == (plain["forward"], plain["backward"])
     assert 0 <= found["recompute"] <= found["forward"]

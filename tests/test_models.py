@@ -112,7 +112,6 @@ class Converts(nn.Module):
         self.inner = nn.Linear(4, 4)
         self.dtype = dtype
     def forward(self, x):
-        self.inner(x)
         self.inner = self.inner.to(self.dtype)
         return self.inner(x.to(self.dtype)).float()
 
@@ -336,7 +335,7 @@ class TestTransformers:
         assert type(example.module).__name__ == "MusicgenForCausalLM"
         codebooks = example.module.config.num_codebooks
         assert example.kwargs["input_ids"].shape == (3 * codebooks, 5)  # a text for each
-        assert train_step(example) > 0.9
+        assert train_step(example) > 0.7  # all but attention to an encoder, which is not there
 
     def test_a_task_without_a_kind_is_a_head_as_well(self) -> None:
         example = load("hf:depth_anything", {"batch": 1})
@@ -351,26 +350,29 @@ class TestTransformers:
             assert config.head_dim == 16
             keys = module.get_parameter("model.layers.0.self_attn.k_proj.weight")
             assert keys.shape == (heads * 16, 64)
-        assert load("hf:nemotron", {"batch": 1, **small}).module.config.num_key_value_heads == 4
+            assert spec != "hf:nemotron" or heads == 4
 
     def test_a_router_sends_tokens_to_all_experts(self) -> None:
         """The expert of a token is its largest score, which has no value here: they take turns."""
         small = {"d_model": 32, "d_ff": 32, "num_layers": 2, "num_decoder_layers": 2}
-        example = load("hf:switch_transformers", {"batch": 2, "seq": 16, "num_experts": 8, **small})
+        sparse = {"num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1}
+        settings = {"batch": 2, "seq": 16, "num_experts": 8, **small, **sparse}
+        example = load("hf:switch_transformers", settings)
         train_step(example)
         experts = {
             name: parameter.grad is not None
             for name, parameter in example.module.named_parameters()
             if "experts" in name
         }
-        assert experts and all(experts.values())
+        assert len(experts) > 1
+        assert all(experts.values())
 
     def test_images_in_patches_come_with_their_shapes(self) -> None:
         small = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
         example = load("hf:siglip2_vision_model", {"batch": 2, "image": 64, **small})
         assert example.kwargs["pixel_values"].shape == (2, 4 * 4, 3 * 16 * 16)
         assert example.kwargs["spatial_shapes"].tolist() == [[4, 4], [4, 4]]
-        assert train_step(example) > 0.9
+        assert train_step(example) > 0.6  # all but the pooling head, which the loss does not read
 
     def test_layers_are_not_dropped_at_random(self) -> None:
         example = load("hf:wav2vec2", {})

@@ -56,6 +56,41 @@ def threshold_backward(grad_output: Tensor, self: Tensor, threshold: float, *, o
     return Cost(elementwise=out.numel)
 
 
+@operator("aten.threshold", "aten.threshold_")
+def threshold(self: Tensor, threshold: float, value: float, *, out: Tensor) -> Cost:
+    """y = x if x > threshold else value: a selection, 1 an element."""
+    kept = kept_input(self, out)
+    gradient = threshold_backward(out, kept, threshold, out=self)
+    return activation_cost(out.numel, "aten.threshold_backward", gradient, kept)
+
+
+@operator("aten.hardshrink")
+def hardshrink(self: Tensor, lambd: float = 0.5, *, out: Tensor) -> Cost:
+    """y = 0 if -lambd <= x <= lambd else x: 2 comparisons an element."""
+    gradient = hardshrink_backward(out, self, lambd, out=self)
+    return activation_cost(2 * out.numel, "aten.hardshrink_backward", gradient, self)
+
+
+@operator("aten.hardshrink_backward")
+def hardshrink_backward(grad_out: Tensor, self: Tensor, lambd: float, *, out: Tensor) -> Cost:
+    """grad_x = 0 if -lambd <= x <= lambd else grad_y: 2 comparisons an element."""
+    return Cost(elementwise=2 * out.numel)
+
+
+@operator("aten.softshrink")
+def softshrink(self: Tensor, lambd: float = 0.5, *, out: Tensor) -> Cost:
+    """y = x - lambd if x > lambd, x + lambd if x < -lambd, else 0: subtraction, addition, 2
+    selections; 4 an element."""
+    gradient = softshrink_backward(out, self, lambd, out=self)
+    return activation_cost(4 * out.numel, "aten.softshrink_backward", gradient, self)
+
+
+@operator("aten.softshrink_backward")
+def softshrink_backward(grad_output: Tensor, self: Tensor, lambd: float, *, out: Tensor) -> Cost:
+    """grad_x = 0 if -lambd <= x <= lambd else grad_y: 2 comparisons an element."""
+    return Cost(elementwise=2 * out.numel)
+
+
 @operator("aten.leaky_relu", "aten.leaky_relu_")
 def leaky_relu(self: Tensor, negative_slope: float = 0.01, *, out: Tensor) -> Cost:
     """y = x if x > 0 else slope x: a multiplication and a selection, 2 an element."""
@@ -450,6 +485,23 @@ def elementwise_layer(x: Tensor, op: str, *, inplace: bool = False, **arguments:
 @layer("ReLU")
 def relu_layer(x: Tensor, *, inplace: bool = False) -> LayerCost:
     return elementwise_layer(x, "aten.relu", inplace=inplace)
+
+
+@layer("Threshold")
+def threshold_layer(
+    x: Tensor, *, threshold: float, value: float, inplace: bool = False
+) -> LayerCost:
+    return elementwise_layer(x, "aten.threshold", threshold=threshold, value=value, inplace=inplace)
+
+
+@layer("Hardshrink")
+def hardshrink_layer(x: Tensor, *, lambd: float = 0.5) -> LayerCost:
+    return elementwise_layer(x, "aten.hardshrink", lambd=lambd)
+
+
+@layer("Softshrink")
+def softshrink_layer(x: Tensor, *, lambd: float = 0.5) -> LayerCost:
+    return elementwise_layer(x, "aten.softshrink", lambd=lambd)
 
 
 @layer("LeakyReLU")

@@ -63,7 +63,7 @@ COPIES = names(
     select_scatter slice_scatter diagonal_scatter as_strided_scatter
 
     masked_fill masked_fill_ masked_scatter masked_scatter_ masked_scatter_backward masked_select
-    index_copy index_copy_ index_fill index_fill_ take one_hot
+    _pack_padded_sequence index_copy index_copy_ index_fill index_fill_ take one_hot
     _foreach_clone _foreach_copy _foreach_copy_ _foreach_zero _foreach_zero_
     """
 )
@@ -82,7 +82,7 @@ BOOKKEEPING = names(
     """
     _assert_async _assert_scalar _assert_tensor_metadata _functional_assert_async
     _functional_assert_scalar _has_compatible_shallow_copy_type is_pinned is_same_size is_set_to
-    record_stream sym_numel sym_size sym_storage_offset sym_stride
+    promote_types record_stream sym_numel sym_size sym_storage_offset sym_stride
     """
 )
 """Questions about a tensor and marks on it."""

@@ -33,6 +33,11 @@ PER_ELEMENT: tuple[tuple[str, int, str], ...] = (
     ("exp exp2 expm1 log log2 log10 log1p sqrt rsqrt", 1, "one evaluation of a function"),
     ("sin cos tan asin acos atan sinh cosh asinh acosh atanh", 1, "one evaluation of a function"),
     ("erf erfc erfinv lgamma digamma polygamma i0", 1, "one evaluation of a function"),
+    ("special_erfcx special_i0e special_i1 special_i1e", 1, "one evaluation of a function"),
+    ("special_log_ndtr special_ndtri", 1, "one evaluation of a function"),
+    ("special_entr", 3, "-x log(x): a logarithm, a multiplication, a sign"),
+    ("special_xlog1py", 2, "x log1p(y): a logarithm and a multiplication"),
+    ("angle", 1, "one selection by the sign; of a complex number one evaluation of a function"),
     ("floor ceil round trunc", 1, "one rounding"),
     ("frac", 2, "x - trunc(x)"),
     ("sinc", 3, "sin(pi x) / (pi x): a multiplication, a sine, a division"),
@@ -52,7 +57,9 @@ PER_ELEMENT: tuple[tuple[str, int, str], ...] = (
 """Operators, FLOP for each element of the output, and why; also in place (``aten.neg_``)."""
 
 ONLY_OUT_OF_PLACE = """
-    fmax fmin isnan isinf isposinf isneginf signbit polar
+    fmax fmin isnan isinf isposinf isneginf signbit polar angle
+    special_erfcx special_i0e special_i1 special_i1e special_log_ndtr special_ndtri special_entr
+    special_xlog1py
 """
 
 

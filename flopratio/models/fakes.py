@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,17 +27,22 @@ class StepMode(FakeTensorMode):
     - `aten._grouped_mm` (mixture of experts) has a shape in every floating type; torch's own shape
       function knows bf16 only, though its kernels know the others.
     - A product of operands of unlike dtypes is refused, as with values.
+    - The statistics of a norm have the type that a real one gives them.
     - A model that checks its values for infinities and NaN is told that there are none.
     - With `select_all`, a selection by a mask without values selects everything: an upper bound,
       for losses that pick their hardest examples.
     - With `spread`, the largest of values that are not there are told to be each in its turn, by
       real positions: a router of tokens to experts in balance.
+
+    Attributes:
+        target: ``cuda`` or ``cpu``, whose norms are meant.
     """
 
     def __init__(self, *, select_all: bool = False, spread: bool = False) -> None:
         super().__init__(allow_non_fake_inputs=True)
         self.select_all = select_all
         self.spread = spread
+        self.target = "cpu"
 
     def dispatch(
         self,
@@ -95,14 +100,36 @@ def fake_module(module: nn.Module, mode: FakeTensorMode, *, keep_integers: bool)
                 setattr(submodule, name, replacement(value))
 
 
-def fake(tensor: Tensor, mode: FakeTensorMode, *, keep_integers: bool) -> Tensor:
-    """The fake CPU tensor of `mode` in the place of a real or meta one; a parameter stays one."""
-    if isinstance(tensor, FakeTensor | UninitializedParameter | UninitializedBuffer):
+def fake(
+    tensor: Tensor,
+    mode: FakeTensorMode,
+    *,
+    keep_integers: bool,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """The fake CPU tensor of `mode` in the place of a real or meta one; a parameter stays one.
+
+    Args:
+        keep_integers: integers and truth values stay real ones.
+        dtype: of the fake, if it is a floating-point tensor; its own unless given.
+    """
+    if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
+        return tensor
+    converts = dtype is not None and tensor.is_floating_point() and tensor.dtype is not dtype
+    if isinstance(tensor, FakeTensor) and not converts:
         return tensor
     if keep_integers and not tensor.is_meta and not _is_inexact(tensor):
         return tensor
-    shape_only = tensor.detach().to("meta")
-    stand_in: Tensor = FakeTensor(mode, shape_only, torch.device("cpu"))
+    shape_only = tensor.detach()
+    if not isinstance(tensor, FakeTensor):
+        shape_only = shape_only.to("meta")
+    if converts:
+        shape_only = shape_only.to(dtype)
+    stand_in: Tensor = (
+        shape_only
+        if isinstance(shape_only, FakeTensor)
+        else FakeTensor(mode, shape_only, torch.device("cpu"))
+    )
     if isinstance(tensor, nn.Parameter):
         stand_in = nn.Parameter(stand_in, requires_grad=tensor.requires_grad)
         for name, value in vars(tensor).items():  # marks such as _no_weight_decay
@@ -186,6 +213,18 @@ def _product(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str
     return mode.plain(func, args, kwargs)
 
 
+def _norm(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The result, and the statistics: in float32 of low-precision input on CUDA, and of the
+    weight's type on the CPU; torch's shape function gives them the input's."""
+    out, *statistics = cast("tuple[Tensor, ...]", mode.plain(func, args, kwargs))
+    x = args[0]
+    weight = args[2] if func is aten.native_layer_norm.default else args[1]
+    dtype = x.dtype if weight is None else weight.dtype
+    if mode.target == "cuda" and x.dtype.itemsize == 2:
+        dtype = torch.float32
+    return out, *(found.new_empty(found.shape, dtype=dtype) for found in statistics)
+
+
 def _grouped_mm(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """[S, K] @ [G, K, N] is [S, N], [G, M, K] @ [K, S] is [M, S], and [M, S] @ [S, N] [G, M, N]."""
     a, b = args[:2]
@@ -233,6 +272,9 @@ _RULES: Mapping[Any, Callable[[StepMode, Any, Sequence[Any], Mapping[str, Any]],
     aten.bmm.default: _product,
     aten.baddbmm.default: _product,
     aten._grouped_mm.default: _grouped_mm,
+    aten.native_layer_norm.default: _norm,
+    aten.native_batch_norm.default: _norm,
+    aten.native_group_norm.default: _norm,
     aten.topk.default: _largest,
     aten.max.dim: _largest,
     aten.argmax.default: _largest,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import math
 from collections.abc import Collection
 from typing import Any
 
@@ -76,7 +77,7 @@ def input_sets(request: Request, model: Any, kind: str) -> list[dict[str, Any]]:
             "and give count() the module with its inputs"
         )
     needed = [n for n in needed if n in forms]
-    optional = [n for n in _OPTIONAL if n in parameters and n not in needed]
+    optional = [n for n in _OPTIONAL if n in parameters and n in forms and n not in needed]
     if kind in ("causal-lm", "masked-lm", "seq2seq"):
         # Labels tell the rest, so that a plain language model leaves no doubt about its inputs.
         optional = [n for n in optional if n not in ("decoder_input_ids", "attention_mask")]
@@ -255,6 +256,8 @@ def _seq(request: Request, config: Any, kind: str) -> int:
     if not positions or positions < 0:  # -1 stands for any number
         positions = _SEQ
     default = _TRANSCRIPT if kind == "speech" else min(_SEQ, positions)
+    if grid := lookup(config, "axial_pos_shape"):
+        default = math.prod(grid)  # in training every position of the grid is to be taken
     if kind in LANGUAGE or "seq" in request.settings:
         return request.take_int("seq", default)
     return default

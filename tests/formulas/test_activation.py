@@ -160,6 +160,15 @@ def log_sigmoid_gradient(x: Number, y: Number, g: Number) -> Number:
     return g * (select(x < 0, 1, z) / (Counted(z) + 1))
 
 
+def shrunk_gradient(x: Number, y: Number, g: Number, bound: float) -> Number:
+    return select((x > bound) | (x < -bound), g, 0)
+
+
+def softshrink(x: Number, bound: float) -> Number:
+    lower, higher = x - bound, x + bound
+    return select(x > bound, lower, select(x < -bound, higher, 0))
+
+
 class Function(NamedTuple):
     """y(x) and grad_x(x, y, grad_y), with as little arithmetic as the definition needs."""
 
@@ -175,6 +184,21 @@ SELU = {"alpha": 1.6732632423543772, "scale": 1.0507009873554805}
 
 FUNCTIONS = {
     "relu": Function("relu", lambda x: select(x > 0, x, 0), lambda x, y, g: select(y > 0, g, 0)),
+    "threshold": Function(
+        "threshold",
+        lambda x, bound, value: select(x > bound, x, value),
+        lambda x, y, g, bound, value: select(x > bound, g, 0),
+        {"threshold": 0.2, "value": 3.0},
+        (0.2, 3.0),
+    ),
+    "hardshrink": Function(
+        "hardshrink",
+        lambda x, bound: select((x > bound) | (x < -bound), x, 0),
+        shrunk_gradient,
+        {"lambd": 0.7},
+        (0.7,),
+    ),
+    "softshrink": Function("softshrink", softshrink, shrunk_gradient, {"lambd": 0.7}, (0.7,)),
     "leaky_relu": Function("leaky_relu", leaky_relu, leaky_relu_gradient),
     "leaky_relu 0.2": Function(
         "leaky_relu", leaky_relu, leaky_relu_gradient, {"negative_slope": 0.2}, (0.2,)
@@ -421,6 +445,12 @@ def test_softmaxes_and_their_gradients_are_counted(
 
 ARGUMENTS: dict[str, list[dict[str, Any]]] = {
     "ReLU": [{}, {"inplace": True}],
+    "Threshold": [
+        {"threshold": 0.2, "value": 3.0},
+        {"threshold": 0.2, "value": 3.0, "inplace": True},
+    ],
+    "Hardshrink": [{}, {"lambd": 0.7}],
+    "Softshrink": [{}, {"lambd": 0.7}],
     "LeakyReLU": [{}, {"negative_slope": 0.3}, {"inplace": True}],
     "Sigmoid": [{}],
     "Tanh": [{}],

@@ -499,6 +499,7 @@ STEPS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("timm:mixer_s32_224", {"batch": 1}, {}),
     ("timm:poolformer_s12", IMAGE, {}),
     ("timm:lcnet_050", IMAGE, {}),
+    ("timm:lcnet_050", IMAGE, {"amp": "bf16"}),
     ("hf:gpt2", GPT2, {}),
     ("hf:gpt2", GPT2, {"dtype": "float64"}),
     ("hf:gpt2", GPT2, {"dtype": "bfloat16"}),
@@ -506,6 +507,7 @@ STEPS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("hf:gpt2", GPT2, {"checkpoint": "transformer.h.*"}),
     ("hf:gpt2", GPT2, {"amp": "bf16", "checkpoint": "transformer.h.*"}),
     ("hf:bert", SMALL, {}),
+    ("hf:bert", SMALL, {"amp": "bf16"}),
     ("hf:roberta", SMALL, {}),
     ("hf:albert", SMALL, {}),
     ("hf:llama", SMALL | {"num_key_value_heads": 2}, {}),
@@ -561,7 +563,7 @@ def executed(
 @pytest.mark.parametrize("step", STEPS, ids=map(named, STEPS))
 def test_saved_as_executed(step: tuple[str, dict[str, Any], dict[str, Any]]) -> None:
     model, settings, options = step
-    ledger = fr.count(model, **settings, **options)
+    ledger = fr.count(model, **settings, **options, target="cpu")
     saved = executed(model, settings, **options)
     assert (ledger.memory.saved_activations, ledger.totals.saved_bytes) == (saved, saved)
     # Training takes more than inference, always.
