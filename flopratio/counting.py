@@ -19,6 +19,7 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.utils._pytree import tree_iter, tree_map_only
 
+from flopratio.allocator.device import device_profiles
 from flopratio.analytic import count as analytic_ledger
 from flopratio.checkpointing import checkpointed, segments_of
 from flopratio.crosscheck import Step, compare
@@ -41,8 +42,8 @@ from flopratio.trace.saved import saved_by_formulas, saved_by_hooks
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
-TARGETS = {"cuda": "foreach", "cpu": "plain"}
-"""Device -> the implementation of optimizers that torch takes on it."""
+TARGETS = ("cuda", "cpu")
+"""Or a GPU by its name, see :mod:`flopratio.allocator.device`."""
 
 SPECS = ("torchvision:NAME", "timm:NAME", "hf:TYPE", "package.module:NAME", "file.py:NAME")
 """What else than a built-in network a MODEL may be."""
@@ -73,8 +74,8 @@ class StepOptions:
             see :func:`flopratio.formulas.attention.causal_half`.
         input_grad: whether floating inputs require a gradient too.
         inference: forward only, in eval mode and without a graph.
-        target: whose kernels and allocator to predict for, ``cuda`` or ``cpu``, see
-            :mod:`flopratio.cuda_kernels`.
+        target: whose kernels and allocator to predict for: ``cuda``, ``cpu``, or a GPU by its name
+            (``H100-80GB``), whose workspaces are known too. See :mod:`flopratio.cuda_kernels`.
     """
 
     loss: str | Callable[[Any], torch.Tensor] = "auto"
@@ -96,7 +97,7 @@ class StepOptions:
             "amp": AUTOCAST,
             "attention": ATTENTION,
             "causal": CAUSAL,
-            "target": TARGETS,
+            "target": (*TARGETS, *device_profiles()),
         }
         for name, choices in listed.items():
             value = getattr(self, name)
@@ -109,7 +110,9 @@ class StepOptions:
     @property
     def implementation(self) -> str:
         """Of the optimizer."""
-        return self.optimizer_implementation or TARGETS[self.target]
+        if self.optimizer_implementation is not None:
+            return self.optimizer_implementation
+        return "plain" if self.target == "cpu" else "foreach"
 
 
 def count(
@@ -322,6 +325,7 @@ def _finish(
         "optimizer_implementation": None if options.optimizer == "none" else options.implementation,
         "amp": options.amp,
         "accumulate": options.accumulate,
+        "target": options.target,
         "device": "fake",
     }
     ledger.versions = versions()
@@ -515,10 +519,15 @@ def _attention(name: str | None) -> AbstractContextManager[Any]:
 @contextmanager
 def _kernels(example: Example, options: StepOptions) -> Iterator[None]:
     """The target's operators."""
+    on_cuda = options.target != "cpu"
     if isinstance(example.mode, StepMode):
-        example.mode.target = options.target
-    on_cuda = options.target == "cuda"
-    with cuda_kernels(autocast=options.amp is not None) if on_cuda else nullcontext():
+        example.mode.target = "cuda" if on_cuda else "cpu"
+    if not on_cuda:
+        yield
+        return
+    profile = device_profiles().get(options.target)
+    attention = profile.attention if profile is not None else None
+    with cuda_kernels(attention=attention or "flash", autocast=options.amp is not None):
         yield
 
 

@@ -46,14 +46,16 @@ AUTOCAST_WITH_FLOAT32_RESULT = """
 
 
 @contextmanager
-def cuda_kernels(*, autocast: bool = False) -> Iterator[None]:
+def cuda_kernels(*, attention: str = "flash", autocast: bool = False) -> Iterator[None]:
     """Dropout and attention choose their operators as they do on CUDA.
 
     Args:
+        attention: the kernel that attention tries first in 16 bits without a mask: ``flash``,
+            ``cudnn`` or ``efficient`` (where there is no other).
         autocast: so does autocast; said apart, because it is torch's dispatch that is told, which
             takes a moment.
     """
-    dropout, attention = functional.dropout, functional.scaled_dot_product_attention
+    dropout, plain_attention = functional.dropout, functional.scaled_dot_product_attention
 
     def cuda_dropout(
         input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
@@ -77,12 +79,12 @@ def cuda_kernels(*, autocast: bool = False) -> Iterator[None]:
         plain: AbstractContextManager[Any] = nullcontext()
         if _is_fake(query) and _is_fake(key) and _is_fake(value):
             query, key, value, attn_mask = _autocast(query, key, value, attn_mask)
-            run = _fused(query, key, value, attn_mask, is_causal, enable_gqa)
+            run = _fused(query, key, value, attn_mask, is_causal, enable_gqa, attention)
             if run is not None:
                 return run(query, key, value, attn_mask, dropout_p, is_causal, scale)
             plain = sdpa_kernel(SDPBackend.MATH)
         with plain:
-            return attention(
+            return plain_attention(
                 query,
                 key,
                 value,
@@ -99,7 +101,7 @@ def cuda_kernels(*, autocast: bool = False) -> Iterator[None]:
         with _cuda_autocast() if autocast else nullcontext():
             yield
     finally:
-        functional.dropout, functional.scaled_dot_product_attention = dropout, attention
+        functional.dropout, functional.scaled_dot_product_attention = dropout, plain_attention
 
 
 def _is_fake(tensor: Tensor) -> bool:
@@ -118,6 +120,7 @@ def _fused(
     mask: Tensor | None,
     is_causal: bool,
     enable_gqa: bool,
+    first: str,
 ) -> Attention | None:
     """The fused kernel that CUDA takes for these operands; None if it takes plain products (see
     use_flash_attention and use_mem_efficient_attention in
@@ -131,7 +134,19 @@ def _fused(
     widths = {operand.size(-1) for operand in operands}
     heads = len({operand.size(1) for operand in operands}) == 1
     if (
-        torch.backends.cuda.flash_sdp_enabled()
+        first == "cudnn"
+        and torch.backends.cuda.cudnn_sdp_enabled()
+        and torch.backends.cuda.flash_sdp_enabled()  # unless asked for others
+        and query.dtype in HALF
+        and mask is None
+        and all(width % 8 == 0 and width <= 128 for width in widths)
+        and (heads or enable_gqa)
+        and not (is_causal and query.size(2) != key.size(2))
+    ):
+        return _cudnn
+    if (
+        first != "efficient"
+        and torch.backends.cuda.flash_sdp_enabled()
         and query.dtype in HALF
         and mask is None
         and len(widths) == 1
@@ -171,6 +186,22 @@ def _flash(
         query, key, value, dropout, is_causal, False, scale=scale
     )[0]
     return out[..., :width] if missing else out
+
+
+def _cudnn(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    dropout: float,
+    is_causal: bool,
+    scale: float | None,
+) -> Tensor:
+    keeps = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
+    out: Tensor = torch.ops.aten._scaled_dot_product_cudnn_attention(
+        query, key, value, None, keeps, dropout, is_causal, False, scale=scale
+    )[0]
+    return out
 
 
 def _efficient(

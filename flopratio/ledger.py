@@ -120,6 +120,10 @@ class Memory(dict[str, Any]):
     """Figures by name, as items and as attributes: ``memory["peak"]`` is ``memory.peak``. Bytes,
     but for ``peak_phase``; None for what the source does not know."""
 
+    unknown_workspaces: tuple[str, ...] = ()
+    """Operators whose kernels take memory beside, of a size that no shape tells: it is in no
+    figure."""
+
     def __getattr__(self, name: str) -> Any:
         try:
             return self[name]
@@ -139,6 +143,8 @@ class _Lazy:
         return memory
 
     def __set__(self, ledger: Ledger, memory: dict[str, Any] | Callable[[], Memory]) -> None:
+        if isinstance(memory, dict) and not isinstance(memory, Memory):
+            memory = Memory(memory)
         ledger.__dict__["memory"] = memory
 
 
@@ -272,6 +278,7 @@ class Ledger:
                 }
                 for layer in self.layers()
             ],
+            "unknown_workspaces": list(self.memory.unknown_workspaces),
             "uncounted_ops": sorted(self.uncounted_ops),
             "uncounted_calls": self.uncounted_ops,
             "rows": [list(row) for row in self.rows],
@@ -300,6 +307,8 @@ class Ledger:
             raise UsageError(f"not a ledger: its schema should be {SCHEMA}")
         if "rows" not in document:
             raise UsageError("this ledger was written without its rows: write it with -o FILE.json")
+        memory = Memory(document["memory"])
+        memory.unknown_workspaces = tuple(document.get("unknown_workspaces", ()))
         return cls(
             [Row(*row) for row in document["rows"]],
             model=document["model"],
@@ -308,7 +317,7 @@ class Ledger:
             types={layer["name"]: layer["type"] for layer in document["layers"]},
             convention=document["convention"],
             versions=document["versions"],
-            memory=Memory(document["memory"]),
+            memory=memory,
             uncounted_ops=document["uncounted_calls"],
             analytic={
                 name: figure for name, figure in document["analytic"].items() if name != "backward"

@@ -62,6 +62,12 @@ class TestAttention:
         assert attention(is_causal=True) == FLASH
         assert attention(dtype="float16") == FLASH
 
+    def test_cudnn_on_a_gpu_that_prefers_it(self) -> None:
+        x = torch.empty(2, 4, 8, 16)
+        ledger = fr.count(Attention(), (x, x), loss="sum", dtype="bfloat16", target="H100-80GB")
+        assert ledger.convention["attention"] == "cudnn"
+        assert (ledger.reconciled, ledger.saved_mismatches) == (True, [])
+
     def test_efficient_in_float32(self) -> None:
         assert attention(dtype="float32") == EFFICIENT
 

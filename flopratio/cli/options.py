@@ -97,7 +97,11 @@ Inference = Annotated[
     bool, typer.Option("--inference", metavar="", help="Forward alone, no gradients.")
 ]
 Target = Annotated[
-    str, typer.Option(metavar="cuda|cpu", help="Whose allocator to predict the memory for.")
+    str,
+    typer.Option(
+        metavar="cuda|cpu|GPU",
+        help="Whose kernels and allocator to predict for; a GPU by name: H100-80GB.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON document.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="No progress, no notes.")]

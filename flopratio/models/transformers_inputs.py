@@ -124,7 +124,7 @@ def _forms(request: Request, model: Any, kind: str) -> dict[str, list[Tensor]]:
     hidden = floats(batch, seq, lookup(config, "hidden_size", "d_model") or 1)
     forms: dict[str, list[Tensor]] = {
         "input_ids": [text, *_code_forms(config, text)],
-        "inputs": [text],
+        "inputs": [text, floats(batch, _SAMPLES)],
         "decoder_input_ids": [text],
         "qformer_input_ids": [text],
         "attention_mask": [torch.ones_like(text)],

@@ -59,6 +59,10 @@ def remarks(ledger: Ledger, view: View) -> list[Remark]:
     memory = _memory(ledger, exact=view.exact)
     if memory:
         found.append(Remark("memory", memory))
+    kernels = [name.removeprefix("aten.") for name in ledger.memory.unknown_workspaces]
+    if kernels:
+        said = "in no figure, and of unknown size: workspaces inside the kernels of"
+        found.append(Remark("beside", f"{said} {name_layers(tuple(kernels))}"))
     return found
 
 

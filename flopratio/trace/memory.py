@@ -6,6 +6,7 @@ All of it is read off the notes of the one trace that counts the FLOPs. Tensors 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -15,7 +16,13 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from flopratio.allocator.caching import CachingAllocator
 from flopratio.allocator.cpu import CpuAllocator
-from flopratio.allocator.replay import Event, replay
+from flopratio.allocator.device import device_profile
+from flopratio.allocator.replay import Event, Workspace, replay
+from flopratio.allocator.workspaces import (
+    cublas_workspaces,
+    flash_attention_backward,
+    unknown_workspaces,
+)
 from flopratio.ledger import Memory
 from flopratio.trace.lifetimes import lifetimes
 from flopratio.trace.recorder import Recorder
@@ -42,6 +49,11 @@ CATEGORIES = (
 """
 
 PHASES = ("forward", "backward", "update")
+
+FLASH_BACKWARD = "aten._scaled_dot_product_flash_attention_backward"
+
+CUBLAS = {f"aten.{name}" for name in ("mm", "addmm", "mv", "addmv", "bmm", "baddbmm", "addbmm")}
+"""Operators that call cuBLAS."""
 
 PHASE_OF_ROW = {
     "forward": "forward",
@@ -152,7 +164,16 @@ class StepMemory(Memory):
         """The ledger's row of each record."""
         self.blocks = _blocks(attribution)
         """Every storage of the step, in the order in which they were seen."""
+        self.unknown_workspaces: tuple[str, ...] = ()
+        """Operators whose kernels on the target take memory beside, of a size that no shape tells:
+        it is in no figure."""
         self._fresh = frozenset(profiler.fresh_state)
+        self._flash_backwards = {
+            record: (note.arguments[1][1], note.arguments[2][1], note.arguments[1][2].itemsize)
+            for record, note in enumerate(attribution.recorder.records)
+            if self.operators[record].op == FLASH_BACKWARD
+        }
+        """Record -> the shapes of query and key, and the query's bytes an element."""
         sizes = dict.fromkeys(CATEGORIES, 0)
         for block in self.blocks:
             sizes[block.category] += block.nbytes
@@ -248,10 +269,46 @@ class StepMemory(Memory):
         )
 
     def _allocated(self, target: str) -> tuple[int, int]:
-        """Peak bytes that the device's allocator hands out, and that it takes from the device."""
-        events = (Event(event.kind, event.block, event.nbytes) for event in self.events())
-        replayed = replay(events, CpuAllocator() if target == "cpu" else CachingAllocator())
+        """Peak bytes that the device's allocator hands out, and that it takes from the device; with
+        what kernels and libraries take of it, as far as that is known."""
+        moves = list(self.events())
+        events = (Event(event.kind, event.block, event.nbytes) for event in moves)
+        if target == "cpu":
+            replayed = replay(events, CpuAllocator())
+        else:
+            self.unknown_workspaces = unknown_workspaces(row.op for row in self.operators)
+            after = [event.record for event in moves]
+            workspaces = [
+                workspace._replace(before=place, until=None if workspace.until is None else place)
+                for workspace in self._workspaces(target)
+                for place in [bisect_right(after, workspace.before)]
+            ]
+            replayed = replay(events, CachingAllocator(), workspaces=workspaces)
         return replayed.peak_allocated, replayed.peak_reserved
+
+    def _workspaces(self, target: str) -> Iterator[Workspace]:
+        """What CUDA's kernels and libraries take while a record runs, once its results have their
+        memory; the places are indices of records."""
+        if target != "cuda":
+            products: dict[str, int] = {}
+            for record, row in enumerate(self.operators):
+                if row.op in CUBLAS:
+                    thread = "backward" if PHASE_OF_ROW[row.phase] == "backward" else "forward"
+                    products.setdefault(thread, record)
+            yield from cublas_workspaces(device_profile(target), products.items())
+        for record, (shape, keys, itemsize) in self._flash_backwards.items():
+            batch, heads, queries, head_size = shape
+            inside = flash_attention_backward(
+                batch,
+                heads,
+                queries,
+                head_size,
+                keys=keys[2],
+                key_heads=keys[1],
+                itemsize=itemsize,
+            )
+            for name, nbytes in inside.items():
+                yield Workspace(f"{FLASH_BACKWARD} {name}", nbytes, record, record)
 
 
 def peak_bytes(recorder: Recorder) -> int:

@@ -126,7 +126,8 @@ class Profiler:
     Args:
         model: whose modules give the layers their names; None: layers are named by class.
         names: further modules with names of their own (a loss module).
-        target: whose allocator the ledger's memory is predicted for, ``cuda`` or ``cpu``.
+        target: whose allocator the ledger's memory is predicted for: ``cuda``, ``cpu`` or a GPU by
+            its name (``H100-80GB``).
         causal: how attention under a causal mask counts: ``full``, or ``half`` of its products,
             see :func:`flopratio.formulas.attention.causal_half`.
 

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 import flopratio as fr
 from flopratio.counting import AUTOCAST
 from flopratio.crosscheck import saved_by_autograd
+from flopratio.errors import UsageError
 from flopratio.losses import loss_of
 from flopratio.measure.memory import measure_peak
 from flopratio.models import load
@@ -257,6 +258,45 @@ class TestGradients:
     def test_of_an_input(self) -> None:
         x = torch.randn(8, 4, requires_grad=True)
         assert remembered(None, lambda: x.exp().sum().backward()).gradients == 128
+
+
+class TestWorkspaces:
+    """What kernels and libraries take from CUDA's allocator behind the operators."""
+
+    def test_a_gpu_by_its_name_has_two_of_cublas(self) -> None:
+        """One of each thread that multiplies: forward's and backward's. The peak is in backward's
+        last product, when both are there."""
+        anywhere = fr.count("mlp", depth=2, batch=8)
+        hopper = fr.count("mlp", depth=2, batch=8, target="H100-80GB")
+        assert hopper.memory.peak == anywhere.memory.peak
+        assert hopper.memory.peak_allocated - anywhere.memory.peak_allocated == 2 * (32 << 20)
+
+    def test_flash_attention_s_backward_has_sums_of_its_own(self) -> None:
+        """Of 256 rows of 64 in each of 4 heads: a number a row, and the query's gradient, fp32."""
+
+        def peak(ledger: fr.Ledger) -> tuple[int, int]:
+            return ledger.memory.peak, ledger.memory.peak_allocated
+
+        class Attention(nn.Module):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return functional.scaled_dot_product_attention(x, x, x)
+
+        x = torch.empty(1, 4, 256, 64, dtype=torch.bfloat16, requires_grad=True)
+        flash, allocated = peak(fr.count(Attention(), x, loss="sum", input_grad=True))
+        inside = 4 * 256 * 4 + 4 * 256 * 64 * 4
+        rounded = allocated - flash - inside
+        assert 0 <= rounded < 20 * 512
+
+    def test_those_of_unknown_size_are_named(self) -> None:
+        ledger = fr.count("cnn", depth=0, batch=1)
+        assert "aten.convolution_backward" in ledger.memory.unknown_workspaces
+        again = fr.Ledger.from_json(ledger.to_json())
+        assert again.memory.unknown_workspaces == ledger.memory.unknown_workspaces
+        assert fr.count("cnn", depth=0, batch=1, target="cpu").memory.unknown_workspaces == ()
+
+    def test_a_gpu_that_is_not_known(self) -> None:
+        with pytest.raises(UsageError, match="target=H1 should be one of cuda, cpu, A100"):
+            fr.count("mlp", target="H1")
 
 
 class TestUpdate:
