@@ -38,10 +38,11 @@ def loss_of(output: Any, kind: str = "auto") -> Tensor:
 
 
 def own_losses(output: Any) -> list[Tensor]:
-    """The losses that an output holds itself: `.loss`, a dict of scalars, or a scalar."""
+    """The losses that an output holds itself: `.loss` (the mean, if it has one for each example), a
+    dict of scalars, or a scalar."""
     own = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
     if isinstance(own, Tensor):
-        return [own]
+        return [own.mean()] if own.dim() else [own]
     parts = list(output.values()) if isinstance(output, Mapping) else [output]
     if parts and all(isinstance(part, Tensor) and part.dim() == 0 for part in parts):
         return [part for part in parts if part.requires_grad]

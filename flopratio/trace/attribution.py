@@ -254,6 +254,32 @@ def phase_among(
     return phase_of(max(known[operand] for operand in operands_of(work) if operand in known))
 
 
+def _leading(origins: list[Origin]) -> list[Origin]:
+    """Those of the operators behind a node that a gradient can reach. Inside of a user-defined
+    function nothing tells but the values: whatever only leads to a choice (an ``argmax``, a
+    comparison) gets none."""
+    if len(origins) < 2:
+        return origins
+    reached: dict[int, bool] = {}
+    found = []
+    for origin in reversed(origins):
+        outputs = origin.record.outputs
+        used = [reached[number] for number in outputs if number in reached]
+        leads = _is_floating(origin.record.results) and (any(used) or not used)
+        if leads:
+            found.append(origin)
+        for number in origin.record.inputs:
+            reached[number] = reached.get(number, False) or leads
+    return found[::-1]
+
+
+def _is_floating(note: Any) -> bool:
+    """Whether any noted tensor is of a type that has gradients."""
+    if _is_tensor(note):
+        return bool(note[2].is_floating_point or note[2].is_complex)
+    return _is_list(note) and any(_is_floating(item) for item in note[1:])
+
+
 class Visit:
     """One run of an autograd node: hands each executed operator the work that it does.
 
@@ -581,7 +607,8 @@ class Attribution:
             return
         if self._visit is None or self._visit.node != record.node:
             origins = self.origins.get(record.node, [])
-            self._visit = Visit(record.node, origins, self._asked(index, record.node))
+            asked = self._asked(index, record.node)
+            self._visit = Visit(record.node, _leading(origins), asked)
         visit, node = self._visit, self.recorder.nodes[record.node]
         cost = costed.cost
         unclaimed = visit.default() or (self._path(record), "grad_input")
@@ -715,7 +742,7 @@ class Attribution:
         and the loss depends on; backward's operators are not looked at."""
         for graph in self.profiler.graphs:
             for sequence, asked in graph.nodes.items():
-                for origin in self.origins.get(sequence, ()):
+                for origin in _leading(self.origins.get(sequence, [])):
                     if origin.recomputed:
                         continue
                     for gradient, phase in origin.gradients(asked):

@@ -340,6 +340,8 @@ class Profiler:
         recorder = self.recorder
 
         def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
+            if not recorder.functions:
+                recorder.function = None
             recorder.functions += 1
             try:
                 return original.__get__(None, cls)(*args, **kwargs)
@@ -370,6 +372,8 @@ class Profiler:
             leave(further, *exception)
 
         def keep_input(*args: Any, **kwargs: Any) -> Any:
+            if not recorder.functions:
+                recorder.function = None
             recorder.functions += 1
             try:
                 return keep(*args, **kwargs) if keep is not None else None

@@ -154,6 +154,8 @@ class Recorder(TorchDispatchMode):
         self.scope = FORWARD
         self.paused = False
         self.functions = 0
+        self.function: int | None = None
+        """The node of the outermost of these calls, once an operator has run in it."""
         self.hooks = 0
         self.nodes: dict[int, str] = {}
         self.accumulated: dict[int, int] = {}
@@ -295,6 +297,9 @@ class Recorder(TorchDispatchMode):
             )
         # Before it runs: a shape function written in Python may make nodes of its own.
         sequence = torch._C._autograd._get_sequence_nr() - 1
+        if self.functions:
+            # One node stands for all of it, also for further functions that it calls.
+            sequence = self.function = sequence if self.function is None else self.function
         out = func(*args, **kwargs)
         node = torch._C._current_autograd_node()
         number: int | None = None

@@ -394,3 +394,38 @@ class TestNothingIsLeftBehind:
             out.sum().backward()
             del out
         assert alive() is None
+
+
+class TestFunctionsWithinFunctions:
+    """A user's function may call another, and choose by values on the way: one node stands for all
+    of it."""
+
+    def test_products_before_and_after_a_function_within(self, x: torch.Tensor) -> None:
+        class Square(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+                ctx.save_for_backward(x)
+                return x * x
+
+            @staticmethod
+            def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+                return grad * 2 * ctx.saved_tensors[0]
+
+        class Outer(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+                ctx.save_for_backward(x, weight)
+                (x.detach() @ weight).argmax()  # a choice: no gradient comes back through it
+                Square.apply(x)
+                return x @ weight
+
+            @staticmethod
+            def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+                x, weight = ctx.saved_tensors
+                return grad @ weight.t(), x.t() @ grad
+
+        model = Two()
+        ledger = profiled(
+            model, lambda: Outer.apply(model.first(x), model.second.weight).sum().backward()
+        )
+        assert split(ledger) == (FIRST + 2 * SECOND, SECOND, SECOND + FIRST, 0)
