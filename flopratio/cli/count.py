@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,19 +30,15 @@ from flopratio.cli.options import (
     Target,
     Verbose,
 )
-from flopratio.errors import UsageError
+from flopratio.cli.step import is_narrow, model_and_settings, options_and_keys, print_page
 
 if TYPE_CHECKING:
     from flopratio.ledger import Ledger
-    from flopratio.report.view import View
 
 MOST_LINES = 40
 """So many lines of a table are printed unless ``--top`` says otherwise; a file gets all."""
 
 PICTURES = (".png", ".svg")
-
-UNLIMITED = 100_000
-"""Columns of a pipe or a file."""
 
 
 def count(
@@ -120,11 +115,13 @@ def count(
     """
     from flopratio.report.view import check_view, view
 
-    model, settings = _model_and_settings(arguments)
+    model, settings = model_and_settings(
+        arguments, verb="count", instead="flopratio sweep takes many"
+    )
     check_view(by, sort)
     _check_files(output, timeline, memory_trace, force=force)
-    options: dict[str, Any] = {
-        "loss": _loss(loss, settings),
+    given: dict[str, Any] = {
+        "loss": loss,
         "optimizer": optimizer,
         "optimizer_implementation": optimizer_implementation,
         "dtype": dtype,
@@ -138,9 +135,7 @@ def count(
         "inference": inference,
         "target": target,
     }
-    for key in settings:
-        if key in options or key == "model":
-            raise UsageError(f"{key} is no KEY of a model: write --{key.replace('_', '-')}")
+    options = options_and_keys(given, settings)
     with _waiting(f"counting {model}", quiet=quiet):
         from flopratio.counting import count as count_step
 
@@ -165,7 +160,12 @@ def count(
         print(output, file=sys.stderr)
     _write_memory(ledger, timeline, memory_trace)
     if not as_json and output is None:
-        _print(ledger, shown)
+        from rich.console import Console
+
+        from flopratio.report.terminal import page
+
+        width = Console().width if is_narrow() else None
+        print_page(page(ledger, shown, width=width))
     failed = [*_disagreement(ledger), *(_uncounted(ledger) if strict else [])]
     notes = []
     if as_json or output is not None:  # a table says it itself
@@ -177,21 +177,6 @@ def count(
     for note in [*failed, *([] if quiet else notes)]:
         print(f"flopratio: {note}", file=sys.stderr)
     raise typer.Exit(1 if failed else 0)
-
-
-def _model_and_settings(arguments: list[str] | None) -> tuple[str, dict[str, Any]]:
-    """MODEL, and the one value of each KEY."""
-    from flopratio.grammar import parse_arguments
-
-    model, keys = parse_arguments(arguments or [])
-    if model is None:
-        raise UsageError("count what? name a MODEL, such as mlp, torchvision:resnet18 or hf:gpt2")
-    for key, values in keys.items():
-        if len(values) > 1:
-            raise UsageError(
-                f"{key} has {len(values):,} values and count takes one: flopratio sweep takes many"
-            )
-    return model, {key: values[0] for key, values in keys.items()}
 
 
 def _check_files(
@@ -228,14 +213,6 @@ def _write_memory(ledger: Ledger, timeline: Path | None, memory_trace: Path | No
         print(memory_trace, file=sys.stderr)
 
 
-def _loss(option: str, settings: dict[str, Any]) -> str:
-    """The loss, which the built-in networks have as a KEY too."""
-    key = settings.pop("loss", None)
-    if key is not None and option != "auto":
-        raise UsageError(f"the loss is given twice: write loss={key} or --loss {option}")
-    return option if key is None else str(key)
-
-
 @contextmanager
 def _waiting(task: str, *, quiet: bool) -> Iterator[None]:
     """A spinner on stderr, if that is a terminal."""
@@ -248,22 +225,6 @@ def _waiting(task: str, *, quiet: bool) -> Iterator[None]:
     else:
         with console.status(Text(task)):
             yield
-
-
-def _print(ledger: Ledger, shown: View) -> None:
-    """Print the page: within the width of a terminal, or as wide as it is into a pipe."""
-    from rich.console import Console
-
-    from flopratio.report.terminal import page
-
-    console = Console()
-    if console.is_terminal or "COLUMNS" in os.environ:
-        console.print(page(ledger, shown, width=console.width))
-    else:
-        wide = Console(width=UNLIMITED)
-        with wide.capture() as printed:
-            wide.print(page(ledger, shown))
-        print("\n".join(line.rstrip() for line in printed.get().splitlines()))
 
 
 def _disagreement(ledger: Ledger) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,18 +24,17 @@ from flopratio.cli.options import (
     Loss,
     ModelDtype,
     Optimizer,
+    OptimizerImplementation,
     Quiet,
     Step,
     Target,
     Verbose,
 )
+from flopratio.cli.step import model_and_settings, options_and_keys, print_page
 from flopratio.errors import UsageError
 
 if TYPE_CHECKING:
-    from flopratio.fitting import Fit, Progress
-
-UNLIMITED = 100_000
-"""Columns of a pipe or a file."""
+    from flopratio.fitting import Progress
 
 
 def fit(
@@ -68,6 +66,7 @@ def fit(
     ] = False,
     loss: Loss = "auto",
     optimizer: Optimizer = "none",
+    optimizer_implementation: OptimizerImplementation = None,
     dtype: ModelDtype = None,
     amp: Amp = None,
     freeze: Freeze = None,
@@ -100,10 +99,13 @@ def fit(
     from flopratio.report.files import check_file
     from flopratio.report.fit import FORMATS, failure, notes, to_json
 
-    model, settings = _model_and_settings(arguments)
-    options: dict[str, Any] = {
-        "loss": _loss(loss, settings),
+    model, settings = model_and_settings(
+        arguments, verb="fit", instead="with --key {key} it finds the largest that fits"
+    )
+    given: dict[str, Any] = {
+        "loss": loss,
         "optimizer": optimizer,
+        "optimizer_implementation": optimizer_implementation,
         "dtype": dtype,
         "amp": amp,
         "freeze": freeze,
@@ -115,9 +117,8 @@ def fit(
         "inference": inference,
         "target": target,
     }
-    for name in settings:
-        if name in options or name in ("model", "memory", "key", "reserve", "figure", "levers"):
-            raise UsageError(f"{name} is no KEY of a model: write --{name.replace('_', '-')}")
+    others = ("memory", "key", "reserve", "figure", "levers")
+    options = options_and_keys(given, settings, others)
     if memory is None:
         raise UsageError("how much memory is there? give --memory, such as --memory 80GiB")
     parse_bytes("memory", memory)
@@ -147,35 +148,13 @@ def fit(
         write_text(output, FORMATS[output.suffix.lower()](found))
         print(output, file=sys.stderr)
     if not as_json and output is None:
-        _print(found)
+        from flopratio.report.fit import page
+
+        print_page(page(found))
     failed = [] if found.largest else [failure(found)]
     for note in [*failed, *([] if quiet else notes(found))]:
         print(f"flopratio: {note}", file=sys.stderr)
     raise typer.Exit(1 if failed else 0)
-
-
-def _model_and_settings(arguments: list[str] | None) -> tuple[str, dict[str, Any]]:
-    """MODEL, and the one value of each KEY."""
-    from flopratio.grammar import parse_arguments
-
-    model, keys = parse_arguments(arguments or [])
-    if model is None:
-        raise UsageError("fit what? name a MODEL, such as mlp, torchvision:resnet18 or hf:gpt2")
-    for key, values in keys.items():
-        if len(values) > 1:
-            raise UsageError(
-                f"{key} has {len(values):,} values and fit takes one: with --key {key} it finds "
-                "the largest that fits"
-            )
-    return model, {key: values[0] for key, values in keys.items()}
-
-
-def _loss(option: str, settings: dict[str, Any]) -> str:
-    """The loss, which the built-in networks have as a KEY too."""
-    key = settings.pop("loss", None)
-    if key is not None and option != "auto":
-        raise UsageError(f"the loss is given twice: write loss={key} or --loss {option}")
-    return option if key is None else str(key)
 
 
 @contextmanager
@@ -211,19 +190,3 @@ def _progress(
 
     with bar:
         yield tried
-
-
-def _print(found: Fit) -> None:
-    """Print the page: within the width of a terminal, or as wide as it is into a pipe."""
-    from rich.console import Console
-
-    from flopratio.report.fit import page
-
-    console = Console()
-    if console.is_terminal or "COLUMNS" in os.environ:
-        console.print(page(found))
-    else:
-        wide = Console(width=UNLIMITED)
-        with wide.capture() as printed:
-            wide.print(page(found))
-        print("\n".join(line.rstrip() for line in printed.get().splitlines()))
