@@ -139,6 +139,84 @@ def huber_loss_backward(
     return Cost(elementwise=huber_backward_flops(self.numel, reduction))
 
 
+@operator("aten.soft_margin_loss")
+def soft_margin_loss(self: Tensor, target: Tensor, reduction: int = MEAN, *, out: Tensor) -> Cost:
+    """log(1 + exp(-t x)), t being 1 or -1: a sign, a multiplication, exp, log1p, 4 N.
+
+    grad_x = -t z / (1 + z) * (1 / N) * g with z = exp(-t x): z takes 3, then 5 more, 8 N (1 in
+    place of 1 / N if the loss is no mean).
+    """
+    n = self.numel
+    backward = Gradient(
+        "self", "aten.soft_margin_loss_backward", elementwise=8 * n, saves=(self, target)
+    )
+    return Cost(elementwise=4 * n + reduction_flops(n, reduction), gradients=(backward,))
+
+
+@operator("aten.soft_margin_loss_backward")
+def soft_margin_loss_backward(
+    grad_output: Tensor, self: Tensor, target: Tensor, reduction: int, *, out: object = None
+) -> Cost:
+    return Cost(elementwise=8 * self.numel)
+
+
+def margin_flops(self: Tensor, p: object, weight: Tensor | None) -> tuple[Size, Size]:
+    """The FLOP of each wrong class, and how many classes are wrong: of R rows of C classes, all but
+    one a row."""
+    classes = self.shape[-1]
+    rows = self.shape[0] if len(self.shape) == 2 else 1
+    return 4 + (p != 1) + (weight is not None), rows * (classes - 1)
+
+
+@operator("aten.multi_margin_loss")
+def multi_margin_loss(
+    self: Tensor,
+    target: Tensor,
+    p: object = 1,
+    margin: object = 1,
+    weight: Tensor | None = None,
+    reduction: int = MEAN,
+    *,
+    out: Tensor,
+) -> Cost:
+    """sum over the wrong classes c of max(0, margin - x_t + x_c)^p / C in each of R rows.
+
+    1. Of each wrong class a subtraction, an addition, a comparison with 0 and an addition to the
+       sum: 4; a square for p = 2 and a class weight are a multiplication each.
+    2. The division by C: 1 a row. Then the rows are summed or averaged.
+
+    The gradient has as many: the same distance again, 3; (2 / C) times it and the weight; what goes
+    to x_t is summed, 1; everything times g, 1.
+    """
+    each, wrong = margin_flops(self, p, weight)
+    rows = self.shape[0] if len(self.shape) == 2 else 1
+    backward = Gradient(
+        "self",
+        "aten.multi_margin_loss_backward",
+        elementwise=each * wrong + self.numel,
+        saves=tuple(kept for kept in (self, target, weight) if kept is not None),
+    )
+    return Cost(
+        elementwise=each * wrong + rows + reduction_flops(rows, reduction), gradients=(backward,)
+    )
+
+
+@operator("aten.multi_margin_loss_backward")
+def multi_margin_loss_backward(
+    grad_output: Tensor,
+    self: Tensor,
+    target: Tensor,
+    p: object,
+    margin: object,
+    weight: Tensor | None = None,
+    reduction: int = MEAN,
+    *,
+    out: object = None,
+) -> Cost:
+    each, wrong = margin_flops(self, p, weight)
+    return Cost(elementwise=each * wrong + self.numel)
+
+
 # Binary classification ---------------------------------------------------------------------------
 
 
@@ -531,6 +609,18 @@ EXAMPLES += [
         },
         {"elementwise": 240},
         "(x - t) * (2 / N) * g: 3 * 80",
+    ),
+    Example(
+        "aten.soft_margin_loss",
+        {"self": Tensor((8, 10)), "target": Tensor((8, 10)), "out": Tensor(())},
+        {"flops": 0, "elementwise": 401},
+        "-t x, exp, log1p: 4 * 80; their mean: 81",
+    ),
+    Example(
+        "aten.multi_margin_loss",
+        {"self": Tensor((4, 5)), "target": Tensor((4,), 8), "out": Tensor(())},
+        {"flops": 0, "elementwise": 73},
+        "4 rows of 4 wrong classes, 4 each: 64; / 5 in each row: 4; the mean of the rows: 5",
     ),
     Example(
         "aten._ctc_loss",

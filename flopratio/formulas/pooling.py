@@ -125,6 +125,24 @@ def register(dimensions: int) -> None:
     ) -> Cost:
         return Cost(elementwise=max_backward_flops(grad_output))
 
+    fractional_name = f"aten.fractional_max_pool{dimensions}d"
+
+    @operator(fractional_name)
+    def fractional_max_pool(
+        self: Tensor,
+        kernel_size: Sizes,
+        output_size: Sizes,
+        random_samples: Tensor,
+        *,
+        out: tuple[Tensor, Tensor],
+    ) -> Cost:
+        """As ``max_pool``, with windows at random places."""
+        return max_cost(self, window_taps(kernel_size, out[0]), f"{fractional_name}_backward", out)
+
+    @operator(f"{fractional_name}_backward")
+    def fractional_max_pool_backward(grad_output: Tensor, *arguments: Any, out: Tensor) -> Cost:
+        return Cost(elementwise=max_backward_flops(grad_output))
+
     @operator(avg_pool_name)
     def avg_pool(
         self: Tensor,
