@@ -84,7 +84,10 @@ def count(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="Write .json, .csv or .md, and print nothing."
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write .json, .csv, .md or .html, and print nothing.",
         ),
     ] = None,
     timeline: Annotated[

@@ -80,7 +80,10 @@ def fit(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="Write .json, .csv or .md, and print nothing."
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write .json, .csv, .md or .html, and print nothing.",
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,

@@ -8,13 +8,17 @@ from pathlib import Path
 
 from flopratio.errors import UsageError
 from flopratio.ledger import Ledger
+from flopratio.report.html import html
 from flopratio.report.markdown import markdown
+from flopratio.report.summary import headline
+from flopratio.report.terminal import page
 from flopratio.report.view import View
 
 FORMATS: dict[str, Callable[[Ledger, View], str]] = {
     ".json": lambda ledger, view: ledger.to_json(),
     ".csv": lambda ledger, view: ledger.to_csv(),
     ".md": markdown,
+    ".html": lambda ledger, view: html(page(ledger, view), headline(ledger)),
 }
 """Extension -> the text of a ledger, of which only people's formats show a view."""
 

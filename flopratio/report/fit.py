@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flopratio.grammar import format_value
+from flopratio.report.html import html
 from flopratio.report.markdown import escape, pipe_table
 from flopratio.report.summary import Remark
 from flopratio.report.units import Kind, choose, quantity
@@ -284,10 +285,6 @@ def to_markdown(fit: Fit) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-FORMATS: dict[str, Callable[[Fit], str]] = {".json": to_json, ".csv": to_csv, ".md": to_markdown}
-"""Extension -> the text of what fits."""
-
-
 def page(fit: Fit) -> Group:
     """All that is printed on a terminal."""
     said = Table.grid(padding=(0, 2, 0, 0))
@@ -311,3 +308,12 @@ def _table(columns: Mapping[str, list[str]]) -> Table:
     for line in zip(*columns.values(), strict=True):
         result.add_row(*map(Text, line))
     return result
+
+
+FORMATS: dict[str, Callable[[Fit], str]] = {
+    ".json": to_json,
+    ".csv": to_csv,
+    ".md": to_markdown,
+    ".html": lambda fit: html(page(fit), headline(fit)),
+}
+"""Extension -> the text of what fits."""
