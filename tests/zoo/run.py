@@ -88,9 +88,20 @@ def main() -> None:
             progress.advance(task)
             if trial.status != "exact":
                 progress.console.print(f"{trial.model}: {trial.status}: {trial.reason}"[:300])
+    _sort()
     for zoo in chosen:
         found = Counter(status for model, status in done.items() if model.startswith(f"{zoo}:"))
         print(zoo, dict(found))
+
+
+def _sort() -> None:
+    """Put the rows, which came as they were done, in the order of the models' names."""
+    with RESULTS.open() as file:
+        rows = sorted(csv.DictReader(file), key=lambda row: row["model"])
+    with RESULTS.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 if __name__ == "__main__":
