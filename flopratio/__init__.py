@@ -12,6 +12,7 @@ from flopratio.version import __version__
 
 if TYPE_CHECKING:
     from flopratio.counting import count
+    from flopratio.errors import UsageError
     from flopratio.fitting import Fit, fit
     from flopratio.formulas import Cost, Gradient, Part, register
     from flopratio.ledger import Ledger
@@ -24,6 +25,7 @@ __all__ = [
     "Ledger",
     "Part",
     "Profiler",
+    "UsageError",
     "__version__",
     "count",
     "fit",
@@ -35,6 +37,7 @@ _HOMES = {
     **dict.fromkeys(("Cost", "Gradient", "Part", "register"), "flopratio.formulas"),
     "Ledger": "flopratio.ledger",
     "Profiler": "flopratio.trace.profiler",
+    "UsageError": "flopratio.errors",
     "count": "flopratio.counting",
     **dict.fromkeys(("Fit", "fit"), "flopratio.fitting"),
 }

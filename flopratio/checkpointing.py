@@ -172,11 +172,12 @@ def _listed(
     parent: nn.Module, prefix: str = "", *, in_list: bool = False
 ) -> Iterator[tuple[str, nn.Module]]:
     """The elements of the outermost lists of modules (``Sequential``, ``ModuleList``), and of lists
-    that are elements. A stage, which has a list of equal blocks itself, stands for these."""
+    of blocks that are elements. A stage, which has a list of equal blocks itself, stands for these.
+    An element that is a list of layers without parts is a block."""
     in_list = in_list or (_is_list(parent) and len(parent._modules) > 1)
     for key, child in parent.named_children():
         name = f"{prefix}.{key}" if prefix else key
-        if not in_list or _is_list(child):
+        if not in_list or (_is_list(child) and any(part._modules for part in child.children())):
             yield from _listed(child, name, in_list=in_list)
         elif any(_is_list_of_blocks(part) for part in child.children()):
             for own, part in child.named_children():
@@ -342,11 +343,11 @@ class _Segment:
 
     def __init__(self, layer: Layer, preserve_rng_state: bool) -> None:
         try:
-            from torch._C._autograd import _make_saved_tensor
-            from torch.utils.checkpoint import (
+            from torch.utils.checkpoint import (  # type: ignore[attr-defined]
                 _checkpoint_hook,
                 _CheckpointFrame,
                 _default_meta_extractor,
+                _make_saved_tensor,
             )
         except ImportError as error:
             raise UsageError(

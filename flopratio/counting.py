@@ -4,10 +4,11 @@ with the law, in one call."""
 from __future__ import annotations
 
 import copy
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatch
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.utils._pytree import tree_iter, tree_map_only
 
-from flopratio.allocator.device import device_profiles
+from flopratio.allocator.device import device_profiles, targets
 from flopratio.analytic import count as analytic_ledger
 from flopratio.checkpointing import checkpointed, segments_of
 from flopratio.crosscheck import Step, compare
@@ -41,9 +42,6 @@ from flopratio.trace.profiler import Profiler
 from flopratio.trace.saved import saved_by_formulas, saved_by_hooks
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-TARGETS = ("cuda", "cpu")
-"""Or a GPU by its name, see :mod:`flopratio.allocator.device`."""
 
 SPECS = ("torchvision:NAME", "timm:NAME", "hf:TYPE", "package.module:NAME", "file.py:NAME")
 """What else than a built-in network a MODEL may be."""
@@ -97,12 +95,14 @@ class StepOptions:
             "amp": AUTOCAST,
             "attention": ATTENTION,
             "causal": CAUSAL,
-            "target": (*TARGETS, *device_profiles()),
+            "target": targets(),
         }
         for name, choices in listed.items():
             value = getattr(self, name)
             if value is not None and value not in choices:
                 raise UsageError(f"{name}={value} should be one of {', '.join(choices)}")
+        if not isinstance(self.accumulate, int):
+            raise UsageError(f"accumulate={self.accumulate!r} should be a whole number")
         if self.accumulate < 1:
             raise UsageError(f"accumulate={self.accumulate} should be at least 1")
         segments_of(self.checkpoint)
@@ -122,7 +122,7 @@ def count(
     loss: str | Callable[[Any], torch.Tensor] = "auto",
     optimizer: str = "none",
     optimizer_implementation: str | None = None,
-    dtype: str | None = None,
+    dtype: str | torch.dtype | None = None,
     amp: str | None = None,
     freeze: str | None = None,
     checkpoint: str | None = None,
@@ -144,7 +144,7 @@ def count(
             inputs, real, fake or meta. For a spec: the batch size.
         loss: takes the model's output and gives a scalar; by default the output's own ``.loss``,
             else what fits its shape.
-        dtype: of a spec's parameters and inputs.
+        dtype: of parameters and inputs, by name or as torch's own; theirs unless given.
         settings: a spec's sizes (``seq=1024``, ``depth=4``).
         optimizer, optimizer_implementation, amp, freeze, checkpoint, accumulate, attention, causal,
             input_grad, inference, target: see :class:`StepOptions`.
@@ -171,11 +171,14 @@ def count(
         inference,
         target,
     )
+    if isinstance(dtype, torch.dtype):
+        dtype = str(dtype).removeprefix("torch.")
     if isinstance(model, torch.nn.Module):
         if settings:
             raise UsageError(
                 f"{', '.join(settings)}: a module that is built already has its sizes; "
                 "give them to a model spec, or to the module's constructor"
+                f"{did_you_mean(next(iter(settings)), _OPTIONS)}"
             )
         if batch is None:
             raise UsageError("give the module an example batch: count(model, batch)")
@@ -191,6 +194,9 @@ def count(
     if ":" not in model and not model.endswith(".py"):
         raise UsageError(f"there is no model {model!r}{did_you_mean(model, (*NETWORKS, *SPECS))}")
     return _finish(load(model, settings, dtype=dtype), options, model)
+
+
+_OPTIONS = ("batch", "dtype", *(option.name for option in fields(StepOptions)))
 
 
 def _kind(thing: object) -> str:
@@ -253,6 +259,10 @@ def _count_module(
     model: torch.nn.Module, batch: Any, dtype: str | None, options: StepOptions
 ) -> Ledger:
     name = type(model).__name__
+    for tensor in tree_iter(batch):
+        if isinstance(tensor, torch.Tensor) and tensor.numel() == 0:
+            shape = "x".join(map(str, tensor.shape))
+            raise UsageError(f"the batch is empty, of {shape}: give at least one example")
     try:
         return _finish(_example_of(model, batch, dtype, enter=True), options, name)
     except (DataDependentOutputException, DynamicOutputShapeException, UsageError):
@@ -323,15 +333,23 @@ def _finish(
         "attention": backend(row.op for row in ledger.rows),
         "optimizer": options.optimizer,
         "optimizer_implementation": None if options.optimizer == "none" else options.implementation,
+        "loss": options.loss if isinstance(options.loss, str) else "a function",
         "amp": options.amp,
+        "freeze": options.freeze,
+        "checkpoint": options.checkpoint,
         "accumulate": options.accumulate,
+        "input_grad": options.input_grad,
+        "inference": options.inference,
         "target": options.target,
         "device": "fake",
     }
     ledger.versions = versions()
-    ledger.memory["inference_peak"] = (
-        ledger.memory["peak"] if options.inference else _inference_peak(example, options)
-    )
+    try:
+        ledger.memory["inference_peak"] = (
+            ledger.memory["peak"] if options.inference else _inference_peak(example, options)
+        )
+    except (DataDependentOutputException, DynamicOutputShapeException):
+        ledger.memory["inference_peak"] = None  # it chooses by values (of boxes, say)
     return ledger
 
 
@@ -384,9 +402,16 @@ def _forward(profiler: Profiler, example: Example, options: StepOptions) -> Any:
         if options.inference:
             return output
         with profiler.layer(LOSS_LAYER, "loss"):
-            if callable(options.loss):
+            if not callable(options.loss):
+                return loss_of(output, options.loss)
+            try:
                 return options.loss(output)
-            return loss_of(output, options.loss)
+            except Exception as error:
+                name = getattr(options.loss, "__name__", type(options.loss).__name__)
+                raise UsageError(
+                    f"the loss {name} failed: {type(error).__name__}: {error}; it is called with "
+                    "the model's output alone: put the target into a function of it"
+                ) from error
 
 
 def _check(loss: Any) -> None:
@@ -533,10 +558,14 @@ def _kernels(example: Example, options: StepOptions) -> Iterator[None]:
 
 @contextmanager
 def _sentence(example: Example) -> Iterator[None]:
-    """A failure inside of the model's code becomes one sentence."""
+    """A failure inside of the model's code becomes one sentence; torch's log of it is not shown."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    shown, log.disabled = log.disabled, True
     try:
         yield
     except UsageError:
         raise
     except Exception as error:
         raise explain_failure(error, example) from error
+    finally:
+        log.disabled = shown

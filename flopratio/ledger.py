@@ -343,7 +343,10 @@ class Ledger:
             f"Ledger({self.model or 'step'}: forward {total.forward:,} FLOP, "
             f"backward {total.backward:,}, recompute {total.recompute:,}, "
             f"update {total.update:,}, ratio {'none' if ratio is None else f'{ratio:.4f}'}; "
-            f"{len(self.rows)} rows)"
+            f"{len(self.rows)} rows"
+            f"{'' if self.reconciled else '; NOT RECONCILED'}"
+            f"{'; no formula for ' if self.uncounted_ops else ''}"
+            f"{', '.join(sorted(self.uncounted_ops))})"
         )
 
     def _repr_html_(self) -> str:

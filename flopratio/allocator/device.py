@@ -60,6 +60,11 @@ def device_profiles() -> dict[str, DeviceProfile]:
     return profiles
 
 
+def targets() -> tuple[str, ...]:
+    """What a step may be predicted for: any ``cuda`` device, the ``cpu``, or a GPU by its name."""
+    return ("cuda", "cpu", *device_profiles())
+
+
 def device_profile(name: str) -> DeviceProfile:
     """The profile of a GPU, by its own name or one that torch reports, in any case of letters.
 

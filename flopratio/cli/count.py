@@ -119,7 +119,7 @@ def count(
     from flopratio.report.view import check_view, view
 
     model, settings = model_and_settings(
-        arguments, verb="count", instead="flopratio sweep takes many"
+        arguments, verb="count", instead="flopratio sweep takes many, of mlp and cnn"
     )
     check_view(by, sort)
     _check_files(output, timeline, memory_trace, force=force)

@@ -75,7 +75,8 @@ Checkpoint = Annotated[
     ),
 ]
 Accumulate = Annotated[
-    int, typer.Option(metavar="N", min=1, help="Micro-batches before the update.")
+    int,
+    typer.Option(metavar="N", min=1, help="Micro-batches before the update, each of that batch."),
 ]
 Attention = Annotated[
     str | None,

@@ -194,5 +194,5 @@ def fit(
         gaps=tuple(found.gaps),
         help=None if largest else nearest(found, after, options, trace),
         base=base.size,
-        levers=compare(found, base, options, trace, one_more) if levers else (),
+        levers=compare(found, base, options, trace, one_more, key=key) if levers else (),
     )

@@ -47,7 +47,7 @@ class Lever:
     """A combination of levers: what it buys, and what it costs.
 
     Args:
-        combination: its options.
+        combination: its options. Micro-batches divide the batch: so many of its examples at a time.
         peak: bytes at the base size; None if the model can't be run so.
         saved: how many bytes less that is than as given; negative where it is more.
         flops_per_example: contractions of forward, backward and recompute, and the update, at the
@@ -71,8 +71,8 @@ class Lever:
 def combinations(given: Combination, *, inference: bool = False) -> list[Combination]:
     """Those worth a look: what is given first, then one lever at a time, then several.
 
-    Micro-batches add their gradients to the peak, whatever the other levers do: they are combined
-    with checkpointing alone.
+    Micro-batches do what a smaller batch does, whatever the other levers do: they are combined with
+    checkpointing alone.
     """
     optimizers = {"none": [], "sgd": []}.get(given.optimizer, ["sgd"])
     if given.optimizer.startswith("adam"):
@@ -116,6 +116,8 @@ def compare(
     options: Mapping[str, Any],
     trace: Trace,
     finished: Callable[[Lever], None] = lambda lever: None,
+    *,
+    key: str = "batch",
 ) -> tuple[Lever, ...]:
     """What each combination buys and costs: the largest size first, then the least FLOP.
 
@@ -126,6 +128,7 @@ def compare(
         base: of it, the size at which peaks and FLOP are compared.
         options: as given.
         finished: called with each combination.
+        key: whose sizes they are. Of the batch, micro-batches take their share each.
     """
     given = Combination.given(options)
     levers: list[Lever] = []
@@ -139,12 +142,12 @@ def compare(
         if moved:
             attempt = partial(trace, {**options, **moved})
             search = alike.get(combination.activations, found).another(attempt)
-            at_base = attempt(base.size)
+            at_base = attempt(_share(base.size, combination, given, key))
         if at_base.runs:
-            if moved:
-                search.run(at_base)
+            if moved:  # a search is compared with one like it at the same size
+                search.run(at_base if at_base.size == base.size else attempt(base.size))
             alike.setdefault(combination.activations, search)
-            levers.append(_lever(combination, at_base, given, base, search))
+            levers.append(_lever(combination, at_base, given, base, search, key))
         else:
             refused.append(moved)
             levers.append(Lever(combination, refusal=at_base.refusal))
@@ -156,19 +159,40 @@ def compare(
     )
 
 
+def _share(size: int, combination: Combination, given: Combination, key: str) -> int:
+    """What one micro-batch has to take of a size, rounded up."""
+    if key != "batch":
+        return size
+    return -(-size * given.accumulate // combination.accumulate)
+
+
+def _whole(share: int, combination: Combination, given: Combination, key: str) -> int:
+    """The size of which that is one micro-batch's share."""
+    return share * combination.accumulate // given.accumulate if key == "batch" else share
+
+
 def _lever(
-    combination: Combination, at_base: Tried, given: Combination, base: Tried, search: Search
+    combination: Combination,
+    at_base: Tried,
+    given: Combination,
+    base: Tried,
+    search: Search,
+    key: str,
 ) -> Lever:
     largest, after = search.largest, search.next
-    flops = base.flops * combination.accumulate
+    # Examples of a step, at both sizes; of another KEY's they are as many in each micro-batch.
+    examples, base_examples = (at_base.size, base.size) if key == "batch" else (1, 1)
+    flops = base.flops * combination.accumulate * examples
     return Lever(
         combination,
         peak=at_base.peak,
         saved=base.memory["peak"] - at_base.memory["peak"],
-        flops_per_example=at_base.flops * given.accumulate / flops if flops else None,
-        largest=largest.size if largest else 0,
+        flops_per_example=(
+            at_base.flops * given.accumulate * base_examples / flops if flops else None
+        ),
+        largest=_whole(largest.size, combination, given, key) if largest else 0,
         peak_at_largest=largest.peak if largest else None,
-        next=after.size,
+        next=_whole(after.size, combination, given, key),
         peak_at_next=after.peak,
     )
 

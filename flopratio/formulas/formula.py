@@ -250,10 +250,12 @@ def register(
         replace: whether an operator that has a formula may get this one instead.
 
     Raises:
-        ValueError: the operator has a formula already.
+        ValueError: the operator has a formula already, or the name has no namespace.
     """
     schema = getattr(op, "_schema", None)
     name = (schema.name if schema is not None else str(op)).replace("::", ".")
+    if "." not in name:
+        raise ValueError(f"an operator is called namespace::name, not {name}")
 
     def enter(chosen: OperatorFormula) -> OperatorFormula:
         if replace:

@@ -38,11 +38,13 @@ def take_image(request: Request, default: tuple[int, int]) -> tuple[int, int]:
 def take_input(request: Request) -> list[Tensor]:
     """The inputs of the setting `input`: none, one, or several (a list, or comma-separated).
 
-    `8x3x224x224` is floating; `8x128:int64` says another dtype.
+    `8x3x224x224`, or its sides as a tuple, is floating; `8x128:int64` says another dtype.
     """
     if "input" not in request.settings:
         return []
     value = request.take("input", None)
+    if isinstance(value, list | tuple) and all(type(side) is int for side in value):
+        value = "x".join(map(str, value))
     parts = value if isinstance(value, list | tuple) else str(value).split(",")
     return [_input(str(part).strip()) for part in parts]
 

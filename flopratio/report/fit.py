@@ -193,7 +193,7 @@ def _columns(fit: Fit) -> dict[str, list[str]]:
         "micro-batches": [f"{lever.combination.accumulate:,}" for lever in levers],
         f"{unit.name} at {fit.key}={fit.base}": [unit.format(lever.peak or 0) for lever in levers],
         f"{unit.name} saved": [unit.format(lever.saved or 0) for lever in levers],
-        "FLOP an example": ["" if ratio is None else f"{ratio:.3f}" for ratio in cost],
+        "relative FLOP an example": ["" if ratio is None else f"{ratio:.3f}" for ratio in cost],
         f"largest {fit.key}": [f"{lever.largest:,}" for lever in levers],
     }
 

@@ -34,6 +34,13 @@ def headline(ledger: Ledger) -> str:
         value = ledger.convention.get(key)
         if value not in (None, "none", "full"):
             said.append(f"{key} {value}")
+    for key in ("freeze", "checkpoint"):
+        if ledger.convention.get(key):
+            said.append(f"{key} {ledger.convention[key]}")
+    if ledger.convention.get("accumulate", 1) > 1:
+        said.append(f"{ledger.convention['accumulate']} micro-batches")
+    if ledger.convention.get("target", "cuda") != "cuda":
+        said.append(f"on {ledger.convention['target']}")
     return f"{' '.join([ledger.model, *sizes])}: {', '.join(said)}"
 
 

@@ -148,7 +148,7 @@ class StepMemory(Memory):
 
     As a mapping, in bytes: ``parameters, buffers, inputs, gradients, optimizer_state``: all there
     is of each; ``saved_activations``: what forward keeps for the backward, each storage once,
-    parameters apart; ``peak``: the most that is alive at once, and ``peak_phase``;
+    parameters apart, the most at once; ``peak``: the most that is alive, and ``peak_phase``;
     ``peak_allocated``, ``peak_reserved``: what the device's allocator would report;
     ``inference_peak``: None unless told; ``first_step_peak``: where the optimizer has yet to make
     its state.
@@ -342,7 +342,10 @@ def _saved(recorder: Recorder) -> set[int]:
 
 
 def _saved_bytes(recorder: Recorder) -> int:
-    return sum(recorder.storages[number].nbytes for number in _saved(recorder))
+    """The most that is alive at once of what autograd keeps: of several micro-batches one's."""
+    saved = (recorder.storages[number] for number in _saved(recorder))
+    lives = ((storage.nbytes, storage.born, storage.died) for storage in saved)
+    return max(_alive(lives, len(recorder.records)))
 
 
 def _blocks(attribution: Attribution) -> list[Block]:

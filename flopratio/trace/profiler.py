@@ -16,7 +16,9 @@ from torch.optim.optimizer import (
 from torch.utils import checkpoint
 from torch.utils._pytree import tree_iter
 
+from flopratio.allocator.device import targets
 from flopratio.errors import UsageError
+from flopratio.formulas.attention import CAUSAL
 from flopratio.ledger import Ledger
 from flopratio.trace.recorder import BACKWARD, FORWARD, UPDATE, Recorder
 
@@ -131,11 +133,11 @@ class Profiler:
         causal: how attention under a causal mask counts: ``full``, or ``half`` of its products,
             see :func:`flopratio.formulas.attention.causal_half`.
 
-    After the block, :attr:`ledger` holds the table. Hooks, patches and modes are gone then, also
-    after an exception.
+    After the block, :attr:`ledger` holds the table; entered again, it goes on. Hooks, patches and
+    modes are gone then, also after an exception.
 
     Raises:
-        UsageError: the model is not a module.
+        UsageError: the model is not a module, or there is no such target or way to count.
     """
 
     def __init__(
@@ -149,6 +151,9 @@ class Profiler:
         if model is not None and not isinstance(model, torch.nn.Module):
             what = getattr(model, "__name__", type(model).__name__)
             raise UsageError(f"fr.Profiler's model should be a torch.nn.Module, not {what}")
+        for name, value, choices in (("target", target, targets()), ("causal", causal, CAUSAL)):
+            if value not in choices:
+                raise UsageError(f"{name}={value} should be one of {', '.join(choices)}")
         # Weakly: a ledger may be kept for long, and the model's memory with it.
         self._model = None if model is None else weakref.ref(model)
         self.target, self.causal = target, causal
@@ -167,6 +172,7 @@ class Profiler:
         self._stack: list[str] = []
         self._exits = ExitStack()
         self._ledger: Ledger | None = None
+        self._recorded = 0
         if model is not None:
             self._register(model, "")
         for name, module in (names or {}).items():
@@ -195,6 +201,8 @@ class Profiler:
     # -- entering and leaving ---------------------------------------------------------------
 
     def __enter__(self) -> Self:
+        if self._ledger is not None:
+            _ = self._ledger.memory  # before there is more to read it off
         with ExitStack() as exits:  # undone at once if entering fails half-way
             exits.enter_context(self._module_calls())
             exits.enter_context(self._backward_calls())
@@ -422,9 +430,10 @@ class Profiler:
 
     @property
     def ledger(self) -> Ledger:
-        """The table of what ran, worked out when it is first asked for."""
-        if self._ledger is None:
+        """The table of all that has run inside so far, worked out when it is asked for."""
+        if self._ledger is None or self._recorded != len(self.recorder.records):
             from flopratio.trace.attribution import Attribution
 
             self._ledger = Attribution(self).ledger()
+            self._recorded = len(self.recorder.records)
         return self._ledger

@@ -67,8 +67,11 @@ def test_inference_has_its_precision_alone():
 def test_peaks_and_sizes_are_those_of_count(found):
     assert found.base == found.largest
     for lever in found.levers[::5]:
+        parts = lever.combination.accumulate  # of the batch, one after another
         peaks = {
-            size: fr.count("mlp", size, **SIZES, **options(lever.combination)).memory["peak"]
+            size: fr.count("mlp", -(-size // parts), **SIZES, **options(lever.combination)).memory[
+                "peak"
+            ]
             for size in (found.base, lever.largest, lever.next)
         }
         assert lever.peak == peaks[found.base]
@@ -89,18 +92,28 @@ def test_what_is_given_is_the_measure(found):
     assert (given.largest, given.peak) == (found.largest, found.peak)
 
 
-def test_checkpointing_costs_recompute_and_accumulation_spares_updates(found):
+def test_checkpointing_costs_recompute_and_micro_batches_nothing(found):
     costs = {lever.combination: lever.flops_per_example for lever in found.levers}
 
-    def flops(combination):
-        total = fr.count("mlp", found.base, **SIZES, **options(combination)).totals
+    def flops(combination, batch=found.base):
+        total = fr.count("mlp", batch, **SIZES, **options(combination)).totals
         return total.forward + total.backward + total.recompute, total.update
 
     step, update = flops(GIVEN)
     again, _ = flops(GIVEN._replace(checkpoint="auto"))
     assert again > step
     assert costs[GIVEN._replace(checkpoint="auto")] == (again + update) / (step + update)
-    assert costs[GIVEN._replace(accumulate=4)] == (4 * step + update) / (4 * (step + update))
+    part = -(-found.base // 4)
+    parts, _ = flops(GIVEN._replace(accumulate=4), part)
+    assert costs[GIVEN._replace(accumulate=4)] == (
+        (parts + update) * found.base / ((step + update) * 4 * part)
+    )
+    assert parts * found.base == step * 4 * part
+
+
+def test_micro_batches_buy_memory(found):
+    peaks = {lever.combination: lever.peak for lever in found.levers}
+    assert peaks[GIVEN._replace(accumulate=4)] < peaks[GIVEN]
 
 
 def test_a_given_size_is_where_they_are_compared():
