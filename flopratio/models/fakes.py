@@ -222,6 +222,8 @@ def _norm(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, A
     dtype = x.dtype if weight is None else weight.dtype
     if mode.target == "cuda" and x.dtype.itemsize == 2:
         dtype = torch.float32
+    if all(found.dtype is dtype for found in statistics):
+        return out, *statistics
     return out, *(found.new_empty(found.shape, dtype=dtype) for found in statistics)
 
 
