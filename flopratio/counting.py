@@ -38,7 +38,7 @@ from flopratio.optimizers import IMPLEMENTATIONS, make_optimizer
 from flopratio.patterns import near, owners
 from flopratio.trace.attribution import Attribution
 from flopratio.trace.memory import peak_bytes
-from flopratio.trace.profiler import Profiler
+from flopratio.trace.profiler import TORCH, Profiler
 from flopratio.trace.saved import saved_by_formulas, saved_by_hooks
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -288,7 +288,7 @@ def _example_of(model: torch.nn.Module, batch: Any, dtype: str | None, *, enter:
     for tensor in (*model.parameters(), *model.buffers()):
         if id(tensor) not in stand_ins:
             stand_in = fake(tensor, mode, keep_integers=not enter, dtype=wanted)
-            stand_ins[id(tensor)] = stand_in if stand_in is not tensor else tensor.clone()
+            stand_ins[id(tensor)] = stand_in if stand_in is not tensor else _copied(tensor)
     try:
         copied = copy.deepcopy(model, stand_ins)
     except Exception as error:
@@ -298,7 +298,8 @@ def _example_of(model: torch.nn.Module, batch: Any, dtype: str | None, *, enter:
     fake_module(copied, mode, keep_integers=not enter)
 
     def place(tensor: torch.Tensor) -> torch.Tensor:
-        return fake(tensor, mode, keep_integers=not enter, dtype=wanted)
+        placed = fake(tensor, mode, keep_integers=not enter, dtype=wanted)
+        return placed if placed is not tensor else _copied(tensor)
 
     inputs = tree_map_only(torch.Tensor, place, batch)
     args: tuple[Any, ...] = (inputs,)
@@ -308,6 +309,14 @@ def _example_of(model: torch.nn.Module, batch: Any, dtype: str | None, *, enter:
     elif isinstance(inputs, Mapping):
         args, kwargs = (), dict(inputs)
     return Example(copied, args, kwargs, mode, enter, {}, "module", None)
+
+
+def _copied(tensor: torch.Tensor) -> torch.Tensor:
+    """A leaf of its own, whose gradient is nobody else's; a parameter stays one."""
+    copied = tensor.detach().clone()
+    if isinstance(tensor, torch.nn.Parameter):
+        return torch.nn.Parameter(copied, tensor.requires_grad)
+    return copied.requires_grad_(tensor.requires_grad)
 
 
 # -- the step -------------------------------------------------------------------------------------
@@ -365,6 +374,7 @@ def run_step(
     for tensor in inputs:  # also one that the model does not look at takes memory
         profiler.recorder.storage_number(tensor)
     with ExitStack() as exits:
+        exits.enter_context(TORCH)
         exits.enter_context(_frozen(module, options.freeze))
         exits.enter_context(example.context())
         optimizer = make_optimizer(options.optimizer, module.parameters(), options.implementation)
@@ -428,6 +438,7 @@ def _inference_peak(example: Example, options: StepOptions) -> int:
     example.module.zero_grad(set_to_none=True)
     profiler = Profiler(example.module)
     with (
+        TORCH,
         example.context(),
         _attention(options.attention),
         _kernels(example, options),

@@ -1,10 +1,9 @@
 """The operators that CUDA runs where the CPU runs its own, on fake tensors of the CPU.
 
-A step is traced on fake CPU tensors, and torch chooses some operators by the device: for dropout
-and attention, CUDA has kernels that keep less, and under autocast it has lists of its own. Within
-:func:`cuda_kernels` torch's functions choose as they do on CUDA. What is left as the CPU has it:
-batch norm (cuDNN's keeps a reserve of unknown size), recurrent layers (cuDNN's likewise), and the
-dropout inside of attention by plain products.
+A step is traced on fake CPU tensors, and torch chooses some operators by the device: for dropout,
+attention and RMS norm, CUDA has kernels that keep less, and under autocast it has lists of its own.
+Within :func:`cuda_kernels` torch chooses as it does on CUDA. What is left as the CPU has it: batch
+norm (cuDNN's keeps a reserve of unknown size) and recurrent layers (cuDNN's likewise).
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._decomp import decomposition_table
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.library import Library
 from torch.nn import functional
@@ -23,31 +23,36 @@ from torch.utils._pytree import tree_map_only
 
 HALF = (torch.float16, torch.bfloat16)
 
+FUSED_NORMS = ("_fused_rms_norm", "_fused_rms_norm_backward")
+
 AUTOCAST = "AutocastCPU"
 
 AUTOCAST_TO_FLOAT32 = """
     asin acos cosh erfinv exp expm1 log log10 log2 log1p reciprocal rsqrt sinh tan
-    pow.Tensor_Scalar pow.Tensor_Tensor pow.Scalar softplus layer_norm native_layer_norm group_norm
+    pow.Tensor_Scalar pow.Tensor_Tensor pow.Scalar softplus layer_norm native_layer_norm rms_norm
+    group_norm
     frobenius_norm.dim nuclear_norm nuclear_norm.dim cosine_similarity poisson_nll_loss
     cosine_embedding_loss nll_loss nll_loss2d hinge_embedding_loss kl_div l1_loss smooth_l1_loss
     huber_loss mse_loss margin_ranking_loss multilabel_margin_loss soft_margin_loss
     triplet_margin_loss multi_margin_loss binary_cross_entropy_with_logits dist pdist cdist renorm
-    logsumexp upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d
-    upsample_bilinear2d upsample_trilinear3d upsample_bicubic2d norm.Scalar norm.ScalarOpt_dim
+    logsumexp upsample_nearest1d _upsample_nearest_exact1d upsample_nearest2d
+    _upsample_nearest_exact2d upsample_nearest3d _upsample_nearest_exact3d upsample_linear1d
+    upsample_bilinear2d _upsample_bilinear2d_aa upsample_trilinear3d upsample_bicubic2d
+    _upsample_bicubic2d_aa norm.Scalar norm.ScalarOpt_dim
 """
 """What CUDA's autocast runs in float32 and the CPU's does not (AT_FORALL_FP32 in
 aten/src/ATen/autocast_mode.h)."""
 
 AUTOCAST_WITH_FLOAT32_RESULT = """
     prod prod.dim_int softmax.int log_softmax.int cumprod cumsum linalg_vector_norm
-    sum sum.dim_IntList
+    linalg_matrix_norm linalg_matrix_norm.str_ord sum sum.dim_IntList
 """
 """What it asks for a float32 result, unless told otherwise (AT_FORALL_FP32_SET_OPT_DTYPE)."""
 
 
 @contextmanager
 def cuda_kernels(*, attention: str = "flash", autocast: bool = False) -> Iterator[None]:
-    """Dropout and attention choose their operators as they do on CUDA.
+    """Dropout, attention and RMS norm choose their operators as they do on CUDA.
 
     Args:
         attention: the kernel that attention tries first in 16 bits without a mask: ``flash``,
@@ -55,36 +60,35 @@ def cuda_kernels(*, attention: str = "flash", autocast: bool = False) -> Iterato
         autocast: so does autocast; said apart, because it is torch's dispatch that is told, which
             takes a moment.
     """
-    dropout, plain_attention = functional.dropout, functional.scaled_dot_product_attention
+    aten = torch.ops.aten
+    plain_dropout, plain_attention = aten.dropout.default, aten.scaled_dot_product_attention.default
 
-    def cuda_dropout(
-        input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
-    ) -> Tensor:
-        fused = training and not inplace and 0 < p < 1 and _is_fake(input) and input.numel() > 0
-        if not fused:
-            return dropout(input, p, training, inplace)
+    def dropout(input: Tensor, p: float, train: bool) -> Tensor:
+        if not (train and 0 < p < 1 and _is_fake(input) and input.numel() > 0):
+            return _taken_apart(plain_dropout, input, p, train)
         kept: Tensor = torch.native_dropout(input, p, True)[0]
         return kept
 
-    def cuda_attention(
+    def attend(
         query: Tensor,
         key: Tensor,
         value: Tensor,
         attn_mask: Tensor | None = None,
         dropout_p: float = 0.0,
         is_causal: bool = False,
+        *,
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Tensor:
         plain: AbstractContextManager[Any] = nullcontext()
         if _is_fake(query) and _is_fake(key) and _is_fake(value):
-            query, key, value, attn_mask = _autocast(query, key, value, attn_mask)
             run = _fused(query, key, value, attn_mask, is_causal, enable_gqa, attention)
             if run is not None:
                 return run(query, key, value, attn_mask, dropout_p, is_causal, scale)
             plain = sdpa_kernel(SDPBackend.MATH)
         with plain:
-            return plain_attention(
+            return _taken_apart(
+                plain_attention,
                 query,
                 key,
                 value,
@@ -95,13 +99,25 @@ def cuda_kernels(*, attention: str = "flash", autocast: bool = False) -> Iterato
                 enable_gqa=enable_gqa,
             )
 
-    functional.dropout = cuda_dropout
-    functional.scaled_dot_product_attention = cuda_attention
+    # Kernels of the dispatcher, not functions in the place of torch's: whoever holds a reference
+    # to one of those is told too.
+    library = Library("aten", "IMPL")
     try:
-        with _cuda_autocast() if autocast else nullcontext():
+        for key in ("AutogradCPU", "CPU"):
+            library.impl("dropout", dropout, key)
+            library.impl("scaled_dot_product_attention", attend, key)
+        with _fused_norms(), _cuda_autocast() if autocast else nullcontext():
             yield
     finally:
-        functional.dropout, functional.scaled_dot_product_attention = dropout, plain_attention
+        library._destroy()
+
+
+def _taken_apart(operator: Any, *args: Any, **kwargs: Any) -> Tensor:
+    """A composite operator, as if it had no kernel. (Not by its ``decompose``: torch has another
+    dropout there, which copies when there is nothing to drop.)"""
+    composite = torch._C.DispatchKey.CompositeImplicitAutograd
+    result: Tensor = operator._op_dk(composite, *args, **kwargs)
+    return result
 
 
 def _is_fake(tensor: Tensor) -> bool:
@@ -129,10 +145,17 @@ def _fused(
     dense = all(operand.dim() == 4 and operand.numel() for operand in operands)
     same = len({operand.dtype for operand in operands}) == 1
     batches = len({operand.size(0) for operand in operands}) == 1
-    if not (dense and same and batches):
+    lengths = dense and key.size(2) == value.size(2)
+    if not (dense and same and batches and lengths):
+        return None
+    if mask is not None and mask.dtype not in (torch.bool, torch.float32, query.dtype):
+        return None  # which is refused
+    strided = (*operands, *(() if mask is None else (mask,)))
+    if any(x.stride(-1) != 1 for x in strided):
         return None
     widths = {operand.size(-1) for operand in operands}
     heads = len({operand.size(1) for operand in operands}) == 1
+    grouped = enable_gqa and key.size(1) == value.size(1) and query.size(1) % key.size(1) == 0
     if (
         first == "cudnn"
         and torch.backends.cuda.cudnn_sdp_enabled()
@@ -140,7 +163,7 @@ def _fused(
         and query.dtype in HALF
         and mask is None
         and all(width % 8 == 0 and width <= 128 for width in widths)
-        and (heads or enable_gqa)
+        and (heads or grouped)
         and not (is_causal and query.size(2) != key.size(2))
     ):
         return _cudnn
@@ -151,7 +174,7 @@ def _fused(
         and mask is None
         and len(widths) == 1
         and query.size(-1) <= 256
-        and (heads or enable_gqa)
+        and (heads or grouped)
         and not (is_causal and query.size(2) != key.size(2))
     ):
         return _flash
@@ -228,17 +251,25 @@ def _efficient(
     return out
 
 
+# -- norms ----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _fused_norms() -> Iterator[None]:
+    """RMS norm is one operator, which keeps its input and a number a row. Where a backend has no
+    kernel of its own, as the CPU, torch takes it apart, and autograd keeps all that is between."""
+    aten = torch.ops.aten
+    names = [name for name in FUSED_NORMS if hasattr(aten, name)]  # since torch 2.9
+    library = Library("aten", "IMPL")
+    try:
+        for name in names:
+            library.impl(name, decomposition_table[getattr(aten, name).default], "CPU")
+        yield
+    finally:
+        library._destroy()
+
+
 # -- autocast -------------------------------------------------------------------------------------
-
-
-def _autocast(*operands: Any) -> tuple[Any, ...]:
-    """Attention is on autocast's list of low precision; its kernels, called as here, are not."""
-    if not torch.is_autocast_enabled("cpu"):
-        return operands
-    dtype = torch.get_autocast_dtype("cpu")
-    return tuple(
-        x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x for x in operands
-    )
 
 
 @contextmanager

@@ -181,6 +181,11 @@ class Ledger:
     mismatches: list[Mismatch] = field(default_factory=list)
     saved_mismatches: list[Mismatch] = field(default_factory=list)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For a copy or another process: the figures, in the place of what tells them."""
+        _ = self.memory
+        return self.__dict__
+
     @cached_property
     def totals(self) -> LayerTotals:
         """The whole step as if it were one layer."""

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import flopratio as fr
 from flopratio.errors import UsageError
@@ -28,6 +29,16 @@ def test_the_module_is_left_as_it_was() -> None:
     assert not x.requires_grad
 
 
+def test_fake_tensors_are_left_as_they_were() -> None:
+    with FakeTensorMode():
+        model, x = a_model(), torch.randn(4, 8)
+    ledger = fr.count(model, x, loss="sum", optimizer="adam", input_grad=True)
+    real = fr.count(a_model(), torch.randn(4, 8), loss="sum", optimizer="adam", input_grad=True)
+    assert ledger.rows == real.rows
+    assert (x.requires_grad, x.grad) == (False, None)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
 @pytest.mark.parametrize("wrap", [lambda x: x, lambda x: (x,), lambda x: {"input": x}])
 def test_inputs_may_be_a_tensor_a_tuple_or_a_dict(wrap: Any) -> None:
     ledger = fr.count(nn.Linear(8, 3), wrap(torch.empty(4, 8)), loss="sum")
@@ -37,6 +48,16 @@ def test_inputs_may_be_a_tensor_a_tuple_or_a_dict(wrap: Any) -> None:
 def test_inference_is_in_eval_mode_and_forward_only() -> None:
     ledger = fr.count(nn.Sequential(a_model()), torch.empty(1, 8), inference=True)
     assert (ledger.totals.forward, ledger.totals.backward) == (2 * 8 * 6 + 2 * 6 * 3, 0)
+
+
+@pytest.mark.parametrize("target", ["cpu", "cuda"])
+def test_the_statistics_of_group_norm_have_the_weights_dtype(target: str) -> None:
+    """On either device, see native_group_norm in aten/src/ATen/native/group_norm.cpp."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.GroupNorm(2, 4))
+    ledger = fr.count(model, torch.empty(5, 3, 8, 8), loss="sum", dtype="bfloat16", target=target)
+    (row,) = [row for row in ledger.rows if row.op == "aten.native_group_norm"]
+    result, statistics = 5 * 4 * 8 * 8, 2 * 5 * 2
+    assert row.bytes_written == 2 * (result + statistics)
 
 
 def test_a_ledger_prints_as_one_line() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
 import flopratio as fr
-from flopratio.cuda_kernels import cuda_kernels
+from flopratio.cuda_kernels import AUTOCAST, cuda_kernels
+from flopratio.errors import UsageError
 
 FLASH = "aten._scaled_dot_product_flash_attention"
 EFFICIENT = "aten._scaled_dot_product_efficient_attention"
@@ -91,6 +94,29 @@ class TestAttention:
         grouped = attention(key=(2, 2, 8, 16), enable_gqa=True, dtype="float32")
         assert grouped == "aten._safe_softmax"
 
+    def test_plain_products_where_rows_are_not_contiguous(self) -> None:
+        with FakeTensorMode(), cuda_kernels():
+            x = torch.empty(2, 4, 8, 16, requires_grad=True)
+            fused = functional.scaled_dot_product_attention(x, x, x)
+            assert type(fused.grad_fn).__name__ == "ScaledDotProductEfficientAttentionBackward0"
+            by_columns = x.mT.contiguous().mT
+            for query, mask in ((by_columns, None), (x, torch.zeros(8, 1).expand(8, 8))):
+                plain = functional.scaled_dot_product_attention(query, x, x, mask)
+                assert "Scaled" not in type(plain.grad_fn).__name__
+
+    @pytest.mark.parametrize(
+        ("key", "mask", "options", "sentence"),
+        [
+            ((2, 4, 8, 16), torch.ones(8, 8, dtype=torch.int64), {}, "attn_mask dtype to be bool"),
+            ((2, 3, 8, 16), None, {"enable_gqa": True}, "must divide the number of heads"),
+        ],
+    )
+    def test_what_torch_refuses_is_refused(
+        self, key: tuple[int, ...], mask: Tensor | None, options: dict[str, Any], sentence: str
+    ) -> None:
+        with pytest.raises(UsageError, match=sentence):
+            attention(key=key, mask=mask, **options)
+
     def test_as_asked_for(self) -> None:
         assert attention(backend="math") == "aten._safe_softmax"
         assert attention(backend="efficient") == EFFICIENT
@@ -127,6 +153,23 @@ class TestDropout:
         assert ledger.reconciled
 
 
+class TestRMSNorm:
+    @pytest.mark.parametrize(("dtype", "itemsize"), [("float32", 4), ("bfloat16", 2)])
+    def test_it_keeps_its_input_and_a_number_a_row(self, dtype: str, itemsize: int) -> None:
+        model = nn.Sequential(nn.Linear(4, 4), nn.RMSNorm(4))
+        ledger = fr.count(model, torch.empty(8, 4), loss="sum", dtype=dtype)
+        (row,) = [row for row in ledger.rows if row.op == "aten._fused_rms_norm"]
+        assert row.saved_bytes == 8 * 4 * itemsize + 8 * 4
+        assert (ledger.reconciled, ledger.saved_mismatches) == (True, [])
+
+    def test_on_the_cpu_torch_takes_it_apart(self) -> None:
+        model = nn.Sequential(nn.Linear(4, 4), nn.RMSNorm(4))
+        ledger = fr.count(model, torch.empty(8, 4), loss="sum", target="cpu")
+        assert "aten._fused_rms_norm" not in operators(ledger)
+        x = torch.ones(2, 4, requires_grad=True)
+        assert type(functional.rms_norm(x, (4,)).grad_fn).__name__ != "FusedRmsNormBackward0"
+
+
 class Norm(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -156,6 +199,28 @@ class TestAutocast:
         )
         assert cuda.reconciled
 
+    def test_torch_s_own_lists_are_covered(self) -> None:
+        """As they stand in the header that every torch brings along."""
+        header = Path(torch.__file__).parent / "include/ATen/autocast_mode.h"
+        text = header.read_text(encoding="utf-8")
+        with cuda_kernels(autocast=True):
+            for macro in ("AT_FORALL_FP32", "AT_FORALL_FP32_SET_OPT_DTYPE"):
+                (body,) = re.findall(rf"#define {macro}\(_\)(.*?)\n\n", text, re.DOTALL)
+                names = [
+                    ".".join(re.split(r",\s*", name)) for name in re.findall(r"_\((.*?)\)", body)
+                ]
+                assert len(names) > 10
+                assert [
+                    name
+                    for name in names
+                    if not torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{name}", AUTOCAST)
+                ] == []
+
+    def test_attention_in_float64_stays(self) -> None:
+        x = torch.empty(2, 4, 8, 16)
+        ledger = fr.count(Attention(), (x, x), loss="sum", dtype="float64", amp="bf16")
+        assert FLASH not in operators(ledger)
+
     def test_it_ends_with_the_step(self) -> None:
         fr.count(Norm(), torch.empty(8, 4), loss="sum", amp="bf16")
         with torch.autocast("cpu", torch.bfloat16):
@@ -173,11 +238,21 @@ def raising_within() -> None:
         raise KeyError
 
 
-def test_torch_s_functions_are_put_back() -> None:
-    before = functional.dropout, functional.scaled_dot_product_attention
+def test_torch_s_kernels_are_put_back() -> None:
     with pytest.raises(KeyError):
         raising_within()
-    assert (functional.dropout, functional.scaled_dot_product_attention) == before
+    with FakeTensorMode():
+        x = torch.empty(2, 4, 8, 16, requires_grad=True)
+        assert type(functional.dropout(x).grad_fn).__name__ == "MulBackward0"
+
+
+def test_however_a_model_calls_them() -> None:
+    attend, drop = functional.scaled_dot_product_attention, functional.dropout  # of its own
+    with FakeTensorMode(), cuda_kernels():
+        x = torch.empty(2, 4, 8, 16, requires_grad=True)
+        assert "EfficientAttention" in type(attend(x, x, x).grad_fn).__name__
+        for dropped in (drop(x), torch.dropout(x, 0.5, True), nn.Dropout()(x)):
+            assert type(dropped.grad_fn).__name__ == "NativeDropoutBackward0"
 
 
 def test_real_tensors_are_computed_as_they_are() -> None:

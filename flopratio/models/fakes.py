@@ -215,12 +215,13 @@ def _product(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str
 
 def _norm(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """The result, and the statistics: in float32 of low-precision input on CUDA, and of the
-    weight's type on the CPU; torch's shape function gives them the input's."""
+    weight's type on the CPU and in group norm; torch's shape function gives them the input's."""
     out, *statistics = cast("tuple[Tensor, ...]", mode.plain(func, args, kwargs))
     x = args[0]
     weight = args[2] if func is aten.native_layer_norm.default else args[1]
     dtype = x.dtype if weight is None else weight.dtype
-    if mode.target == "cuda" and x.dtype.itemsize == 2:
+    is_group_norm = func is aten.native_group_norm.default
+    if mode.target == "cuda" and x.dtype.itemsize == 2 and not is_group_norm:
         dtype = torch.float32
     if all(found.dtype is dtype for found in statistics):
         return out, *statistics

@@ -82,17 +82,21 @@ def _tensors(described: Any) -> tuple[Tensor, ...]:
     return ()
 
 
+def _shapes(record: Record) -> list[Any]:
+    """The tensors among its positional arguments, as noted."""
+    return [note for note in record.arguments if _is_tensor(note)]
+
+
 def _is_list_of_tensors(note: Any) -> bool:
     return _is_list(note) and len(note) > 1 and all(_is_tensor(item) for item in note[1:])
 
 
-def _on_layer(record: Record, layers: list[str], layer: str) -> Record:
-    """An operator on lists of tensors, those at the positions of one layer alone."""
-    kept = [position for position, own in enumerate(layers) if own == layer]
+def _narrowed_to(record: Record, positions: list[int], length: int) -> Record:
+    """An operator on lists of tensors of a length, those at some of the positions alone."""
 
     def narrowed(note: Any) -> Any:
-        if _is_list(note) and len(note) == len(layers) + 1:
-            return (LIST, *(note[1 + position] for position in kept))
+        if _is_list(note) and len(note) == length + 1:
+            return (LIST, *(note[1 + position] for position in positions))
         return note
 
     return record._replace(
@@ -365,6 +369,8 @@ class Attribution:
         self.origins: defaultdict[int, list[Origin]] = defaultdict(list)
         """Sequence number -> the forward operators behind that node."""
         self._functions: set[int] = set()
+        self._rerun: defaultdict[int, int] = defaultdict(int)
+        """Sequence number of a checkpoint's node -> how many of its operators have run again."""
         self._edges: dict[int, tuple[bool, ...]] = {}
         """Sequence number -> which edges of that node lead anywhere."""
         for graph in profiler.graphs:
@@ -557,8 +563,10 @@ class Attribution:
         phase: str = "forward",
     ) -> None:
         layer = self._path(record)
-        if phase == "recompute" and record.layer == 0:  # no module runs: whose node asked for it?
-            layer = self._origin_layer(record)
+        if phase == "recompute":
+            first = self._first_run(record)
+            if record.layer == 0:  # no module runs: who ran it first, or whose node asked for it?
+                layer = first.layer if first is not None else self._origin_layer(record)
         node = self._remember(record, costed, levels, layer, recomputed=phase == "recompute")
         self._append(
             layer,
@@ -570,6 +578,18 @@ class Attribution:
             bytes_written=costed.bytes_written,
             saved=self._saved.pop(node, 0) if node is not None else 0,
         )
+
+    def _first_run(self, record: Record) -> Origin | None:
+        """What a reentrant checkpoint runs again: all of its forward, in order, in its node. The
+        tensors are alike; a flag may say that now a gradient is wanted."""
+        assert record.node is not None
+        origins = self.origins.get(record.node, [])
+        for position in range(self._rerun[record.node], len(origins)):
+            first = origins[position].record
+            if first.op is record.op and _shapes(first) == _shapes(record):
+                self._rerun[record.node] = position + 1
+                return origins[position]
+        return None
 
     def _origin_layer(self, record: Record) -> str:
         origins = self.origins.get(record.node, []) if record.node is not None else []
@@ -695,17 +715,17 @@ class Attribution:
             **self._update_temporaries,
             **self.profiler.parameter_layers,
         }
-        layers: list[str] = []
+        positions: defaultdict[str, list[int]] = defaultdict(list)
         for position in range(length):
             # The tensors of a list follow each other: what is at this position of any of them.
             numbers = record.inputs[position : length * (len(record.inputs) // length) : length]
             layer = next((owners[number] for number in numbers if number in owners), None)
             if layer is None:
                 return {}
-            layers.append(layer)
+            positions[layer].append(position)
             if len(record.outputs) == length:
                 self._update_temporaries[record.outputs[position]] = layer
-        return {layer: _on_layer(record, layers, layer) for layer in dict.fromkeys(layers)}
+        return {layer: _narrowed_to(record, own, length) for layer, own in positions.items()}
 
     def _is_update(self, record: Record) -> bool:
         """Work on gradients between backward and update (clipping, scaling, zeroing), which

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -30,6 +31,10 @@ DISABLE_HOOKS = "disable_saved_tensors_hooks"
 KEEP = "_make_saved_tensor"
 """How ``torch.utils.checkpoint`` keeps what enters a checkpoint, in the torch versions that have
 it; earlier ones have an ``autograd.Function`` for it."""
+
+TORCH = threading.RLock()
+"""Held while torch's own functions are replaced, by whoever replaces them: of two threads, the one
+that ends last would leave the other's replacements behind."""
 
 OUTSIDE = "(step)"
 """The layer of operators that no module's forward called."""
@@ -173,6 +178,7 @@ class Profiler:
         self._exits = ExitStack()
         self._ledger: Ledger | None = None
         self._recorded = 0
+        self._running = False
         if model is not None:
             self._register(model, "")
         for name, module in (names or {}).items():
@@ -204,6 +210,7 @@ class Profiler:
         if self._ledger is not None:
             _ = self._ledger.memory  # before there is more to read it off
         with ExitStack() as exits:  # undone at once if entering fails half-way
+            exits.enter_context(TORCH)
             exits.enter_context(self._module_calls())
             exits.enter_context(self._backward_calls())
             exits.enter_context(self._function_calls())
@@ -220,9 +227,11 @@ class Profiler:
                 exits.enter_context(torch.compiler.set_stance("force_eager"))
             exits.enter_context(self.recorder)
             self._exits = exits.pop_all()
+        self._running = True
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._running = False
         self._exits.close()
         self._note_gradients()
 
@@ -436,4 +445,6 @@ class Profiler:
 
             self._ledger = Attribution(self).ledger()
             self._recorded = len(self.recorder.records)
+            if self._running:
+                _ = self._ledger.memory  # before there is more to read it off
         return self._ledger

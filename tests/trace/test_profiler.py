@@ -1,5 +1,6 @@
 """Any step under the Profiler: phases, layers and operands, each figure beside its arithmetic."""
 
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -287,6 +288,23 @@ class TestWholeSteps:
         assert {row.phase for row in ledger.rows if "norm" in row.op} == {"update"}
 
     @pytest.mark.parametrize("reentrant", [True, False])
+    def test_products_of_a_checkpoint_belong_to_the_module_that_calls_it(
+        self, reentrant: bool, x: torch.Tensor
+    ) -> None:
+        class Checkpointed(Two):
+            def attend(self, x: torch.Tensor) -> torch.Tensor:
+                x = self.second(x)
+                return functional.scaled_dot_product_attention(x, x, x)
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return checkpoint(self.attend, self.first(x), use_reentrant=reentrant)
+
+        model = Checkpointed()
+        ledger = profiled(model, lambda: model(x).sum().backward())
+        attention = 2 * 2 * ROWS * ROWS * 6  # Q K^T and P V
+        assert by_name(ledger)[""].grad_input == 2 * attention
+
+    @pytest.mark.parametrize("reentrant", [True, False])
     def test_checkpointing_leaves_the_model_flops_and_shows_recompute(
         self, reentrant: bool
     ) -> None:
@@ -354,6 +372,22 @@ class TestWholeSteps:
         assert split(ledger) == (first + grouped, grouped, first + grouped, 0)
 
 
+class TestTheLedger:
+    def test_within_the_block_it_is_of_what_has_run_so_far(self, x: torch.Tensor) -> None:
+        model = Two()
+        with fr.Profiler(model) as profiler:
+            model(x).sum().backward()
+            first = profiler.ledger
+            model(x).sum().backward()
+        assert profiler.ledger.totals.forward == 2 * first.totals.forward
+        assert 0 < first.memory.peak <= profiler.ledger.memory.peak
+
+    def test_it_goes_to_another_process(self, x: torch.Tensor) -> None:
+        model = Two()
+        ledger = profiled(model, lambda: model(x).sum().backward())
+        assert pickle.loads(pickle.dumps(ledger)) == ledger
+
+
 class TestNothingIsLeftBehind:
     def state(self) -> tuple[Any, ...]:
         from torch.utils._python_dispatch import _get_current_dispatch_mode
@@ -382,6 +416,25 @@ class TestNothingIsLeftBehind:
 
         with pytest.raises(ZeroDivisionError):
             profiled(model, step)
+        assert self.state() == before
+
+    def test_after_steps_in_several_threads(self, x: torch.Tensor) -> None:
+        import threading
+
+        before = self.state()
+        ledgers: list[fr.Ledger] = []
+
+        def count() -> None:
+            for _ in range(4):
+                ledgers.append(fr.count(Two(), x, loss="sum", amp="bf16"))
+
+        threads = [threading.Thread(target=count) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(ledgers) == 12
+        assert all(ledger.memory == ledgers[0].memory for ledger in ledgers)
         assert self.state() == before
 
     def test_memory_is_released(self, x: torch.Tensor) -> None:
