@@ -216,7 +216,7 @@ def test_inputs_may_be_keywords_and_grad_mode_off():
 
 def test_bad_input_is_one_sentence(monkeypatch):
     module, batch = Everything(), (torch.randn(4, 6),)
-    with pytest.raises(UsageError, match=r"no optimizer 'sdg': it should be one of none, sgd"):
+    with pytest.raises(UsageError, match=r"no optimizer 'sdg': did you mean 'sgd'"):
         measure_step(module, batch, torch.sum, "sdg", "cpu")
     with pytest.raises(UsageError, match=r"needs no gradient"):
         measure_step(module.requires_grad_(False), batch, torch.sum, "sgd", "cpu")
