@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatch
+from functools import cache
 from typing import Any
 
 import torch
@@ -461,23 +462,31 @@ def reconcile(profiler: Profiler) -> Ledger:
             traced[row.layer, row.phase] += row.flops
             nodes[row.layer, row.phase][row.autograd] = None
     law = attribution.law
-    by_formulas, by_hooks = saved_by_formulas(attribution), saved_by_hooks(attribution)
-    ledger.analytic = {
-        "forward": ledger.totals.forward,
-        "grad_input": sum(flops for (_, phase), flops in law.items() if phase == "grad_input"),
-        "grad_weight": sum(flops for (_, phase), flops in law.items() if phase == "grad_weight"),
-        SAVED: sum(by_formulas.values()),
-    }
     ledger.mismatches = [
         Mismatch(*key, law.get(key, 0), traced.get(key, 0), tuple(nodes[key]))
         for key in dict.fromkeys([*law, *traced])
         if law.get(key, 0) != traced.get(key, 0)
     ]
-    ledger.saved_mismatches = [
-        Mismatch(layer, SAVED, by_formulas.get(layer, 0), by_hooks.get(layer, 0))
-        for layer in dict.fromkeys([*by_formulas, *by_hooks])
-        if by_formulas.get(layer, 0) != by_hooks.get(layer, 0)
-    ]
+
+    @cache
+    def saved() -> tuple[dict[str, int], dict[str, int]]:
+        return saved_by_formulas(attribution), saved_by_hooks(attribution)
+
+    def analytic() -> dict[str, int]:
+        by_phase = Counter({"forward": ledger.totals.forward, "grad_input": 0, "grad_weight": 0})
+        for (_, phase), flops in law.items():
+            by_phase[phase] += flops
+        return {**by_phase, SAVED: sum(saved()[0].values())}
+
+    def saved_mismatches() -> list[Mismatch]:
+        by_formulas, by_hooks = saved()
+        return [
+            Mismatch(layer, SAVED, by_formulas.get(layer, 0), by_hooks.get(layer, 0))
+            for layer in dict.fromkeys([*by_formulas, *by_hooks])
+            if by_formulas.get(layer, 0) != by_hooks.get(layer, 0)
+        ]
+
+    ledger.analytic, ledger.saved_mismatches = analytic, saved_mismatches
     return ledger
 
 

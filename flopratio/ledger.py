@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -132,20 +132,31 @@ class Memory(dict[str, Any]):
 
 
 class _Lazy:
-    """The ledger's memory, worked out when it is first looked at: many ask for the FLOPs alone."""
+    """What is worked out when it is first looked at: many ask for the FLOPs alone.
+
+    Args:
+        kind: of the value; what a ledger has that was given none is an empty one.
+    """
+
+    def __init__(self, kind: type) -> None:
+        self._kind = kind
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
 
     def __get__(self, ledger: Ledger | None, owner: type) -> Any:
         if ledger is None:
-            return Memory  # the field's default: no figures
-        memory = ledger.__dict__["memory"]
-        if not isinstance(memory, dict):
-            memory = ledger.__dict__["memory"] = memory()
-        return memory
+            return self._kind  # the field's default
+        value = ledger.__dict__[self._name]
+        if not isinstance(value, self._kind):
+            value = ledger.__dict__[self._name] = value()
+        return value
 
-    def __set__(self, ledger: Ledger, memory: dict[str, Any] | Callable[[], Memory]) -> None:
-        if isinstance(memory, dict) and not isinstance(memory, Memory):
-            memory = Memory(memory)
-        ledger.__dict__["memory"] = memory
+    def __set__(self, ledger: Ledger, value: Any) -> None:
+        """Either the value, or what makes it."""
+        if isinstance(value, dict) and self._kind is Memory:
+            value = value if isinstance(value, Memory) else Memory(value)
+        ledger.__dict__[self._name] = value
 
 
 @dataclass(repr=False)
@@ -175,15 +186,15 @@ class Ledger:
     types: dict[str, str] = field(default_factory=dict)
     convention: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
-    memory: _Lazy = _Lazy()
+    memory: _Lazy = _Lazy(Memory)
     uncounted_ops: dict[str, int] = field(default_factory=dict)
-    analytic: dict[str, int] = field(default_factory=dict)
+    analytic: _Lazy = _Lazy(dict)
     mismatches: list[Mismatch] = field(default_factory=list)
-    saved_mismatches: list[Mismatch] = field(default_factory=list)
+    saved_mismatches: _Lazy = _Lazy(list)
 
     def __getstate__(self) -> dict[str, Any]:
         """For a copy or another process: the figures, in the place of what tells them."""
-        _ = self.memory
+        _ = self.memory, self.analytic, self.saved_mismatches
         return self.__dict__
 
     @cached_property

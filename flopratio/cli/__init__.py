@@ -5,6 +5,7 @@ Exit codes: 0 fine; 1 a claim or limit is violated; 2 a usage or input error, in
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import traceback
@@ -62,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None and hasattr(signal, "SIGPIPE"):
         # `flopratio ... | head` ends as `cat ... | head` does, without a word.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # what it says is not about the count
     arguments = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
     try:
         return int(app(arguments, prog_name="flopratio", standalone_mode=False) or 0)

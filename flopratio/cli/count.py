@@ -175,6 +175,9 @@ def count(
         notes += [] if strict else _uncounted(ledger)
         if macs and (output is None or output.suffix != ".md"):
             notes.append("--macs halves the figures of tables alone: these are FLOP")
+    ran = ledger.convention.get("attention")
+    if attention is not None and ran not in (attention, "none"):
+        notes.append(f"--attention {attention} does not take these operands: {ran} ran")
     if verbose:
         notes.append(f"{len(ledger.rows):,} rows, torch {ledger.versions.get('torch', '?')}")
     for note in [*failed, *([] if quiet else notes)]:
