@@ -11,9 +11,9 @@ from time import perf_counter
 
 import numpy as np
 
-from flopratio.analytic import analyse
 from flopratio.formulas import exact
-from flopratio.networks import describe
+from flopratio.networks.analytic import analyse
+from flopratio.networks.library import describe
 
 POINTS = 100_000
 

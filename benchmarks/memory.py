@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.table import Column, Table
 from torch.distributed._tools.mem_tracker import MemTracker
 
-from flopratio.counting import reconcile
-from flopratio.losses import loss_of
 from flopratio.models import Example, load
+from flopratio.step.losses import loss_of
 from flopratio.trace.profiler import Profiler
+from flopratio.trace.reconcile import reconcile
 
 MODELS = {
     "torchvision:resnet50": {"batch": 8},

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from judged import conclude
 
 import flopratio as fr
-from flopratio.plots import saved_bytes_against_batch
+from flopratio.report.figures import saved_bytes_against_batch
 
 DEPTHS = [1, 2, 4, 8, 16, 32]
 WIDTH = 512

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from judged import conclude
 
 import flopratio as fr
-from flopratio.plots import ratio_with_update_against_batch
+from flopratio.report.figures import ratio_with_update_against_batch
 
 PUBLISHED = {1: 2.0009, 64: 1.0165}
 

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from judged import conclude
 
 import flopratio as fr
-from flopratio.plots import ratio_against_depth
+from flopratio.report.figures import ratio_against_depth
 
 PUBLISHED = {0: 1.5714, 10: 1.8583, 100: 1.9798}
 FORWARD = {0: 275_367_168, 100: 5_851_047_168}

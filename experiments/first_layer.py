@@ -10,7 +10,7 @@ import pandas as pd
 from judged import conclude
 
 import flopratio as fr
-from flopratio.plots import flops_by_layer
+from flopratio.report.figures import flops_by_layer
 
 
 def ratios(**options: bool | str) -> dict[str, float | None]:

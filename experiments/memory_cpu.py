@@ -19,12 +19,12 @@ from judged import conclude
 from torch.utils._pytree import tree_iter
 
 import flopratio as fr
-from flopratio.crosscheck import Step
-from flopratio.losses import loss_of
 from flopratio.measure.memory import MeasuredPeak, measure_peak
 from flopratio.models import load
-from flopratio.networks import NETWORKS, describe
-from flopratio.optimizers import make_optimizer
+from flopratio.networks.library import NETWORKS, describe
+from flopratio.step.losses import loss_of
+from flopratio.step.optimizers import make_optimizer
+from flopratio.verbs.sweep.point import Step
 
 LLAMA = {"hidden_size": 256, "intermediate_size": 688, "num_attention_heads": 8}
 LLAMA |= {"num_key_value_heads": 4, "num_hidden_layers": 4, "vocab_size": 4000}

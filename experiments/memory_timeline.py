@@ -7,7 +7,7 @@ backward.
 from pathlib import Path
 
 import flopratio as fr
-from flopratio.plots import memory_timeline
+from flopratio.report.figures import memory_timeline
 from flopratio.trace.memory import StepMemory
 
 RESULTS = Path(__file__).parents[1] / "results"

@@ -5,18 +5,16 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# Bound here and now: a later import of the module flopratio.sweep would put the module itself in
-# the function's place.
-from flopratio.sweep import sweep
 from flopratio.version import __version__
 
 if TYPE_CHECKING:
-    from flopratio.counting import count
     from flopratio.errors import UsageError
-    from flopratio.fitting import Fit, fit
     from flopratio.formulas import Cost, Gradient, Part, register
     from flopratio.ledger import Ledger
     from flopratio.trace.profiler import Profiler
+    from flopratio.verbs.count import count
+    from flopratio.verbs.fit import Fit, fit
+    from flopratio.verbs.sweep.plan import sweep
 
 __all__ = [
     "Cost",
@@ -38,8 +36,9 @@ _HOMES = {
     "Ledger": "flopratio.ledger",
     "Profiler": "flopratio.trace.profiler",
     "UsageError": "flopratio.errors",
-    "count": "flopratio.counting",
-    **dict.fromkeys(("Fit", "fit"), "flopratio.fitting"),
+    "count": "flopratio.verbs.count",
+    **dict.fromkeys(("Fit", "fit"), "flopratio.verbs.fit"),
+    "sweep": "flopratio.verbs.sweep.plan",
 }
 """The names that are imported when somebody asks for them: the package itself comes in
 milliseconds, without torch, pandas or NumPy."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from flopratio.errors import did_you_mean
+from flopratio.text.suggestions import did_you_mean
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ import typer
 from flopratio.cli.count import count
 from flopratio.cli.fit import fit
 from flopratio.cli.sweep import sweep
-from flopratio.errors import UsageError, nearest
+from flopratio.errors import UsageError
+from flopratio.text.suggestions import nearest
 from flopratio.version import __version__
 
 app = typer.Typer(

@@ -140,7 +140,7 @@ def count(
     }
     options = options_and_keys(given, settings)
     with _waiting(f"counting {model}", quiet=quiet):
-        from flopratio.counting import count as count_step
+        from flopratio.verbs.count import count as count_step
 
         ledger = count_step(model, **settings, **options)
 
@@ -208,7 +208,7 @@ def _write_memory(ledger: Ledger, timeline: Path | None, memory_trace: Path | No
     memory = ledger.memory
     assert isinstance(memory, StepMemory)
     if timeline is not None:
-        from flopratio.plots import memory_timeline
+        from flopratio.report.figures import memory_timeline
 
         memory_timeline(memory, timeline, headline(ledger).rpartition(": ")[0])
         print(timeline, file=sys.stderr)

@@ -34,7 +34,7 @@ from flopratio.cli.step import model_and_settings, options_and_keys, print_page
 from flopratio.errors import UsageError
 
 if TYPE_CHECKING:
-    from flopratio.fitting import Progress
+    from flopratio.verbs.fit import Progress
 
 
 def fit(
@@ -98,9 +98,9 @@ def fit(
     at the next size, which is the proof. A value given for the KEY is where to
     start, and where --levers compares. Exit 1 when not even the smallest fits.
     """
-    from flopratio.byte_size import parse_bytes
     from flopratio.report.files import check_file
     from flopratio.report.fit import FORMATS, failure, notes, to_json
+    from flopratio.text.byte_size import parse_bytes
 
     model, settings = model_and_settings(
         arguments, verb="fit", instead="with --key {key} it finds the largest that fits"
@@ -129,7 +129,7 @@ def fit(
     if output is not None:
         check_file(output, force=force, formats=FORMATS)
     with _progress(model, key, quiet=quiet, verbose=verbose) as progress:
-        from flopratio.fitting import fit as find
+        from flopratio.verbs.fit import fit as find
 
         found = find(
             model,

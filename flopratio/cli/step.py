@@ -23,7 +23,7 @@ def model_and_settings(
     Args:
         instead: what to do with several values; ``{key}`` stands for the KEY.
     """
-    from flopratio.grammar import parse_arguments
+    from flopratio.text.grammar import parse_arguments
 
     model, keys = parse_arguments(arguments or [])
     if model is None:

@@ -23,8 +23,8 @@ from flopratio.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from flopratio.sweep import Plan, Point
-    from flopratio.sweep_file import Row
+    from flopratio.verbs.sweep.file import Row
+    from flopratio.verbs.sweep.plan import Plan, Point
 
 
 def sweep(
@@ -62,9 +62,9 @@ def sweep(
     """
     from rich.console import Console
 
-    from flopratio.grammar import parse_arguments
-    from flopratio.sweep import Options, plan
-    from flopratio.verdict import judge, verdict_table
+    from flopratio.text.grammar import parse_arguments
+    from flopratio.verbs.sweep.plan import Options, plan
+    from flopratio.verbs.sweep.verdict import judge, verdict_table
 
     model, keys = parse_arguments(arguments or [])
     grid = plan(model, keys, Options(measure, loss, optimizer, dtype, freeze, input_grad))
@@ -74,7 +74,9 @@ def sweep(
     _draw(grid, rows, output)
     failed = sum(not claim["holds"] for claim in claims)
     if as_json:
-        print(json.dumps({"schema": "flopratio.sweep/1", "rows": rows, "verdict": claims}))
+        print(
+            json.dumps({"schema": "flopratio.verbs.sweep.plan/1", "rows": rows, "verdict": claims})
+        )
     else:
         if failed:
             headline = f"{failed} of {len(claims)} claims FAIL"
@@ -92,9 +94,9 @@ MOST_LAYERS = 10
 
 def _draw(grid: Plan, rows: list[Row], output: Path) -> None:
     """Draw the figures of the rows, and the bars a layer of one point."""
-    from flopratio.analytic import count
-    from flopratio.plots import draw_all
-    from flopratio.sweep import to_frame
+    from flopratio.networks.analytic import count
+    from flopratio.report.figures import draw_all
+    from flopratio.verbs.sweep.plan import to_frame
 
     def depth(point: Point) -> Any:
         return point.settings.get("depth", 0)
@@ -121,8 +123,8 @@ def _run(grid: Plan, output: Path, *, fresh: bool, quiet: bool, verbose: bool) -
         TimeRemainingColumn,
     )
 
-    from flopratio.grammar import format_value
-    from flopratio.sweep import run
+    from flopratio.text.grammar import format_value
+    from flopratio.verbs.sweep.plan import run
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import record_function
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from flopratio.torch_private import TorchDispatchMode
 
 LOSS = "loss"
 """The layer that the loss, which no module of the network computes, is booked under."""

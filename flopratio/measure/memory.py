@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch.profiler import ProfilerActivity, profile
-from torch.utils._pytree import tree_iter
+
+from flopratio.torch_private import tree_iter
 
 _ALLOCATION = "Allocation"
 """The tag of an event that is no call."""

@@ -25,7 +25,6 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile, record_function
-from torch.utils._pytree import tree_leaves, tree_map
 
 from flopratio.errors import UsageError
 from flopratio.measure.layers import (
@@ -37,7 +36,8 @@ from flopratio.measure.layers import (
     layer_ranges,
     operands,
 )
-from flopratio.optimizers import make_optimizer
+from flopratio.step.optimizers import make_optimizer
+from flopratio.torch_private import tree_leaves, tree_map
 
 # Without it the profiler writes a line on stderr at each start and stop.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
@@ -162,7 +162,7 @@ def measure_step(
         module: on ``device`` already, in the mode (train or eval) that is to be timed.
         batch: its positional or keyword inputs, on ``device``.
         loss: takes the module's output, gives a scalar.
-        optimizer: one of ``flopratio.optimizers.NAMES``.
+        optimizer: one of ``flopratio.step.optimizers.NAMES``.
         device: ``cpu`` or ``cuda``.
         repeats: steps to time at most.
         budget_s: seconds after which no further step is timed; three are timed at any cost. The

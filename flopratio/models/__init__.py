@@ -22,7 +22,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map_only
 
 from flopratio.models.example import Draft, Example, ModelError, Request
 from flopratio.models.explain import explain_failure
@@ -32,6 +31,7 @@ from flopratio.models.inputs import parse_dtype
 from flopratio.models.timm_models import timm_draft
 from flopratio.models.torchvision_models import torchvision_draft
 from flopratio.models.transformers_models import transformers_draft
+from flopratio.torch_private import tree_map_only
 
 __all__ = ["Example", "ModelError", "StepMode", "explain_failure", "load"]
 

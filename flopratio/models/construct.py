@@ -11,10 +11,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from flopratio import errors
 from flopratio.models.example import ModelError, Request
 from flopratio.models.explain import origin, summary
 from flopratio.models.weightless import build_weightless
+from flopratio.text import suggestions
 
 _SIZE_KEYWORDS = ("image_size", "img_size", "input_size", "spatial_size")
 """What constructors call the size of the images that a model is built for."""
@@ -49,7 +49,7 @@ def construct(request: Request, make: Callable[..., Any], options: Mapping[str, 
 
 def unknown_key(request: Request, key: str, known: set[str]) -> ModelError:
     """The error for a KEY that a model does not have, with the nearest one that it has."""
-    return errors.unknown_key(request.spec, key, known, ModelError)
+    return suggestions.unknown_key(request.spec, key, known, ModelError)
 
 
 def keywords(function: Callable[..., Any]) -> set[str]:

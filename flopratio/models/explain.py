@@ -9,14 +9,14 @@ import traceback
 from pathlib import Path
 
 import torch
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-)
-from torch.utils._pytree import tree_flatten
 
 from flopratio.models.example import Example, ModelError
 from flopratio.models.guess import first_layer_reads
+from flopratio.torch_private import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    tree_flatten,
+)
 
 _OURS = str(Path(__file__).parent.parent) + os.sep
 _TORCH = str(Path(torch.__file__).parent) + os.sep

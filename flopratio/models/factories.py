@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torch.utils._pytree import tree_leaves, tree_map_only
 
-from flopratio.errors import MOST_LISTED, did_you_mean
 from flopratio.models.construct import construct, keywords, unknown_key
 from flopratio.models.example import Draft, ModelError, Request
 from flopratio.models.explain import origin, summary
 from flopratio.models.guess import guess_input
 from flopratio.models.inputs import take_batch, take_input
+from flopratio.text.suggestions import MOST_LISTED, did_you_mean
+from flopratio.torch_private import tree_leaves, tree_map_only
 
 _SIZES = ("batch", "seq", "image", "input")
 """KEYs for the example inputs, where the factory doesn't take them itself."""

@@ -12,9 +12,9 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
-from torch.utils._python_dispatch import _disable_current_modes
+
+from flopratio.torch_private import FakeTensor, FakeTensorMode, disable_current_modes
 
 aten = torch.ops.aten
 
@@ -196,7 +196,7 @@ def _largest(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str
     last = dim in (-1, x.dim() - 1)
     if not mode.spread or not last or not x.is_floating_point() or not x.numel():
         return result
-    with _disable_current_modes():
+    with disable_current_modes():
         spread = torch.arange(positions.numel()) % x.size(-1)
     spread = spread.view(positions.shape)
     return spread if isinstance(result, Tensor) else type(result)((result[0], spread))
@@ -207,7 +207,7 @@ def _product(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str
     dtype = args[0].dtype
     for arg in args:
         if arg.dtype is not dtype:
-            with _disable_current_modes():
+            with disable_current_modes():
                 func(*(torch.zeros([1] * each.dim(), dtype=each.dtype) for each in args), **kwargs)
             break
     return mode.plain(func, args, kwargs)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from flopratio.errors import did_you_mean
 from flopratio.models.example import ModelError, Request
+from flopratio.text.suggestions import did_you_mean
 
 _SHAPE = re.compile(r"\d+(x\d+)*")
 _SHORT_DTYPES = {"fp64": "float64", "fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}

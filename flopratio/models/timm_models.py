@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
-from flopratio.errors import did_you_mean
 from flopratio.models.construct import construct, resized
 from flopratio.models.example import Draft, ModelError, Request
 from flopratio.models.inputs import take_images
 from flopratio.models.packages import import_package
 from flopratio.models.torchvision_operators import import_torchvision
+from flopratio.text.suggestions import did_you_mean
 
 
 def timm_draft(request: Request) -> Draft:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from flopratio.errors import did_you_mean
 from flopratio.models.construct import construct, resized
 from flopratio.models.detection import detection_inputs, settle_choices
 from flopratio.models.example import Draft, ModelError, Request
 from flopratio.models.inputs import floats, take_images
 from flopratio.models.torchvision_operators import import_torchvision
+from flopratio.text.suggestions import did_you_mean
 
 _FRAMES = 16
 """Frames of a clip, as torchvision's own training of its video models has them."""

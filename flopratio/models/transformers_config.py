@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from flopratio.errors import did_you_mean
 from flopratio.models.construct import construct, keywords, unknown_key
 from flopratio.models.example import ModelError, Request
 from flopratio.models.inputs import take_image
+from flopratio.text.suggestions import did_you_mean
 
 _FOR_INPUTS = ("batch", "seq", "image", "input")
 _FOR_TRAINING: Mapping[str, object] = {

@@ -13,14 +13,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from flopratio.grammar import format_value
 from flopratio.report.html import html
 from flopratio.report.markdown import escape, pipe_table
 from flopratio.report.summary import Remark
 from flopratio.report.units import Kind, choose, quantity
+from flopratio.text.grammar import format_value
 
 if TYPE_CHECKING:
-    from flopratio.fitting import Combination, Fit, Lever, Tried
+    from flopratio.verbs.fit import Combination, Fit, Lever, Tried
 
 SCHEMA = "flopratio.fit/1"
 

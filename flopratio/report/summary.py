@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from flopratio.grammar import format_value
 from flopratio.ledger import Ledger
 from flopratio.report.token_estimate import TokenEstimate, token_estimate
 from flopratio.report.units import Kind, plural, quantity, ratio_text
 from flopratio.report.view import ROOT, View
+from flopratio.text.grammar import format_value
 
 MOST_LAYERS = 3
 """So many layers are named before the rest are a number."""

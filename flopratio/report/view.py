@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from flopratio.errors import UsageError
-from flopratio.grammar import unknown
 from flopratio.ledger import PHASES, LayerTotals, Ledger, Row
 from flopratio.report.units import Kind
+from flopratio.text.grammar import unknown
 
 ROOT = "(model)"
 """What the root module, whose path is empty, is called."""

@@ -16,8 +16,8 @@ from math import prod
 from typing import NamedTuple
 
 import torch
-from torch.utils._python_dispatch import _disable_current_modes
 
+from flopratio.torch_private import disable_current_modes
 from flopratio.trace.recorder import Record, Recorder
 
 
@@ -88,7 +88,7 @@ def _references_of_the_engine() -> tuple[int, int]:
     how Python wraps tensors, so it is tried."""
     recorder = Recorder()
     with (
-        _disable_current_modes(),
+        disable_current_modes(),
         torch.inference_mode(mode=False),
         torch.enable_grad(),
         torch.device("cpu"),

@@ -15,12 +15,12 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 from torch.utils import checkpoint
-from torch.utils._pytree import tree_iter
 
 from flopratio.allocator.device import targets
 from flopratio.errors import UsageError
 from flopratio.formulas.attention import CAUSAL
 from flopratio.ledger import Ledger
+from flopratio.torch_private import tree_iter
 from flopratio.trace.recorder import BACKWARD, FORWARD, UPDATE, Recorder
 
 ENGINE = "_engine_run_backward"

@@ -11,8 +11,8 @@ import weakref
 from typing import Any, NamedTuple
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from flopratio.torch_private import FakeTensor, TorchDispatchMode
 
 TensorNote = tuple[str, tuple[int, ...], torch.dtype]
 """What a signature holds in a tensor's place: a marker, shape, element type."""

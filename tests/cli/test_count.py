@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from flopratio import counting
 from flopratio.cli import main
 from flopratio.ledger import Ledger, Mismatch
+from flopratio.verbs import count as counting
 from tests.report.small import small_ledger
 
 MLP = ["count", "mlp", "depth=2", "width=4", "input=3", "classes=2", "batch=8"]

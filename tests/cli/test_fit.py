@@ -7,10 +7,10 @@ import sys
 import pytest
 
 import flopratio as fr
-from flopratio import fitting
 from flopratio.cli import main
-from flopratio.fitting import Progress
-from tests.fitting.small import nothing_fits, small_fit, small_levers, tried
+from flopratio.verbs import fit as fitting
+from flopratio.verbs.fit import Progress
+from tests.verbs.fit.small import nothing_fits, small_fit, small_levers, tried
 
 MLP = ["fit", "mlp", "depth=2", "width=16", "input=8", "--memory", "100KiB"]
 

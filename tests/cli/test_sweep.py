@@ -21,7 +21,7 @@ def engine(monkeypatch):
         count=lambda model, **settings: SimpleNamespace(layers=lambda: [settings["depth"]]),
         draw_all=lambda frame, directory, layers: [],
     )
-    for module in ("crosscheck", "networks", "analytic", "plots"):
+    for module in ("verbs.sweep.point", "networks.library", "networks.analytic", "report.figures"):
         monkeypatch.setitem(sys.modules, f"flopratio.{module}", engine)
     return engine
 
@@ -83,7 +83,7 @@ def test_a_claim_that_fails_exits_1(sweep, engine, capsys):
 def test_json_is_one_document(sweep, engine, capsys):
     assert sweep("--json") == 0
     document = json.loads(capsys.readouterr().out)
-    assert document["schema"] == "flopratio.sweep/1"
+    assert document["schema"] == "flopratio.verbs.sweep.plan/1"
     assert [row["forward"] for row in document["rows"][:3]] == [128, 1024, 8192]
     assert all(claim["holds"] for claim in document["verdict"])
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import flopratio as fr
-from flopratio.counting import reconcile
+from flopratio.trace.reconcile import reconcile
 
 MASK = torch.tensor([[True, False, True, False, True]] * 4)
 INDEX = torch.tensor([0, 2])

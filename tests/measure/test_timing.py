@@ -12,7 +12,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from flopratio.errors import UsageError
 from flopratio.measure import Interval, measure_step
 from flopratio.measure.timing import _DeviceStopwatch
-from flopratio.optimizers import NAMES
+from flopratio.step.optimizers import NAMES
 
 
 class FakeClock:

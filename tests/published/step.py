@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import flopratio as fr
-from flopratio.counting import reconcile
+from flopratio.trace.reconcile import reconcile
 
 
 def profiled(step: Callable[[], Any], model: nn.Module | None = None) -> fr.Ledger:

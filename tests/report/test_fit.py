@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from flopratio.fitting import Tried
 from flopratio.report.fit import failure, headline, notes, page, remarks, to_csv, to_json
 from flopratio.report.fit import to_markdown as markdown
-from tests.fitting.small import GIVEN, nothing_fits, small_fit, small_levers, tried
+from flopratio.verbs.fit import Tried
 from tests.report.small import printed
+from tests.verbs.fit.small import GIVEN, nothing_fits, small_fit, small_levers, tried
 
 REFUSED = (tried(2, 2_000), tried(4, 4_000), Tried(5, refusal="4 positions are all"))
 

@@ -14,13 +14,13 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 import flopratio as fr
-from flopratio.counting import AUTOCAST
-from flopratio.crosscheck import saved_by_autograd
 from flopratio.errors import UsageError
-from flopratio.losses import loss_of
 from flopratio.measure.memory import measure_peak
 from flopratio.models import load
+from flopratio.peers import saved_by_autograd
+from flopratio.step.losses import loss_of
 from flopratio.trace.memory import CATEGORIES, StepMemory, peak_bytes
+from flopratio.verbs.count import AUTOCAST
 
 FP32 = 4
 

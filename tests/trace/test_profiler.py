@@ -12,7 +12,7 @@ from torch.optim.optimizer import _global_optimizer_pre_hooks
 from torch.utils.checkpoint import checkpoint
 
 import flopratio as fr
-from flopratio.counting import reconcile
+from flopratio.trace.reconcile import reconcile
 
 # The products of these tests: a batch of 8 rows, widths of 4 to 6.
 ROWS = 8

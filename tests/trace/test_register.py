@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import flopratio as fr
-from flopratio.counting import reconcile
 from flopratio.formulas import OPERATORS
+from flopratio.trace.reconcile import reconcile
 
 NAME = "flopratio_tests::scaled_product"
 

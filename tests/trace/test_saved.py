@@ -5,9 +5,9 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import flopratio as fr
-from flopratio.counting import reconcile
 from flopratio.formulas import OPERATORS, Cost
 from flopratio.ledger import SAVED, Mismatch
+from flopratio.trace.reconcile import reconcile
 
 
 def reconciled(module: nn.Module, x: torch.Tensor, forward=None) -> fr.Ledger:

@@ -7,8 +7,8 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-from flopratio.counting import count
 from flopratio.ledger import Ledger
+from flopratio.verbs.count import count
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
-from flopratio.counting import StepOptions, reconcile, run_step
 from flopratio.errors import UsageError
 from flopratio.models import load
+from flopratio.verbs.count import StepOptions, reconcile, run_step
 from tests.zoo.second_count import SecondCount
 
 

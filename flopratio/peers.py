@@ -1,0 +1,73 @@
+"""Other people's counts of the same step: fvcore's, ``FlopCounterMode``'s, and what autograd's own
+hooks see kept. None shares code with the trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from flopratio.networks.library import Network, batch_of, build, describe
+from flopratio.torch_private import storage_address
+
+
+def saved_by_autograd(forward: Callable[[], Any], parameters: Iterable[torch.Tensor]) -> int:
+    """Bytes that autograd keeps during a forward, by its own hooks: each storage once, parameters
+    apart. Shares no code with the trace."""
+    owned = {storage_address(parameter.untyped_storage()) for parameter in parameters}
+    kept: dict[int, int] = {}
+    alive: list[torch.Tensor] = []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage_address(storage) not in owned:
+            kept[storage_address(storage)] = storage.nbytes()
+        alive.append(tensor)  # an address must not be given to another storage meanwhile
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        forward()
+    return sum(kept.values())
+
+
+@lru_cache(maxsize=256)
+def _forward_by_fvcore(model: str, settings: tuple[tuple[str, Any], ...]) -> int:
+    """fvcore's forward count of one example, doubled to FLOP. It traces a really executed forward,
+    so it is asked for a batch of 1."""
+    import logging
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # fvcore's own imports are deprecated
+        from fvcore.nn import FlopCountAnalysis
+
+    logging.getLogger("fvcore").setLevel(logging.ERROR)
+    network = describe(model, **{**dict(settings), "batch": 1})
+    module = build(network).eval()
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        analysis = FlopCountAnalysis(module, (batch_of(network)[0],))
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        # Contractions only: fvcore counts norms and pooling too, by conventions of its own.
+        operators = analysis.tracer_warnings("none").by_operator()
+    macs = sum(int(operators.get(name, 0)) for name in ("linear", "addmm", "matmul", "conv", "bmm"))
+    return 2 * macs
+
+
+def forward_by_fvcore(network: Network) -> int:
+    """fvcore's forward count x 2, for the network's batch."""
+    settings = {key: value for key, value in network.settings.items() if key != "batch"}
+    return int(network.settings["batch"]) * _forward_by_fvcore(
+        network.model, tuple(sorted(settings.items()))
+    )
+
+
+def total_by_flop_counter(run: Callable[[], Any]) -> int:
+    """``FlopCounterMode``'s count of forward and backward together."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return int(counter.get_total_flops())

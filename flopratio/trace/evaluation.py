@@ -1,0 +1,157 @@
+"""What one recorded operator costs: its formula, given the shapes that the recorder noted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
+
+from flopratio.formulas import OPERATORS, Cost, Tensor
+from flopratio.formulas.attention import causal_half, is_causal
+from flopratio.formulas.formula import OperatorFormula
+from flopratio.formulas.movement import VIEWS
+from flopratio.trace.recorder import LIST, TENSOR, Record
+
+NO_COST = Cost()
+
+
+class Costed(NamedTuple):
+    """A record's signature, evaluated; equal signatures share one."""
+
+    op: str
+    cost: Cost
+    known: bool
+    operands: tuple[str, ...]
+    """The argument names of its tensors, in order (an operator on a list repeats a name)."""
+    bytes_read: int
+    bytes_written: int
+    saves: tuple[tuple[int, ...], ...]
+    """For each gradient, what forward keeps for it: positions among its tensors, inputs first."""
+
+
+@cache
+def operator_name(op: Any) -> str:
+    """``aten.addmm`` for ``aten.addmm.default``."""
+    name: str = op._schema.name
+    return name.replace("::", ".")
+
+
+def is_tensor(note: Any) -> bool:
+    return type(note) is tuple and len(note) == 3 and note[0] == TENSOR
+
+
+def is_list(note: Any) -> bool:
+    return type(note) is tuple and len(note) > 0 and note[0] == LIST
+
+
+def _describe(note: Any) -> Any:
+    """The formula's view of a noted argument."""
+    if is_tensor(note):
+        return Tensor(note[1], note[2].itemsize)
+    if is_list(note):
+        return tuple(_describe(item) for item in note[1:])
+    return note
+
+
+def _tensors(described: Any) -> tuple[Tensor, ...]:
+    """The tensors of a described argument."""
+    if isinstance(described, Tensor):
+        return (described,)
+    if isinstance(described, tuple):
+        return tuple(item for item in described if isinstance(item, Tensor))
+    return ()
+
+
+def shapes(record: Record) -> list[Any]:
+    """The tensors among its positional arguments, as noted."""
+    return [note for note in record.arguments if is_tensor(note)]
+
+
+def is_list_of_tensors(note: Any) -> bool:
+    return is_list(note) and len(note) > 1 and all(is_tensor(item) for item in note[1:])
+
+
+def narrowed_to(record: Record, positions: list[int], length: int) -> Record:
+    """An operator on lists of tensors of a length, those at some of the positions alone."""
+
+    def narrowed(note: Any) -> Any:
+        if is_list(note) and len(note) == length + 1:
+            return (LIST, *(note[1 + position] for position in positions))
+        return note
+
+    return record._replace(
+        arguments=tuple(narrowed(note) for note in record.arguments),
+        keywords=tuple((key, narrowed(note)) for key, note in record.keywords),
+        results=narrowed(record.results),
+    )
+
+
+class Evaluator:
+    """Evaluates formulas, and remembers which operators have none.
+
+    Args:
+        causal: how attention under a causal mask counts, ``full`` or ``half``.
+    """
+
+    def __init__(self, causal: str = "full") -> None:
+        self.causal = causal
+        self.uncounted: Counter[str] = Counter()
+
+    def __call__(self, record: Record) -> Costed:
+        formula = OPERATORS.get(operator_name(record.op))
+        costed = _evaluate(
+            record.op, record.arguments, record.keywords, record.results, formula, self.causal
+        )
+        if not costed.known:
+            self.uncounted[costed.op] += 1
+        return costed
+
+
+@lru_cache(maxsize=1 << 16)
+def _evaluate(
+    op: Any,
+    arguments: tuple[Any, ...],
+    keywords: tuple[tuple[str, Any], ...],
+    results: Any,
+    formula: OperatorFormula | None,
+    causal: str,
+) -> Costed:
+    """The cost of one signature. Models repeat their layers, and steps repeat themselves."""
+    name = operator_name(op)
+    positional = [_describe(note) for note in arguments]
+    named = {key: _describe(note) for key, note in keywords}
+    out = _describe(results)
+    names = [argument.name for argument in op._schema.arguments]
+    operands: list[str] = []
+    read = 0
+    positions: dict[int, int] = {}
+    for operand, described in (*zip(names, positional, strict=False), *named.items()):
+        for tensor in _tensors(described):
+            positions.setdefault(id(tensor.storage), len(operands))
+            operands.append(operand)
+            read += tensor.nbytes
+    written = 0
+    for index, tensor in enumerate(_tensors(out)):
+        positions.setdefault(id(tensor.storage), len(operands) + index)
+        written += tensor.nbytes
+    if name in VIEWS:
+        read = written = 0
+    cost = NO_COST
+    if formula is not None:
+        named.pop("out", None)  # what an out= overload writes is what it returns
+        try:
+            cost = formula(*positional, **named, out=out)
+        except Exception as error:  # a formula that does not fit its operator counts nothing,
+            name, formula = f"{name} ({type(error).__name__}: {error})", None  # and is told
+        if causal == "half":
+            given = {**dict(zip(names, positional, strict=False)), **named}
+            cost = causal_half(cost) if is_causal(name, given) else cost
+    saves = tuple(
+        tuple(
+            positions[id(tensor.storage)]
+            for tensor in gradient.saves
+            if id(tensor.storage) in positions
+        )
+        for gradient in cost.gradients
+    )
+    return Costed(name, cost, formula is not None, tuple(operands), read, written, saves)

@@ -1,0 +1,170 @@
+"""A training step whose size by one KEY is open, traced at any value of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flopratio.errors import UsageError
+from flopratio.ledger import Ledger
+from flopratio.text.grammar import format_value
+from flopratio.torch_private import FakeTensor, tree_leaves, tree_map_only
+from flopratio.trace.memory import StepMemory
+from flopratio.verbs.count import count
+from flopratio.verbs.fit.search import Tried
+
+FIRST_SIZES = sorted({factor << power for factor in (1, 3) for power in range(12)})
+"""Tried in this order, where the model does not tell a size of its own: some do not run with the
+smallest."""
+
+
+class OpenStep:
+    """The step of a model at any value of a KEY.
+
+    Args:
+        model, batch: as :func:`flopratio.count` takes them. Of a built module, the KEY is
+            ``batch``, the leading dimension of the inputs.
+        settings: of a spec; if the KEY is among them, that is the value to start from.
+
+    Attributes:
+        name: of the model.
+        given: the value that was given for the KEY.
+
+    Raises:
+        UsageError: the KEY, or the value given for it, is no size.
+    """
+
+    def __init__(
+        self, model: torch.nn.Module | str, batch: Any, key: str, settings: Mapping[str, Any]
+    ) -> None:
+        self._model, self._key, self._settings = model, key, dict(settings)
+        self._inputs: Any = None
+        self.given: int | None = None
+        self.name = model if isinstance(model, str) else type(model).__name__
+        if isinstance(model, torch.nn.Module):
+            if key != "batch" or settings:
+                raise UsageError(
+                    "a module that is built already has its sizes, all but the batch: give the "
+                    "others to a model spec, such as file.py:factory"
+                )
+            if batch is None:
+                raise UsageError("give the module an example batch: fit(model, batch, memory=...)")
+            self._inputs, self.given = batch, _leading_dimension(batch)
+        elif batch is not None:
+            self._settings["batch"] = batch
+        if key in self._settings:
+            self.given = self._size(self._settings.pop(key))
+
+    def first(self, options: Mapping[str, Any]) -> Tried:
+        """The step at the given value, at the model's own, or at the first that runs.
+
+        Raises:
+            UsageError: it runs at none.
+        """
+        if self.given is not None:
+            return self._counted(options, self.given)
+        failures: list[UsageError] = []
+        try:
+            ledger = count(self._model, **self._settings, **options)
+        except UsageError as error:
+            failures.append(error)
+        else:
+            if self._key in ledger.settings:
+                return _tried(self._size(ledger.settings[self._key]), ledger)
+        for size in FIRST_SIZES:
+            try:
+                return self._counted(options, size)
+            except UsageError as error:
+                failures.append(error)
+            if size == FIRST_SIZES[0] and len(set(map(str, failures))) < len(failures):
+                break  # it fails with and without the KEY alike
+        if len(set(map(str, failures))) == 1:
+            raise failures[0]
+        raise UsageError(
+            f"{self.name} runs with no {self._key} of {FIRST_SIZES[0]}, {FIRST_SIZES[1]}, … "
+            f"{FIRST_SIZES[-1]:,}: give one to start from, such as {self._key}=768 "
+            f"({failures[-1]})"
+        )
+
+    def trace(self, options: Mapping[str, Any], size: int) -> Tried:
+        """The step at a size; or why the model refuses that, in a sentence.
+
+        Args:
+            options: how it is run, as :func:`flopratio.count` takes them.
+
+        Raises:
+            UsageError: the size can't be set, for another KEY sets it.
+        """
+        try:
+            return self._counted(options, size)
+        except _FixedSizeError:
+            raise
+        except UsageError as error:
+            return Tried(size, refusal=str(error))
+
+    def _counted(self, options: Mapping[str, Any], size: int) -> Tried:
+        if self._inputs is not None:
+            return _tried(size, count(self._model, _resized(self._inputs, size), **options))
+        ledger = count(self._model, **{**self._settings, self._key: size}, **options)
+        if ledger.settings.get(self._key, size) != size:
+            raise _FixedSizeError(
+                f"{self._key} stays {ledger.settings[self._key]}, for another KEY sets it: leave "
+                "out the one that does, such as input=8x3x224x224"
+            )
+        return _tried(size, ledger)
+
+    def _size(self, value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise UsageError(
+                f"{self._key}={format_value(value)} is no size: fit looks for a whole number from "
+                "1 on, such as the batch"
+            )
+        return value
+
+
+class _FixedSizeError(UsageError):
+    """A size that can't be set."""
+
+
+def _tried(size: int, ledger: Ledger) -> Tried:
+    total, memory = ledger.totals, ledger.memory
+    assert isinstance(memory, StepMemory)
+    return Tried(
+        size,
+        memory=dict(memory),
+        at_peak=memory.at_peak.by_category,
+        flops=total.forward + total.backward + total.recompute + total.update,
+        settings=ledger.settings,
+    )
+
+
+def _leading_dimension(batch: Any) -> int:
+    sizes = {t.size(0) for t in tree_leaves(batch) if isinstance(t, Tensor) and t.dim()}
+    if len(sizes) != 1:
+        raise UsageError(
+            "the inputs of the module have no leading dimension in common that is the batch: give "
+            "fit a factory instead, such as file.py:factory, that takes batch=VALUE"
+        )
+    return sizes.pop()
+
+
+def _resized(batch: Any, size: int) -> Any:
+    """Inputs with another leading dimension. Integers keep values that they may have, for they may
+    be looked up; nothing else has any."""
+
+    def resize(tensor: Tensor) -> Tensor:
+        if not tensor.dim():
+            return tensor
+        shape = (size, *tensor.shape[1:])
+        if isinstance(tensor, FakeTensor) or tensor.is_meta:
+            resized = tensor.new_empty(shape)
+        elif tensor.is_floating_point() or tensor.is_complex():
+            resized = tensor.new_empty(shape, device="meta")
+        else:
+            return tensor[:1].repeat(size, *[1] * (tensor.dim() - 1))
+        return resized.requires_grad_(tensor.requires_grad)
+
+    return tree_map_only(Tensor, resize, batch)

@@ -1,0 +1,423 @@
+"""The claims of the field, each judged on the rows of a finished sweep.
+
+Counts are compared as integers and their ratios by cross-multiplication: nothing is rounded. A
+claim that the sweep's points or settings can't test is left out, never passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from statistics import median
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from flopratio.text.grammar import format_value
+from flopratio.verbs.sweep.file import Row
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+MINOR_SHARE = 0.02
+"""Activations, pooling and loss stay under this share of the FLOP of forward and backward."""
+
+FADED_SHARE = 0.01
+"""Where an update has less than this share of a step's FLOP, its share of the time is judged."""
+
+SOURCES = {
+    "executed_equal": "counted = executed, in each layer, phase and operator",
+    "saved_equal": "saved bytes = those that autograd's own hooks see",
+    "fvcore_equal": "forward = 2 x fvcore's multiply-adds",
+    "flop_counter_equal": "forward + backward = FlopCounterMode",
+}
+"""What the count is compared with, by column."""
+
+
+class Claim(TypedDict):
+    """One claim and what became of it."""
+
+    claim: str
+    expected: str
+    observed: str
+    tolerance: float
+    """How far ``observed`` may be from ``expected``; 0: exactly equal."""
+    holds: bool
+
+
+def judge(rows: Sequence[Row], keys: Sequence[str]) -> list[Claim]:
+    """The claims that the rows can test.
+
+    Args:
+        rows: of a sweep; points that ran out of memory before they were counted say nothing.
+        keys: the KEYs among the columns.
+    """
+    judgement = _Judgement([row for row in rows if row["forward"]], keys)
+    _judge_first_layer(judgement, input_grad=False)
+    _judge_first_layer(judgement, input_grad=True)
+    _judge_other_layers(judgement)
+    _judge_network(judgement)
+    _judge_linear_in_batch(judgement, "forward")
+    _judge_linear_in_batch(judgement, "backward")
+    _judge_update(judgement)
+    _judge_minor_share(judgement)
+    _judge_saved_bytes(judgement, "batch")
+    _judge_saved_bytes(judgement, "depth")
+    _judge_peak(judgement)
+    _judge_checkpointing(judgement)
+    for column, claim in SOURCES.items():
+        _judge_source(judgement, column, claim)
+    _judge_time(judgement)
+    return judgement.claims
+
+
+def verdict_table(claims: Iterable[Claim]) -> Table:
+    """The verdict for people, one line a claim."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table("claim", "expected", "observed", "", header_style="bold", box=SIMPLE_HEAD)
+    for claim in claims:
+        mark = "[green]holds[/]" if claim["holds"] else "[bold red]FAILS[/]"
+        table.add_row(claim["claim"], claim["expected"], claim["observed"], mark)
+    return table
+
+
+class _Judgement:
+    """Collects claims about rows, and about lines: rows that differ in one KEY alone."""
+
+    def __init__(self, rows: Sequence[Row], keys: Sequence[str]) -> None:
+        self.rows = rows
+        self.keys = keys
+        self.claims: list[Claim] = []
+        self.trained = [row for row in rows if row["freeze"] is None]
+        """The points where every parameter asks for its gradient."""
+
+    def points(
+        self,
+        claim: str,
+        expected: str,
+        rows: Sequence[Row],
+        holds: Callable[[Row], bool],
+        figure: Callable[[Row], Any],
+        form: str,
+        tolerance: float = 0.0,
+    ) -> None:
+        """Claim that something ``holds`` at each of ``rows``, and show the figures as ``form``."""
+        self._add(
+            claim,
+            expected,
+            [[row] for row in rows],
+            lambda line: holds(line[0]),
+            lambda line: [figure(line[0])],
+            form,
+            tolerance,
+        )
+
+    def lines(
+        self,
+        claim: str,
+        expected: str,
+        rows: Sequence[Row],
+        key: str,
+        least: int,
+        holds: Callable[[list[Row]], bool],
+        figures: Callable[[list[Row]], Sequence[Any]],
+        form: str,
+    ) -> None:
+        """Claim that something ``holds`` along each line of at least ``least`` values of ``key``,
+        in ascending order, and show the ``figures`` of each."""
+        fixed = ["model", *(other for other in self.keys if other != key)]
+        grouped: dict[tuple[object, ...], list[Row]] = {}
+        for row in rows:
+            if row.get(key) is not None:
+                grouped.setdefault(tuple(row[column] for column in fixed), []).append(row)
+        lines = [sorted(line, key=lambda row: int(row[key])) for line in grouped.values()]
+        long_enough = [line for line in lines if len(line) >= least]
+        self._add(claim, expected, long_enough, holds, figures, form, 0.0)
+
+    def _add(
+        self,
+        claim: str,
+        expected: str,
+        lines: Sequence[list[Row]],
+        holds: Callable[[list[Row]], bool],
+        figures: Callable[[list[Row]], Sequence[Any]],
+        form: str,
+        tolerance: float,
+    ) -> None:
+        if not lines:
+            return
+        failing = [line for line in lines if not holds(line)]
+        shown = [figure for line in failing[:1] or lines for figure in figures(line)]
+        span = _span(shown, form)
+        if failing:
+            ends = (self._name(row) for row in (failing[0][0], failing[0][-1]))
+            where = " to ".join(dict.fromkeys(ends))
+            observed = f"{span} at {where}; fails for {len(failing)} of {len(lines)}"
+        else:
+            observed = f"{span} at {sum(map(len, lines))} points"
+        self.claims.append(
+            Claim(
+                claim=claim,
+                expected=expected,
+                observed=observed,
+                tolerance=tolerance,
+                holds=not failing,
+            )
+        )
+
+    def _name(self, row: Row) -> str:
+        """A point by the KEYs in which points differ."""
+        alike = [other for other in self.rows if other["model"] == row["model"]]
+        varying = [key for key in self.keys if len({other[key] for other in alike}) > 1]
+        return " ".join([row["model"], *(f"{key}={format_value(row[key])}" for key in varying)])
+
+
+def _span(figures: Sequence[Any], form: str) -> str:
+    low, high = form.format(min(figures)), form.format(max(figures))
+    return low if low == high else f"{low} to {high}"
+
+
+# -- the claims -----------------------------------------------------------------------------------
+
+
+def _judge_first_layer(judgement: _Judgement, *, input_grad: bool) -> None:
+    law = 2 if input_grad else 1  # its input is data, whose gradient nobody asks for by default
+    rows = [row for row in judgement.trained if row["input_grad"] == input_grad]
+    judgement.points(
+        f"first layer: backward = {'2 x ' if input_grad else ''}forward",
+        str(law),
+        [row for row in rows if row["first_layer_ratio"] is not None],
+        lambda row: bool(row["first_layer_ratio"] == law),
+        lambda row: row["first_layer_ratio"],
+        "{:.10g}",
+    )
+
+
+def _judge_other_layers(judgement: _Judgement) -> None:
+    judgement.points(
+        "every other linear and convolution layer: backward = 2 x forward",
+        "2",
+        [row for row in judgement.trained if row["other_layers_ratio"] is not None],
+        lambda row: bool(row["other_layers_ratio"] == 2),
+        lambda row: row["other_layers_ratio"],
+        "{:.10g}",
+    )
+
+
+def _judge_minor_share(judgement: _Judgement) -> None:
+    judgement.points(
+        "activations, pooling and loss: a minor share of FLOP",
+        f"under {MINOR_SHARE:.0%}",
+        [row for row in judgement.rows if row["minor_share"] is not None],
+        lambda row: bool(row["minor_share"] < MINOR_SHARE),
+        lambda row: row["minor_share"],
+        "{:.3%}",
+        tolerance=MINOR_SHARE,
+    )
+
+
+def _judge_network(judgement: _Judgement) -> None:
+    def obeys_share(row: Row) -> bool:
+        # first_layer_share is first / forward, a correctly rounded quotient of integers; so is
+        # this. Below 2**53 two such floats are equal only if the integers are, that is if
+        # backward = 2 forward - first.
+        share = (2 * row["forward"] - row["backward"]) / row["forward"]
+        return bool(share == row["first_layer_share"])
+
+    def climbs(line: list[Row]) -> bool:
+        below_2 = all(row["backward"] < 2 * row["forward"] for row in line)
+        return below_2 and all(
+            low["backward"] * high["forward"] < high["backward"] * low["forward"]
+            for low, high in pairwise(line)
+        )
+
+    data_first = [row for row in judgement.trained if not row["input_grad"]]
+    judgement.points(
+        "network: backward / forward = 2 - first layer's share",
+        "2 - share",
+        data_first,
+        obeys_share,
+        lambda row: row["ratio"],
+        "{:.4f}",
+    )
+    judgement.points(
+        "network: backward = 2 x forward, with the input's gradient",
+        "2",
+        [row for row in judgement.trained if row["input_grad"]],
+        lambda row: bool(row["backward"] == 2 * row["forward"]),
+        lambda row: row["ratio"],
+        "{:.10g}",
+    )
+    judgement.lines(
+        "network: backward / forward climbs with depth, below 2",
+        "climbing, below 2",
+        data_first,
+        "depth",
+        2,
+        climbs,
+        lambda line: [row["ratio"] for row in line],
+        "{:.4f}",
+    )
+
+
+def _judge_linear_in_batch(judgement: _Judgement, phase: str) -> None:
+    judgement.lines(
+        f"{phase} FLOP are linear in batch",
+        "as many for each example",
+        judgement.rows,
+        "batch",
+        2,
+        lambda line: all(
+            one[phase] * other["batch"] == other[phase] * one["batch"]
+            for one, other in pairwise(line)
+        ),
+        lambda line: [row[phase] // row["batch"] for row in line],
+        "{:,}",
+    )
+
+
+def _judge_update(judgement: _Judgement) -> None:
+    updated = [row for row in judgement.rows if row["optimizer"] != "none"]
+    judgement.lines(
+        "update FLOP don't depend on batch",
+        "the same at each batch",
+        updated,
+        "batch",
+        2,
+        lambda line: len({row["update"] for row in line}) == 1,
+        lambda line: [row["update"] for row in line],
+        "{:,}",
+    )
+    judgement.points(
+        "update FLOP of SGD are twice the parameters",
+        "2 a parameter",
+        [row for row in updated if row["optimizer"] == "sgd" and row["freeze"] is None],
+        lambda row: bool(row["update"] == 2 * row["parameters"]),
+        lambda row: row["update"] / row["parameters"],
+        "{:.10g}",
+    )
+
+
+def _judge_saved_bytes(judgement: _Judgement, key: str) -> None:
+    def rise(start: Row, end: Row) -> tuple[int, int]:
+        return end["saved_bytes"] - start["saved_bytes"], end[key] - start[key]
+
+    def is_affine(line: list[Row]) -> bool:
+        whole_bytes, whole_run = rise(line[0], line[-1])
+        parts = [rise(line[0], row) for row in line]
+        return all(part * whole_run == whole_bytes * run for part, run in parts)
+
+    def slope(line: list[Row]) -> float:
+        whole_bytes, whole_run = rise(line[0], line[-1])
+        return whole_bytes / whole_run
+
+    judgement.lines(
+        f"saved bytes are affine in {key}",
+        f"a + b {key}, b in bytes",
+        judgement.rows,
+        key,
+        3,
+        is_affine,
+        lambda line: [slope(line)],
+        "{:,.0f}",
+    )
+
+
+def _judge_peak(judgement: _Judgement) -> None:
+    judgement.points(
+        "training takes more memory than inference, at its peak",
+        "over 1",
+        [row for row in judgement.rows if row["inference_peak_bytes"]],
+        lambda row: bool(row["peak_bytes"] > row["inference_peak_bytes"]),
+        lambda row: row["peak_bytes"] / row["inference_peak_bytes"],
+        "{:.2f}",
+    )
+
+
+def _judge_checkpointing(judgement: _Judgement) -> None:
+    """Of the peak nothing is claimed: where parameters or one layer decide it, it stays."""
+    rows = [row for row in judgement.rows if row["checkpointed_saved_bytes"] is not None]
+    judgement.points(
+        "checkpointing a chain in the root of its length keeps no more for backward",
+        "at most 100%",
+        [row for row in rows if row["saved_bytes"]],
+        lambda row: bool(row["checkpointed_saved_bytes"] <= row["saved_bytes"]),
+        lambda row: row["checkpointed_saved_bytes"] / row["saved_bytes"],
+        "{:.0%}",
+    )
+    judgement.points(
+        "checkpointing computes at most one forward again",
+        "at most 1",
+        rows,
+        lambda row: bool(row["checkpointed_recompute"] <= row["forward"]),
+        lambda row: row["checkpointed_recompute"] / row["forward"],
+        "{:.2f}",
+    )
+
+
+def _judge_source(judgement: _Judgement, column: str, claim: str) -> None:
+    judgement.points(
+        claim,
+        "equal",
+        [row for row in judgement.rows if row[column] is not None],
+        lambda row: bool(row[column]),
+        lambda row: "equal" if row[column] else "different",
+        "{}",
+    )
+
+
+def _judge_time(judgement: _Judgement) -> None:
+    ratios = ("time_ratio", "time_ratio_low", "time_ratio_high")
+    timed = [row for row in judgement.rows if None not in [row[column] for column in ratios]]
+    if not timed:
+        return
+    _report_time_ratio(judgement, timed)
+    faded = [
+        row
+        for row in timed
+        if row["update"] < FADED_SHARE * (row["forward"] + row["backward"] + row["update"])
+    ]
+    if faded:
+        _judge_time_shares(judgement, faded)
+
+
+def _report_time_ratio(judgement: _Judgement, timed: Sequence[Row]) -> None:
+    """What a device makes of the ratio is its own affair: the claim is that it was measured."""
+    middle = median(row["time_ratio"] for row in timed)
+    nearest = min(timed, key=lambda row: abs(row["time_ratio"] - middle))
+    bounds = _span([row["time_ratio"] for row in timed], "{:.2f}")
+    judgement.claims.append(
+        Claim(
+            claim="backward / forward in time: measured with its 95% interval, reported only",
+            expected=f"beside {_span([row['ratio'] for row in timed], '{:.2f}')} in FLOP",
+            observed=f"median {nearest['time_ratio']:.2f} "
+            f"[{nearest['time_ratio_low']:.2f}, {nearest['time_ratio_high']:.2f}]; "
+            f"{bounds} at {len(timed)} points",
+            tolerance=0.0,
+            holds=len(timed) == sum(row["status"] == "ok" for row in judgement.rows)
+            and all(
+                row["time_ratio_low"] <= row["time_ratio"] <= row["time_ratio_high"]
+                for row in timed
+            ),
+        )
+    )
+
+
+def _judge_time_shares(judgement: _Judgement, faded: Sequence[Row]) -> None:
+    """Judged on the sum of the points, which noise at one of them does not decide."""
+    spent = {
+        phase: sum(row[f"{phase}_ms"] or 0.0 for row in faded)
+        for phase in ("forward", "backward", "update")
+    }
+    step = sum(spent.values())
+    judgement.claims.append(
+        Claim(
+            claim=f"where the update is under {FADED_SHARE:.0%} of FLOP, forward and backward "
+            "take most of the time",
+            expected="over 50%",
+            observed=", ".join(f"{phase} {time / step:.0%}" for phase, time in spent.items())
+            + f" at {len(faded)} points",
+            tolerance=0.5,
+            holds=spent["forward"] + spent["backward"] > 0.5 * step,
+        )
+    )
