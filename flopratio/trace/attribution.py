@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from flopratio.formulas import Gradient, Part, operands_of
+from flopratio.formulas import Gradient, operands_of
+from flopratio.formulas.dependence import (
+    CONSTANT,
+    DATA,
+    PARAMETERS,
+    phase_among,
+    phase_of,
+)
 from flopratio.ledger import Ledger, Row
 from flopratio.trace.evaluation import (
     Costed,
@@ -34,9 +41,6 @@ from flopratio.trace.recorder import ACCUMULATE_GRAD, UPDATE, Record
 
 if TYPE_CHECKING:
     from flopratio.trace.profiler import Profiler
-
-CONSTANT, PARAMETERS, DATA = 0, 1, 2
-"""What a value depends on: nothing trained, parameters only, or data (which wins)."""
 
 
 @dataclass
@@ -98,26 +102,6 @@ class Origin:
             if phase is not None:
                 found.append((gradient, phase))
         return found
-
-
-def phase_of(level: int) -> str:
-    return "grad_weight" if level == PARAMETERS else "grad_input"
-
-
-def phase_among(
-    work: Gradient | Part, needed: dict[str, int], levels: dict[str, int]
-) -> str | None:
-    """The phase of the gradient of one operand, or of a value made of several; None if nobody
-    needs it.
-
-    Args:
-        needed: what the operands depend on that require a gradient.
-        levels: what each operand depends on.
-    """
-    if not any(operand in needed for operand in operands_of(work)):
-        return None
-    known = levels if work.inner else needed
-    return phase_of(max(known[operand] for operand in operands_of(work) if operand in known))
 
 
 def _leading(origins: list[Origin]) -> list[Origin]:
