@@ -18,7 +18,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from flopratio.models import Example, load
 from flopratio.step.losses import loss_of
 from flopratio.trace.profiler import Profiler
-from flopratio.trace.reconcile import reconcile
 
 MODELS = {
     "torchvision:resnet50": {"batch": 8},
@@ -44,7 +43,7 @@ def counted(example: Example) -> None:
 def profiled(example: Example) -> None:
     with Profiler(example.module) as profiler:
         step(example)
-    assert reconcile(profiler).totals.forward
+    assert profiler.ledger.totals.forward
 
 
 def milliseconds(run: Callable[[Example], None], example: Example) -> float:

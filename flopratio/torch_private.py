@@ -11,6 +11,7 @@ import operator
 from collections.abc import Callable
 from functools import reduce
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch._decomp import decomposition_table
@@ -115,3 +116,131 @@ current_autograd_node: Callable[[], Any] = torch._C._current_autograd_node
 
 next_sequence_number: Callable[[], int] = torch._C._autograd._get_sequence_nr
 """The number that the next autograd node of this thread gets."""
+
+ENGINE = "_engine_run_backward"
+"""What both ``torch.autograd.backward`` and ``torch.autograd.grad`` call, in ``torch.autograd``."""
+
+KEEP_CHECKPOINT_INPUT = "_make_saved_tensor"
+"""How ``torch.utils.checkpoint`` keeps what enters a checkpoint, in the torch versions that have
+it; earlier ones have an ``autograd.Function`` for it."""
+
+
+def references_of(tensor: torch.Tensor) -> tuple[int, int]:
+    """How many references a tensor has, and how many its storage."""
+    uses: int = tensor._use_count()  # type: ignore[attr-defined]
+    try:
+        storage = tensor.untyped_storage()
+    except NotImplementedError:  # sparse and other layouts have none
+        return uses, 0
+    return uses, torch._C._storage_Use_Count(storage_address(storage))
+
+
+def is_topmost_saved_tensors_hook(pack: Callable[[torch.Tensor], Any]) -> bool:
+    """Whether this is the pack hook on saved tensors that is in force."""
+    top = torch._C._autograd._top_saved_tensors_default_hooks(False)
+    return top is not None and top[0] == pack
+
+
+push_saved_tensors_hooks: Callable[[Any, Any], None] = (
+    torch._C._autograd._push_saved_tensors_default_hooks
+)
+pop_saved_tensors_hooks: Callable[[], None] = torch._C._autograd._pop_saved_tensors_default_hooks
+"""Hooks on saved tensors, in and out of the order in which they were entered."""
+
+# -- operators ------------------------------------------------------------------------------------
+
+
+def _overloads(*packets: Any) -> frozenset[Any]:
+    return frozenset(
+        getattr(packet, overload) for packet in packets for overload in packet.overloads()
+    )
+
+
+SILENT_OPERATORS: frozenset[Any] = frozenset(
+    {torch.ops.aten.is_same_size.default, torch.ops.aten._version.default}
+) | _overloads(
+    *(
+        getattr(torch.ops.aten, name)
+        for name in ("sym_size", "sym_stride", "sym_numel", "sym_storage_offset", "size", "stride")
+        if hasattr(torch.ops.aten, name)
+    ),
+    torch.ops.profiler._record_function_enter_new,
+    torch.ops.profiler._record_function_exit,
+)
+"""Operators that answer a question or mark a range: they compute, move and allocate nothing."""
+
+# -- fake tensors below a dispatch mode -----------------------------------------------------------
+#
+# An operator that a dispatch mode hands on goes through torch's dispatcher only to come out in the
+# fake mode's Python again; and ``detach``, which hooks on saved tensors and AccumulateGrad call
+# nearly as often as all other operators are called together, makes its result by way of an empty
+# meta tensor. Both ways can be cut short. Where a torch lacks what that takes, nothing is: the
+# ordinary call gives the same result.
+
+_SLOWER = "a trace takes about a third longer"
+_stack_size = optional("torch._C._len_torch_dispatch_stack", _SLOWER)
+_get_mode = optional("torch._C._get_dispatch_mode", _SLOWER)
+_set_mode = optional("torch._C._set_dispatch_mode", _SLOWER)
+_unset_mode = optional("torch._C._unset_dispatch_mode", _SLOWER)
+_FAKE = optional("torch._C._TorchDispatchModeKey.FAKE", _SLOWER)
+_disable_dispatch = optional("torch._C._DisableTorchDispatch", _SLOWER)
+_make_subclass = optional("torch.Tensor._make_subclass", _SLOWER)
+_transforms = optional("torch._C._functorch.maybe_current_level", _SLOWER)
+
+CAN_CALL_DIRECTLY = None not in (_stack_size, _get_mode, _set_mode, _unset_mode, _FAKE)
+CAN_DETACH_DIRECTLY = CAN_CALL_DIRECTLY and None not in (
+    _disable_dispatch,
+    _make_subclass,
+    _transforms,
+)
+
+
+def call_below(func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """``func(*args, **kwargs)``, from inside of a dispatch mode: straight from the fake mode if
+    that is the one mode below. (While a mode handles an operator it is off the stack.)"""
+    mode = _get_mode(_FAKE)
+    if mode is None or _stack_size() != 1:
+        return func(*args, **kwargs)
+    _unset_mode(_FAKE)
+    try:
+        result = mode.__torch_dispatch__(func, types, args, kwargs)
+    finally:
+        _set_mode(mode)
+    return func(*args, **kwargs) if result is NotImplemented else result
+
+
+_fresh: WeakKeyDictionary[FakeTensorMode, dict[torch.device, dict[str, Any]]] = WeakKeyDictionary()
+"""Of each mode and device, the attributes of a fake tensor that has just been made."""
+
+
+def detach_below(func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """``aten.detach(tensor)``, likewise: a plain fake tensor over the same storage."""
+    (tensor, *_) = args
+    if type(tensor) is not FakeTensor:
+        return func(*args, **kwargs)
+    mode, device = tensor.fake_mode, tensor.fake_device
+    if (
+        tensor.constant is not None
+        or mode.shape_env is not None
+        or mode.in_kernel_invocation
+        or tensor.layout is not torch.strided
+        or _stack_size() != (1 if _get_mode(_FAKE) is mode else 0)
+        or _transforms() is not None
+        or torch.is_inference_mode_enabled()
+        or tensor.is_inference()
+    ):
+        return func(*args, **kwargs)
+    attributes = _fresh.setdefault(mode, {}).get(device)
+    if attributes is None:
+        result = func(*args, **kwargs)
+        made = dict(vars(result))
+        others = {name for name, value in made.items() if value is not None}
+        if others <= {"fake_device", "_fake_device", "fake_mode"}:
+            _fresh[mode][device] = made
+        return result
+    with _disable_dispatch():
+        result = _make_subclass(
+            FakeTensor, tensor, False, dispatch_device=True, device_for_backend_keys=device
+        )
+    result.__dict__.update(attributes)
+    return result

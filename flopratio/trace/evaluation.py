@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from flopratio.formulas import OPERATORS, Cost, Tensor
 from flopratio.formulas.attention import causal_half, is_causal
 from flopratio.formulas.formula import OperatorFormula
 from flopratio.formulas.movement import VIEWS
-from flopratio.trace.recorder import LIST, TENSOR, Record
+from flopratio.trace.recording import LIST, TENSOR, Operator, Record
 
 NO_COST = Cost()
 
@@ -27,13 +27,6 @@ class Costed(NamedTuple):
     bytes_written: int
     saves: tuple[tuple[int, ...], ...]
     """For each gradient, what forward keeps for it: positions among its tensors, inputs first."""
-
-
-@cache
-def operator_name(op: Any) -> str:
-    """``aten.addmm`` for ``aten.addmm.default``."""
-    name: str = op._schema.name
-    return name.replace("::", ".")
 
 
 def is_tensor(note: Any) -> bool:
@@ -98,7 +91,7 @@ class Evaluator:
         self.uncounted: Counter[str] = Counter()
 
     def __call__(self, record: Record) -> Costed:
-        formula = OPERATORS.get(operator_name(record.op))
+        formula = OPERATORS.get(record.op.name)
         costed = _evaluate(
             record.op, record.arguments, record.keywords, record.results, formula, self.causal
         )
@@ -109,7 +102,7 @@ class Evaluator:
 
 @lru_cache(maxsize=1 << 16)
 def _evaluate(
-    op: Any,
+    op: Operator,
     arguments: tuple[Any, ...],
     keywords: tuple[tuple[str, Any], ...],
     results: Any,
@@ -117,11 +110,11 @@ def _evaluate(
     causal: str,
 ) -> Costed:
     """The cost of one signature. Models repeat their layers, and steps repeat themselves."""
-    name = operator_name(op)
+    name = op.name
     positional = [_describe(note) for note in arguments]
     named = {key: _describe(note) for key, note in keywords}
     out = _describe(results)
-    names = [argument.name for argument in op._schema.arguments]
+    names = op.arguments
     operands: list[str] = []
     read = 0
     positions: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""When each storage of a step is alive, if the step runs as it does without a recorder.
+"""When each storage of a step is alive, if the step runs as it does without a recording.
 
 Under any dispatch mode, and on fake tensors, torch does a few things otherwise than on ordinary
 tensors; here they are put back.
@@ -11,14 +11,10 @@ tensors; here they are put back.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from math import prod
 from typing import NamedTuple
 
-import torch
-
-from flopratio.torch_private import disable_current_modes
-from flopratio.trace.recorder import Record, Recorder
+from flopratio.trace.recording import Record, Recording
 
 
 class Life(NamedTuple):
@@ -33,68 +29,49 @@ class Life(NamedTuple):
     """None: it outlives the step."""
 
 
-def lifetimes(recorder: Recorder) -> list[Life]:
+def lifetimes(recording: Recording) -> list[Life]:
     """Every piece of memory of a step, in the order in which they were seen."""
     constants = {
         number
-        for record in recorder.records
-        if record.op is torch.ops.aten.lift_fresh.default
+        for record in recording.records
+        if record.op.name == "aten.lift_fresh"
         for number in record.inputs
-        if number not in record.outputs and recorder.storages[number].kind == "outside"
+        if number not in record.outputs and recording.storages[number].kind == "outside"
     }
-    reused = _reused(recorder)
-    end = len(recorder.records)
+    reused = _reused(recording)
+    end = len(recording.records)
     lives = []
-    for storage in recorder.storages:
+    for storage in recording.storages:
         if storage.number in constants or storage.number in reused.values():
             continue
         numbers = [storage.number]
         while (following := reused.get(numbers[-1])) is not None:
             numbers.append(following)
-        died = recorder.storages[numbers[-1]].died
+        died = recording.storages[numbers[-1]].died
         if died is not None and died >= end:
             died = None
         lives.append(Life(tuple(numbers), storage.nbytes, storage.born, died))
     return lives
 
 
-def _reused(recorder: Recorder) -> dict[int, int]:
+def _reused(recording: Recording) -> dict[int, int]:
     """The storage of a gradient that is added into -> the storage of the sum."""
-    if not recorder.sums:
+    if not recording.sums:
         return {}
-    alone = _references_of_the_engine()
     reused = {}
-    for index, references in recorder.sums.items():
-        record = recorder.records[index]
-        if references == alone and _is_dense(recorder, record):
+    for index, alone in recording.sums.items():
+        record = recording.records[index]
+        if alone and _is_dense(recording, record):
             reused[record.inputs[0]] = record.outputs[0]
     return reused
 
 
-def _is_dense(recorder: Recorder, record: Record) -> bool:
+def _is_dense(recording: Recording, record: Record) -> bool:
     """Whether the first operand fills its storage and is as large as the sum, and nothing else."""
     first, sum_ = record.inputs[0], record.outputs[0]
     if len(record.inputs) != 2 or min(*record.inputs, sum_) < 0 or first == record.inputs[1]:
         return False
     _, shape, dtype = record.arguments[0]
     nbytes = prod(shape) * dtype.itemsize
-    sizes = recorder.storages[first].nbytes, recorder.storages[sum_].nbytes
-    return sizes == (nbytes, nbytes) and recorder.storages[sum_].kind == "made"
-
-
-@lru_cache(maxsize=1)
-def _references_of_the_engine() -> tuple[int, int]:
-    """How many references the recorder sees of a gradient that only the engine holds: a matter of
-    how Python wraps tensors, so it is tried."""
-    recorder = Recorder()
-    with (
-        disable_current_modes(),
-        torch.inference_mode(mode=False),
-        torch.enable_grad(),
-        torch.device("cpu"),
-        recorder,
-    ):
-        x = torch.zeros(1, requires_grad=True) * 1
-        (x.exp() + x.sin()).sum().backward()
-    (found,) = recorder.sums.values()
-    return found
+    sizes = recording.storages[first].nbytes, recording.storages[sum_].nbytes
+    return sizes == (nbytes, nbytes) and recording.storages[sum_].kind == "made"

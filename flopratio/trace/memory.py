@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from flopratio.allocator.caching import CachingAllocator
 from flopratio.allocator.cpu import CpuAllocator
@@ -23,13 +23,10 @@ from flopratio.allocator.workspaces import (
     flash_attention_backward,
     unknown_workspaces,
 )
-from flopratio.ledger import Memory
+from flopratio.ledger import Memory, Row
+from flopratio.trace.attribution import Attribution
 from flopratio.trace.lifetimes import lifetimes
-from flopratio.trace.recorder import Recorder
-
-if TYPE_CHECKING:
-    from flopratio.ledger import Row
-    from flopratio.trace.attribution import Attribution
+from flopratio.trace.recording import Recording
 
 CATEGORIES = (
     "parameters",
@@ -69,7 +66,7 @@ class Block:
     """A storage and its life.
 
     Args:
-        number: of the storage, see :class:`flopratio.trace.recorder.Storage`.
+        number: of the storage, see :class:`flopratio.trace.recording.Storage`.
         nbytes: its size.
         category: one of :data:`CATEGORIES`.
         layer: the module that it was made for, or that owns it.
@@ -154,23 +151,23 @@ class StepMemory(Memory):
     its state.
 
     Args:
-        attribution: of a profiled step.
+        recording: of a step.
+        attribution: of that recording.
     """
 
-    def __init__(self, attribution: Attribution) -> None:
+    def __init__(self, recording: Recording, attribution: Attribution) -> None:
         super().__init__()
-        profiler = attribution.profiler
-        self.operators = [attribution.rows[row] for row in attribution.first_rows]
+        self.operators = attribution.row_of_each_record()
         """The ledger's row of each record."""
-        self.blocks = _blocks(attribution)
+        self.blocks = _blocks(recording, self.operators)
         """Every storage of the step, in the order in which they were seen."""
         self.unknown_workspaces: tuple[str, ...] = ()
         """Operators whose kernels on the target take memory beside, of a size that no shape tells:
         it is in no figure."""
-        self._fresh = frozenset(profiler.fresh_state)
+        self._fresh = frozenset(recording.owners.fresh_state)
         self._flash_backwards = {
             record: (note.arguments[1][1], note.arguments[2][1], note.arguments[1][2].itemsize)
-            for record, note in enumerate(attribution.recorder.records)
+            for record, note in enumerate(recording.records)
             if self.operators[record].op == FLASH_BACKWARD
         }
         """Record -> the shapes of query and key, and the query's bytes an element."""
@@ -178,14 +175,14 @@ class StepMemory(Memory):
         for block in self.blocks:
             sizes[block.category] += block.nbytes
         peak = self.at_peak
-        allocated, reserved = self._allocated(profiler.target)
+        allocated, reserved = self._allocated(recording.target)
         self.update(
             parameters=sizes["parameters"],
             buffers=sizes["buffers"],
             inputs=sizes["inputs"],
             gradients=sizes["gradients"],
             optimizer_state=sizes["optimizer_state"],
-            saved_activations=_saved_bytes(profiler.recorder),
+            saved_activations=_saved_bytes(recording),
             peak=peak.nbytes,
             peak_phase=peak.phase,
             peak_allocated=allocated,
@@ -311,10 +308,10 @@ class StepMemory(Memory):
                 yield Workspace(f"{FLASH_BACKWARD} {name}", nbytes, record, record)
 
 
-def peak_bytes(recorder: Recorder) -> int:
+def peak_bytes(recording: Recording) -> int:
     """The most bytes alive at once: the sum of live tensors, as a perfect allocator would hold."""
-    lives = ((life.nbytes, life.born, life.died) for life in lifetimes(recorder))
-    return max(_alive(lives, len(recorder.records)))
+    lives = ((life.nbytes, life.born, life.died) for life in lifetimes(recording))
+    return max(_alive(lives, len(recording.records)))
 
 
 def _alive(lives: Iterable[tuple[int, int, int | None]], records: int) -> list[int]:
@@ -332,48 +329,38 @@ def _alive(lives: Iterable[tuple[int, int, int | None]], records: int) -> list[i
     return list(accumulate(changes[:-1]))
 
 
-def _saved(recorder: Recorder) -> set[int]:
-    """The storages that autograd keeps for the backward, parameters apart."""
-    return {
-        number
-        for _, number, _ in recorder.saved
-        if number >= 0 and recorder.storages[number].kind != "parameter"
-    }
-
-
-def _saved_bytes(recorder: Recorder) -> int:
+def _saved_bytes(recording: Recording) -> int:
     """The most that is alive at once of what autograd keeps: of several micro-batches one's."""
-    saved = (recorder.storages[number] for number in _saved(recorder))
+    saved = (recording.storages[number] for number in recording.kept_for_backward())
     lives = ((storage.nbytes, storage.born, storage.died) for storage in saved)
-    return max(_alive(lives, len(recorder.records)))
+    return max(_alive(lives, len(recording.records)))
 
 
-def _blocks(attribution: Attribution) -> list[Block]:
+def _blocks(recording: Recording, operators: list[Row]) -> list[Block]:
     """Every piece of memory with what it is for."""
-    profiler, recorder = attribution.profiler, attribution.recorder
-    operators = [attribution.rows[row] for row in attribution.first_rows]
+    whose = recording.owners
     owners = {  # in reverse order of precedence
-        "gradients": _gradients(attribution),
-        "optimizer_state": profiler.state_layers,
-        "buffers": profiler.buffer_layers,
-        "parameters": profiler.parameter_layers,
+        "gradients": _gradients(recording),
+        "optimizer_state": whose.state,
+        "buffers": whose.buffers,
+        "parameters": whose.parameters,
     }
     owned = {
         number: (category, layer)
         for category, layers in owners.items()
         for number, layer in layers.items()
     }
-    saved = _saved(recorder)
+    saved = recording.kept_for_backward()
     recomputed = _after_recomputation(operators)
     blocks = []
-    for numbers, nbytes, born, died in lifetimes(recorder):
+    for numbers, nbytes, born, died in lifetimes(recording):
         row = operators[born] if born >= 0 else None
         layer, op = (row.layer, row.op) if row else ("", "")
         owner = next((owned[number] for number in numbers if number in owned), None)
         if owner is not None:
             category, layer = owner
         elif row is None:
-            kind = recorder.storages[numbers[0]].kind
+            kind = recording.storages[numbers[0]].kind
             category = "parameters" if kind == "parameter" else "inputs"
         elif not saved.isdisjoint(numbers) or (
             row.phase == "recompute" and (died is None or died > recomputed[born])
@@ -385,14 +372,13 @@ def _blocks(attribution: Attribution) -> list[Block]:
     return blocks
 
 
-def _gradients(attribution: Attribution) -> dict[int, str]:
+def _gradients(recording: Recording) -> dict[int, str]:
     """Storage -> layer, of those that are the ``.grad`` of a leaf at some time."""
-    profiler, recorder = attribution.profiler, attribution.recorder
-    layers = dict(profiler.gradient_layers)
-    for index, leaf in recorder.accumulated.items():
-        layer = profiler.parameter_layers.get(leaf, "")
+    layers = dict(recording.owners.gradients)
+    for index, leaf in recording.accumulated.items():
+        layer = recording.owners.parameters.get(leaf, "")
         # What AccumulateGrad makes or adds to.
-        layers.update((number, layer) for number in recorder.records[index].outputs if number >= 0)
+        layers.update((number, layer) for number in recording.records[index].outputs if number >= 0)
     return layers
 
 

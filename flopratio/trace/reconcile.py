@@ -1,37 +1,36 @@
-"""The law beside what was executed, and the formulas' saved bytes beside the hooks'."""
+"""From a recording to the ledger: beside what was executed, what the law says of it in every layer
+and phase; and beside the saved bytes that autograd's hooks saw, those by the formulas."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from functools import cache
+from functools import cache, partial
 
 from flopratio.ledger import SAVED, Ledger, Mismatch
-from flopratio.trace.attribution import Attribution
-from flopratio.trace.profiler import Profiler
+from flopratio.trace.attribution import attribute
+from flopratio.trace.law import count_by_law
+from flopratio.trace.memory import StepMemory
+from flopratio.trace.recording import Recording
 from flopratio.trace.saved import saved_by_formulas, saved_by_hooks
 
 
-def reconcile(profiler: Profiler) -> Ledger:
-    """The ledger of a profile; beside the executed count the law's, in every layer and phase, and
-    beside the saved bytes those by the formulas, in every layer."""
-    attribution = Attribution(profiler)
-    ledger = attribution.ledger()
-    traced: defaultdict[tuple[str, str], int] = defaultdict(int)
-    nodes: defaultdict[tuple[str, str], dict[str, None]] = defaultdict(dict)
-    for row in ledger.rows:
-        if row.flops and row.phase in ("grad_input", "grad_weight"):
-            traced[row.layer, row.phase] += row.flops
-            nodes[row.layer, row.phase][row.autograd] = None
-    law = attribution.law
-    ledger.mismatches = [
-        Mismatch(*key, law.get(key, 0), traced.get(key, 0), tuple(nodes[key]))
-        for key in dict.fromkeys([*law, *traced])
-        if law.get(key, 0) != traced.get(key, 0)
-    ]
+def reconcile(recording: Recording) -> Ledger:
+    """The ledger of a recorded step. Its memory, and what the formulas say of saved bytes, are
+    worked out when they are asked for."""
+    attribution = attribute(recording)
+    law = count_by_law(recording.graphs, attribution.forward_calls)
+    ledger = Ledger(
+        attribution.rows,
+        parameters=recording.parameters,
+        types=recording.types,
+        memory=partial(StepMemory, recording, attribution),
+        uncounted_ops=attribution.uncounted_ops,
+    )
+    ledger.mismatches = _mismatches(ledger, law)
 
     @cache
     def saved() -> tuple[dict[str, int], dict[str, int]]:
-        return saved_by_formulas(attribution), saved_by_hooks(attribution)
+        return saved_by_formulas(recording, attribution), saved_by_hooks(recording, attribution)
 
     def analytic() -> dict[str, int]:
         by_phase = Counter({"forward": ledger.totals.forward, "grad_input": 0, "grad_weight": 0})
@@ -49,3 +48,18 @@ def reconcile(profiler: Profiler) -> Ledger:
 
     ledger.analytic, ledger.saved_mismatches = analytic, saved_mismatches
     return ledger
+
+
+def _mismatches(ledger: Ledger, law: dict[tuple[str, str], int]) -> list[Mismatch]:
+    """Where the law and the executed operators of backward part ways."""
+    traced: defaultdict[tuple[str, str], int] = defaultdict(int)
+    nodes: defaultdict[tuple[str, str], dict[str, None]] = defaultdict(dict)
+    for row in ledger.rows:
+        if row.flops and row.phase in ("grad_input", "grad_weight"):
+            traced[row.layer, row.phase] += row.flops
+            nodes[row.layer, row.phase][row.autograd] = None
+    return [
+        Mismatch(*key, law.get(key, 0), traced.get(key, 0), tuple(nodes[key]))
+        for key in dict.fromkeys([*law, *traced])
+        if law.get(key, 0) != traced.get(key, 0)
+    ]

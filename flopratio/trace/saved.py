@@ -8,49 +8,47 @@ once, parameters apart.
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
 
-from flopratio.trace.recorder import Record
-
-if TYPE_CHECKING:
-    from flopratio.trace.attribution import Attribution, Origin
+from flopratio.trace.attribution import Attribution
+from flopratio.trace.forward_call import ForwardCall
+from flopratio.trace.recording import Record, Recording
 
 
-def saved_by_formulas(attribution: Attribution) -> dict[str, int]:
+def saved_by_formulas(recording: Recording, attribution: Attribution) -> dict[str, int]:
     """Layer -> bytes that its forward operators keep; a storage is the layer's that kept it first.
 
     Left out is what no formula can tell: the nodes of user-defined ``autograd.Function``s, and what
     runs under somebody else's hooks (of a checkpoint, which keep nothing; of offloading).
     """
-    storages = attribution.recorder.storages
+    storages = recording.storages
     saved: defaultdict[str, int] = defaultdict(int)
     seen: set[int] = set()
-    for node in sorted(attribution.origins):
-        for origin in attribution.origins[node]:
-            if _left_out(origin.record) or origin.recomputed:
+    for node in sorted(attribution.forward_calls):
+        for call in attribution.forward_calls[node]:
+            if _left_out(call.record) or call.recomputed:
                 continue
-            for number in _kept(origin):
+            for number in _kept(call):
                 number = attribution.copies.get((node, number), number)
                 if number in seen or number < 0 or storages[number].kind == "parameter":
                     continue
                 seen.add(number)
-                saved[origin.layer] += storages[number].nbytes
+                saved[call.layer] += storages[number].nbytes
     return dict(saved)
 
 
-def saved_by_hooks(attribution: Attribution) -> dict[str, int]:
+def saved_by_hooks(recording: Recording, attribution: Attribution) -> dict[str, int]:
     """Layer -> bytes that autograd's hooks saw it keep, of the same operators."""
-    storages = attribution.recorder.storages
+    storages = recording.storages
     saved: defaultdict[str, int] = defaultdict(int)
     seen: set[int] = set()
-    for node, number, in_function in attribution.recorder.saved:
-        origins = attribution.origins.get(node)
-        if in_function or (origins and _left_out(origins[0].record)):
+    for node, number, in_function in recording.saved:
+        calls = attribution.forward_calls.get(node)
+        if in_function or (calls and _left_out(calls[0].record)):
             continue
         if number in seen or number < 0 or storages[number].kind == "parameter":
             continue
         seen.add(number)
-        layer = origins[0].layer if origins else attribution.recorder.layers[0]
+        layer = calls[0].layer if calls else recording.layers[0]
         saved[layer] += storages[number].nbytes
     return dict(saved)
 
@@ -59,15 +57,13 @@ def _left_out(record: Record) -> bool:
     return record.in_function or record.hooked or record.node is not None
 
 
-def _kept(origin: Origin) -> list[int]:
+def _kept(call: ForwardCall) -> list[int]:
     """The storages that an operator's node keeps, in the formula's order."""
-    numbers = (*origin.record.inputs, *origin.record.outputs)
-    wanted = {id(gradient) for gradient, _ in origin.gradients()}
+    numbers = (*call.record.inputs, *call.record.outputs)
+    wanted = {id(gradient) for gradient, _ in call.gradients()}
     return [
         numbers[position]
-        for gradient, positions in zip(
-            origin.costed.cost.gradients, origin.costed.saves, strict=True
-        )
+        for gradient, positions in zip(call.costed.cost.gradients, call.costed.saves, strict=True)
         if id(gradient) in wanted
         for position in positions
     ]

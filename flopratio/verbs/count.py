@@ -36,7 +36,8 @@ from flopratio.torch_private import (
     tree_map_only,
 )
 from flopratio.trace.memory import peak_bytes
-from flopratio.trace.profiler import TORCH, Profiler
+from flopratio.trace.patches import PATCHING
+from flopratio.trace.profiler import Profiler
 from flopratio.trace.reconcile import reconcile
 from flopratio.verbs.sweep.point import Step, compare
 from flopratio.version import versions
@@ -331,7 +332,7 @@ def _finish(
 ) -> Ledger:
     """Run the step, and make the ledger of it."""
     profiler = run_step(example, options, loss_module=loss_module)
-    ledger = reconcile(profiler)
+    ledger = reconcile(profiler.recording)
     ledger.model = name
     ledger.settings = dict(example.settings)
     if example.tokens is not None:
@@ -371,10 +372,9 @@ def run_step(
     names = {LOSS_LAYER: loss_module} if loss_module is not None else None
     profiler = Profiler(module, names=names, target=options.target, causal=options.causal)
     inputs = [t for t in tree_iter((example.args, example.kwargs)) if isinstance(t, torch.Tensor)]
-    for tensor in inputs:  # also one that the model does not look at takes memory
-        profiler.recorder.storage_number(tensor)
+    profiler.note_inputs(inputs)
     with ExitStack() as exits:
-        exits.enter_context(TORCH)
+        exits.enter_context(PATCHING)
         exits.enter_context(_frozen(module, options.freeze))
         exits.enter_context(example.context())
         optimizer = make_optimizer(options.optimizer, module.parameters(), options.implementation)
@@ -438,7 +438,7 @@ def _inference_peak(example: Example, options: StepOptions) -> int:
     example.module.zero_grad(set_to_none=True)
     profiler = Profiler(example.module)
     with (
-        TORCH,
+        PATCHING,
         example.context(),
         _attention(options.attention),
         _kernels(example, options),
@@ -446,7 +446,7 @@ def _inference_peak(example: Example, options: StepOptions) -> int:
         profiler,
     ):
         _forward(profiler, example, replace(options, inference=True))
-    return peak_bytes(profiler.recorder)
+    return peak_bytes(profiler.recording)
 
 
 # -- what the options do --------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import flopratio as fr
-from flopratio.trace.reconcile import reconcile
 
 MASK = torch.tensor([[True, False, True, False, True]] * 4)
 INDEX = torch.tensor([0, 2])
@@ -114,7 +113,7 @@ def test_formulas_name_what_autograd_keeps(name: str) -> None:
     layer = nn.Linear(5, 5)
     with fr.Profiler(layer) as profiler:
         KEPT[name](layer(torch.randn(4, 5))).abs().sum().backward()
-    ledger = reconcile(profiler)
+    ledger = profiler.ledger
     assert ledger.saved_mismatches == []
     assert ledger.mismatches == []
     assert ledger.uncounted_ops == {}

@@ -10,14 +10,13 @@ import torch
 from torch import nn
 
 import flopratio as fr
-from flopratio.trace.reconcile import reconcile
 
 
 def profiled(step: Callable[[], Any], model: nn.Module | None = None) -> fr.Ledger:
     """The ledger of a step, in which every operator was counted and the law holds."""
     with fr.Profiler(model) as profiler:
         step()
-    ledger = reconcile(profiler)
+    ledger = profiler.ledger
     assert ledger.uncounted_ops == {}
     assert ledger.mismatches == []
     return ledger

@@ -31,7 +31,7 @@ def remembered(model: nn.Module | None, step: Callable[[], Any]) -> StepMemory:
         step()
     memory = profiler.ledger.memory
     assert isinstance(memory, StepMemory)
-    assert peak_bytes(profiler.recorder) == memory.peak
+    assert peak_bytes(profiler.recording) == memory.peak
     return memory
 
 

@@ -7,7 +7,6 @@ import torch
 
 import flopratio as fr
 from flopratio.formulas import OPERATORS
-from flopratio.trace.reconcile import reconcile
 
 NAME = "flopratio_tests::scaled_product"
 
@@ -31,7 +30,7 @@ def forgotten() -> Iterator[None]:
 def profile() -> fr.Ledger:
     with fr.Profiler() as profiler:
         scaled_product(torch.randn(8, 4), torch.randn(4, 6))
-    return reconcile(profiler)
+    return profiler.ledger
 
 
 def test_without_a_formula_it_is_listed() -> None:

@@ -7,14 +7,13 @@ from torch.utils.checkpoint import checkpoint
 import flopratio as fr
 from flopratio.formulas import OPERATORS, Cost
 from flopratio.ledger import SAVED, Mismatch
-from flopratio.trace.reconcile import reconcile
 
 
 def reconciled(module: nn.Module, x: torch.Tensor, forward=None) -> fr.Ledger:
     forward = forward or module
     with fr.Profiler(module) as profiler:
         forward(x).sum().backward()
-    return reconcile(profiler)
+    return profiler.ledger
 
 
 def test_the_formulas_name_what_each_node_keeps() -> None:

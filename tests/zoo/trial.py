@@ -10,7 +10,7 @@ from typing import Any
 
 from flopratio.errors import UsageError
 from flopratio.models import load
-from flopratio.verbs.count import StepOptions, reconcile, run_step
+from flopratio.verbs.count import StepOptions, run_step
 from tests.zoo.second_count import SecondCount
 
 
@@ -49,7 +49,7 @@ def _count(spec: str, settings: dict[str, Any]) -> Trial:
     # Both count the same run: the profiler hands each operator on to the second count.
     with example.context(), second:
         profiler = run_step(replace(example, enter_mode=False), StepOptions())
-    ledger = reconcile(profiler)
+    ledger = profiler.ledger
     total = ledger.totals
     trial = Trial(
         spec,

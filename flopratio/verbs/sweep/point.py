@@ -160,7 +160,7 @@ def inference_peak(step: Step) -> int:
         torch.inference_mode(),
     ):
         step.module(step.x)
-    return peak_bytes(profiler.recorder)
+    return peak_bytes(profiler.recording)
 
 
 def _ratio(numerator: int, denominator: int) -> float | None:
@@ -210,7 +210,7 @@ def examine(
     with FakeTensorMode():
         fake = prepare("cpu")
         profiler = trace_step(fake)
-        peak = peak_bytes(profiler.recorder)
+        peak = peak_bytes(profiler.recording)
         inference = inference_peak(fake)
         thrifty = trace_step(fake, checkpoint=AUTO).ledger
         saved, flop_counter = fake.by_peers()

@@ -1,0 +1,223 @@
+"""What the recorder notes of a step: plain data, which everything after reads.
+
+Nothing in here refers to a tensor, a module or a function of torch: a :class:`Recording` can be
+pickled, kept, or sent from one rank to another, and be worked out there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+
+TENSOR = "tensor"
+LIST = "list"
+
+TensorNote = tuple[str, tuple[int, ...], torch.dtype]
+"""What a signature holds in a tensor's place: :data:`TENSOR`, shape, element type. (A list starts
+with :data:`LIST`.)"""
+
+ACCUMULATE_GRAD = (1 << 64) - 1
+"""The sequence number of AccumulateGrad nodes: they have none of their own."""
+
+OUTSIDE = "(step)"
+"""The layer of operators that no module's forward called."""
+
+Scope = Literal["forward", "backward", "update"]
+"""Who runs: the user's code, autograd's engine, or ``Optimizer.step``."""
+
+
+class Operator:
+    """An overload of an operator of torch, by what the passes over a recording ask of it.
+
+    Equal ones are one object (see :meth:`of`), also after unpickling.
+
+    Attributes:
+        name: ``aten.addmm``.
+        overload: ``default``.
+        arguments: the names of its arguments, in order.
+        is_mutable: whether it writes to an argument.
+        is_random: whether it draws numbers.
+    """
+
+    __slots__ = ("arguments", "is_mutable", "is_random", "name", "overload")
+    _known: ClassVar[dict[tuple[str, str], Operator]] = {}
+
+    name: str
+    overload: str
+    arguments: tuple[str, ...]
+    is_mutable: bool
+    is_random: bool
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        overload: str,
+        arguments: tuple[str, ...],
+        is_mutable: bool,
+        is_random: bool,
+    ) -> Operator:
+        """The one object for this overload."""
+        known = cls._known.get((name, overload))
+        if known is None:
+            known = cls._known[name, overload] = cls()
+            known.name, known.overload, known.arguments = name, overload, arguments
+            known.is_mutable, known.is_random = is_mutable, is_random
+        return known
+
+    def __reduce__(self) -> Any:
+        return Operator.of, tuple(
+            getattr(self, name)
+            for name in ("name", "overload", "arguments", "is_mutable", "is_random")
+        )
+
+    def __repr__(self) -> str:
+        return f"{self.name}.{self.overload}"
+
+
+class Record(NamedTuple):
+    """One dispatched operator."""
+
+    op: Operator
+    arguments: tuple[Any, ...]
+    """Positional arguments, a :data:`TensorNote` in each tensor's place."""
+    keywords: tuple[tuple[str, Any], ...]
+    results: Any
+    """What it returned, likewise."""
+    inputs: tuple[int, ...]
+    """Storage numbers of its tensor arguments, in order."""
+    outputs: tuple[int, ...]
+    requires_grad: tuple[bool, ...]
+    """Which tensor arguments autograd follows, in order."""
+    layer: int
+    """Index into :attr:`Recording.layers`."""
+    node: int | None
+    """Sequence number of the running autograd node; None outside of backward."""
+    sequence: int
+    """The number of the node that autograd made for this operator, if it made one."""
+    scope: Scope
+    grad_enabled: bool
+    in_function: bool
+    """Whether it ran inside of a user-defined ``autograd.Function``'s forward."""
+    hooked: bool
+    """Whether somebody else's hooks decided what its node keeps (a checkpoint's)."""
+
+
+class Storage:
+    """A storage seen in the step.
+
+    Args:
+        number: counts up from 0; never used twice, unlike addresses.
+        nbytes: its size.
+        born: index of the record that allocated it; -1 if it was there before.
+        kind: ``parameter``, ``buffer``, ``outside`` (seen as an argument first) or ``made``.
+
+    Attributes:
+        died: number of records made when it was released; None if it outlived the recording.
+    """
+
+    __slots__ = ("born", "died", "kind", "nbytes", "number")
+
+    def __init__(self, number: int, nbytes: int, born: int, kind: str) -> None:
+        self.number = number
+        self.nbytes = nbytes
+        self.born = born
+        self.died: int | None = None
+        self.kind = kind
+
+
+class Saved(NamedTuple):
+    """A tensor that autograd keeps for the backward."""
+
+    node: int
+    """Sequence number of the node that keeps it."""
+    storage: int
+    """Its storage's number."""
+    in_function: bool
+    """Whether a user-defined ``autograd.Function`` keeps it."""
+
+
+@dataclass
+class Graph:
+    """What one call of backward could reach, as it was before it ran.
+
+    Args:
+        create_graph: whether the backward itself is differentiable.
+        nodes: sequence number of every node that the roots depend on -> for each of its operands,
+            whether a gradient is asked of it.
+        functions: sequence numbers of the nodes of user-defined ``autograd.Function``s.
+        records: the range of records that this backward made.
+    """
+
+    create_graph: bool
+    nodes: dict[int, tuple[bool, ...]]
+    functions: set[int]
+    records: range
+
+
+@dataclass
+class Owners:
+    """Whose a storage is: storage number -> path of the layer.
+
+    Args:
+        parameters, buffers: of the model.
+        gradients: of parameters, as far as no backward of the step has touched them.
+        state: of the optimizer.
+        fresh_state: storages of the optimizer's state that its ``step`` made.
+    """
+
+    parameters: dict[int, str] = field(default_factory=dict)
+    buffers: dict[int, str] = field(default_factory=dict)
+    gradients: dict[int, str] = field(default_factory=dict)
+    state: dict[int, str] = field(default_factory=dict)
+    fresh_state: set[int] = field(default_factory=set)
+
+
+@dataclass
+class Recording:
+    """A step as it ran.
+
+    Args:
+        target: whose allocator its memory is predicted for.
+        causal: how attention under a causal mask counts, ``full`` or ``half``.
+        records: the operators, in order.
+        storages: every storage seen, by number.
+        saved: what autograd keeps, in order.
+        graphs: one for each call of backward.
+        layers: paths of the modules that ran, by index; the first is :data:`OUTSIDE`.
+        types: path -> class of every module.
+        parameters: path -> number of a module's own parameters.
+        owners: whose the storages are.
+        nodes: sequence number -> name of every autograd node that ran an operator.
+        accumulated: record index -> the parameter whose gradient AccumulateGrad was adding to.
+        sums: record index of an addition in backward -> whether nothing but autograd's engine
+            holds its first operand.
+    """
+
+    target: str = "cuda"
+    causal: str = "full"
+    records: list[Record] = field(default_factory=list)
+    storages: list[Storage] = field(default_factory=list)
+    saved: list[Saved] = field(default_factory=list)
+    graphs: list[Graph] = field(default_factory=list)
+    layers: list[str] = field(default_factory=lambda: [OUTSIDE])
+    types: dict[str, str] = field(default_factory=lambda: {OUTSIDE: ""})
+    parameters: dict[str, int] = field(default_factory=dict)
+    owners: Owners = field(default_factory=Owners)
+    nodes: dict[int, str] = field(default_factory=dict)
+    accumulated: dict[int, int] = field(default_factory=dict)
+    sums: dict[int, bool] = field(default_factory=dict)
+
+    def layer_of(self, record: Record) -> str:
+        """The path of the module whose forward called an operator."""
+        return self.layers[record.layer]
+
+    def kept_for_backward(self) -> set[int]:
+        """The storages that autograd keeps, parameters apart."""
+        return {
+            kept.storage
+            for kept in self.saved
+            if kept.storage >= 0 and self.storages[kept.storage].kind != "parameter"
+        }
