@@ -94,7 +94,7 @@ MOST_LAYERS = 10
 
 def _draw(grid: Plan, rows: list[Row], output: Path) -> None:
     """Draw the figures of the rows, and the bars a layer of one point."""
-    from flopratio.networks.analytic import count
+    from flopratio.networks.analytic import analytic_ledger
     from flopratio.report.figures import draw_all
     from flopratio.verbs.sweep.plan import to_frame
 
@@ -108,7 +108,7 @@ def _draw(grid: Plan, rows: list[Row], output: Path) -> None:
         "freeze": grid.options.freeze,
         "input_grad": grid.options.input_grad,
     }
-    ledger = count(point.model, **settings)
+    ledger = analytic_ledger(point.model, **settings)
     draw_all(to_frame(grid, rows), output, ledger.layers())
 
 
