@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from flopratio.ledger import LayerTotals
-    from flopratio.trace.memory import StepMemory
+    from flopratio.memory import Memory
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
 """From Okabe and Ito's palette, which the colour-blind can tell apart."""
@@ -422,7 +422,7 @@ def flops_by_layer(layers: Sequence[LayerTotals], directory: Path) -> list[Path]
     return _write(directory, "flops_by_layer", title, [None], draw, width=7, height=height)
 
 
-def memory_timeline(memory: StepMemory, path: Path, name: str = "") -> None:
+def memory_timeline(memory: Memory, path: Path, name: str = "") -> None:
     """The bytes alive over a step, by category; the phases shaded, the peak marked and named.
 
     Every operator of forward and backward has the same width; those of an update are many and

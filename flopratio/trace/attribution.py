@@ -36,7 +36,7 @@ from flopratio.trace.evaluation import (
     narrowed_to,
     shapes,
 )
-from flopratio.trace.memory import StepMemory
+from flopratio.trace.memory import step_memory
 from flopratio.trace.recorder import ACCUMULATE_GRAD, UPDATE, Record
 
 if TYPE_CHECKING:
@@ -621,6 +621,6 @@ class Attribution:
             self.rows,
             parameters=self.profiler.parameters,
             types=self.profiler.types,
-            memory=partial(StepMemory, self),
+            memory=partial(step_memory, self),
             uncounted_ops=dict(self.evaluate.uncounted),
         )
