@@ -62,9 +62,10 @@ def sweep(
     """
     from rich.console import Console
 
+    from flopratio.report.verdict import verdict_table
     from flopratio.text.grammar import parse_arguments
     from flopratio.verbs.sweep.plan import Options, plan
-    from flopratio.verbs.sweep.verdict import judge, verdict_table
+    from flopratio.verbs.sweep.verdict import judge
 
     model, keys = parse_arguments(arguments or [])
     grid = plan(model, keys, Options(measure, loss, optimizer, dtype, freeze, input_grad))
