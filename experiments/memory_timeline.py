@@ -8,14 +8,12 @@ from pathlib import Path
 
 import flopratio as fr
 from flopratio.report.figures import memory_timeline
-from flopratio.trace.memory import StepMemory
 
 RESULTS = Path(__file__).parents[1] / "results"
 
 
 def main() -> None:
     ledger = fr.count("hf:gpt2", 8, seq=1024, optimizer="adamw")
-    assert isinstance(ledger.memory, StepMemory)
     memory_timeline(
         ledger.memory, RESULTS / "memory_timeline.png", "hf:gpt2 batch=8 seq=1024, adamw"
     )

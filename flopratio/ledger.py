@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
 
 from flopratio.errors import UsageError
+from flopratio.memory import Memory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,46 +117,36 @@ class Ratio:
     hardware: float | None
 
 
-class Memory(dict[str, Any]):
-    """Figures by name, as items and as attributes: ``memory["peak"]`` is ``memory.peak``. Bytes,
-    but for ``peak_phase``; None for what the source does not know."""
-
-    unknown_workspaces: tuple[str, ...] = ()
-    """Operators whose kernels take memory beside, of a size that no shape tells: it is in no
-    figure."""
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(f"no figure of memory is called {name!r}") from None
+T = TypeVar("T")
 
 
-class _Lazy:
-    """What is worked out when it is first looked at: many ask for the FLOPs alone.
+class Lazy(Generic[T]):
+    """A field of a ledger that is given as its value, or as a function that makes the value when it
+    is first looked at: many ask for the FLOPs alone.
 
     Args:
-        kind: of the value; what a ledger has that was given none is an empty one.
+        empty: makes the value of a ledger that was given neither.
     """
 
-    def __init__(self, kind: type) -> None:
-        self._kind = kind
+    def __init__(self, empty: Callable[[], T]) -> None:
+        self._empty = empty
 
-    def __set_name__(self, owner: type, name: str) -> None:
+    def __set_name__(self, owner: type[Ledger], name: str) -> None:
         self._name = name
 
-    def __get__(self, ledger: Ledger | None, owner: type) -> Any:
+    @overload
+    def __get__(self, ledger: None, owner: type[Ledger]) -> Callable[[], T]: ...
+    @overload
+    def __get__(self, ledger: Ledger, owner: type[Ledger]) -> T: ...
+    def __get__(self, ledger: Ledger | None, owner: type[Ledger]) -> Callable[[], T] | T:
         if ledger is None:
-            return self._kind  # the field's default
-        value = ledger.__dict__[self._name]
-        if not isinstance(value, self._kind):
-            value = ledger.__dict__[self._name] = value()
+            return self._empty  # which a dataclass takes for the field's default
+        given = ledger.__dict__[self._name]
+        value: T = given() if callable(given) else given
+        ledger.__dict__[self._name] = value
         return value
 
-    def __set__(self, ledger: Ledger, value: Any) -> None:
-        """Either the value, or what makes it."""
-        if isinstance(value, dict) and self._kind is Memory:
-            value = value if isinstance(value, Memory) else Memory(value)
+    def __set__(self, ledger: Ledger, value: T | Callable[[], T]) -> None:
         ledger.__dict__[self._name] = value
 
 
@@ -170,13 +161,15 @@ class Ledger:
         parameters: layer path -> number of its own parameters.
         types: layer path -> class name, for layers without rows too.
         convention, versions: how and with what it was counted.
-        memory: bytes by name, as far as the source knows them; or what tells them when asked.
+        memory: what the step held, as far as the source knows it.
         uncounted_ops: operators that no formula knows, with the number of their calls.
         analytic: phase -> contraction FLOP by the law, from the forward operators alone, and
             ``saved_bytes`` by their formulas; empty where the rows themselves are the analytic
             ones.
         mismatches: where the law and the executed operators part ways.
         saved_mismatches: where the formulas and autograd's hooks part ways over what is saved.
+
+    ``memory``, ``analytic`` and ``saved_mismatches`` may be given as functions that make them.
     """
 
     rows: list[Row]
@@ -186,11 +179,11 @@ class Ledger:
     types: dict[str, str] = field(default_factory=dict)
     convention: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
-    memory: _Lazy = _Lazy(Memory)
+    memory: Lazy[Memory] = Lazy(Memory)
     uncounted_ops: dict[str, int] = field(default_factory=dict)
-    analytic: _Lazy = _Lazy(dict)
+    analytic: Lazy[dict[str, int]] = Lazy(dict)
     mismatches: list[Mismatch] = field(default_factory=list)
-    saved_mismatches: _Lazy = _Lazy(list)
+    saved_mismatches: Lazy[list[Mismatch]] = Lazy(list)
 
     def __getstate__(self) -> dict[str, Any]:
         """For a copy or another process: the figures, in the place of what tells them."""
@@ -276,7 +269,7 @@ class Ledger:
             "reconciled": self.reconciled,
             "mismatches": [asdict(mismatch) for mismatch in self.mismatches],
             "saved_mismatches": [asdict(mismatch) for mismatch in self.saved_mismatches],
-            "memory": self.memory,
+            "memory": dict(self.memory),
             "layers": [
                 {
                     "name": layer.name,
@@ -323,8 +316,6 @@ class Ledger:
             raise UsageError(f"not a ledger: its schema should be {SCHEMA}")
         if "rows" not in document:
             raise UsageError("this ledger was written without its rows: write it with -o FILE.json")
-        memory = Memory(document["memory"])
-        memory.unknown_workspaces = tuple(document.get("unknown_workspaces", ()))
         return cls(
             [Row(*row) for row in document["rows"]],
             model=document["model"],
@@ -333,7 +324,9 @@ class Ledger:
             types={layer["name"]: layer["type"] for layer in document["layers"]},
             convention=document["convention"],
             versions=document["versions"],
-            memory=memory,
+            memory=Memory(
+                document["memory"], unknown_workspaces=document.get("unknown_workspaces", ())
+            ),
             uncounted_ops=document["uncounted_calls"],
             analytic={
                 name: figure for name, figure in document["analytic"].items() if name != "backward"

@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 
-from flopratio.networks.library import Network, batch_of, build, describe
+from flopratio.networks.description import Network
+from flopratio.networks.library import describe
+from flopratio.networks.modules import batch_of, build
 from flopratio.torch_private import storage_address
 
 

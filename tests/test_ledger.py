@@ -1,10 +1,14 @@
 """The ledger: sums, ratios and exactness of the one table."""
 
+import dataclasses
+import pickle
+
 import pytest
 
 import flopratio as fr
 from flopratio.errors import UsageError
 from flopratio.ledger import Ledger, Row
+from flopratio.memory import Memory
 
 
 def a_ledger() -> Ledger:
@@ -76,6 +80,30 @@ def test_the_document_has_the_designs_keys() -> None:
     assert document["flops"]["hardware"] == 1107
     assert document["analytic"]["backward"] == 700
     assert document["reconciled"] is True
+
+
+def test_what_is_given_as_a_function_is_made_once_when_it_is_looked_at() -> None:
+    made = []
+
+    def memory() -> Memory:
+        made.append("memory")
+        return Memory({"peak": 7})
+
+    ledger = Ledger([], memory=memory)
+    assert made == []
+    assert ledger.memory is ledger.memory
+    assert (made, ledger.memory.peak) == (["memory"], 7)
+    assert (ledger.analytic, ledger.saved_mismatches) == ({}, [])
+    ledger.analytic = lambda: {"forward": 3}
+    assert pickle.loads(pickle.dumps(ledger)).analytic == {"forward": 3}
+
+
+def test_a_ledger_is_plain_data() -> None:
+    ledger = fr.count("mlp", depth=1, width=8, batch=2)
+    fields = dataclasses.asdict(ledger)
+    assert fields["memory"] == ledger.memory
+    assert fields["rows"] == ledger.rows
+    assert fields["analytic"] == ledger.analytic
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"schema": "other/1"}'])

@@ -1,6 +1,6 @@
 """What an allocator makes of a step's allocations: replayed without torch and without a GPU."""
 
-from flopratio.allocator.caching import Block, CachingAllocator, Segment
+from flopratio.allocator.caching import CachingAllocator, Segment, SegmentBlock
 from flopratio.allocator.cpu import CpuAllocator
 from flopratio.allocator.device import DeviceProfile, device_profile, device_profiles
 from flopratio.allocator.interface import Allocator, OutOfMemory
@@ -13,7 +13,6 @@ from flopratio.allocator.workspaces import (
 
 __all__ = [
     "Allocator",
-    "Block",
     "CachingAllocator",
     "CpuAllocator",
     "DeviceProfile",
@@ -21,6 +20,7 @@ __all__ = [
     "OutOfMemory",
     "Replay",
     "Segment",
+    "SegmentBlock",
     "Workspace",
     "cublas_workspaces",
     "device_profile",

@@ -17,7 +17,7 @@ from flopratio.allocator.pool import (
 )
 
 
-class Block(NamedTuple):
+class SegmentBlock(NamedTuple):
     """A piece of a segment.
 
     Args:
@@ -38,7 +38,7 @@ class Segment(NamedTuple):
     size: int
     stream: int
     small: bool
-    blocks: tuple[Block, ...]
+    blocks: tuple[SegmentBlock, ...]
 
 
 class CachingAllocator(Allocator):
@@ -123,14 +123,16 @@ class CachingAllocator(Allocator):
 
     def segments(self) -> list[Segment]:
         """All memory that is held now, by address: what ``torch.cuda.memory_snapshot`` shows."""
-        live: defaultdict[Pool, list[Block]] = defaultdict(list)
+        live: defaultdict[Pool, list[SegmentBlock]] = defaultdict(list)
         for pool, start, size, requested in self._live.values():
             if pool is not None:
-                live[pool].append(Block(start, size, requested))
+                live[pool].append(SegmentBlock(start, size, requested))
         segments = []
         for small, pools in ((True, self._small), (False, self._large)):
             for stream, pool in pools.items():
-                free = [Block(start, size, None) for start, size in pool.free_blocks().items()]
+                free = [
+                    SegmentBlock(start, size, None) for start, size in pool.free_blocks().items()
+                ]
                 blocks = sorted(live[pool] + free)
                 for start, length in pool.ranges().items():
                     inside = (block for block in blocks if start <= block.start < start + length)

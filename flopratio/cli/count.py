@@ -203,10 +203,8 @@ def _write_memory(ledger: Ledger, timeline: Path | None, memory_trace: Path | No
     if timeline is None and memory_trace is None:
         return
     from flopratio.report.summary import headline
-    from flopratio.trace.memory import StepMemory
 
     memory = ledger.memory
-    assert isinstance(memory, StepMemory)
     if timeline is not None:
         from flopratio.report.figures import memory_timeline
 

@@ -62,9 +62,10 @@ def sweep(
     """
     from rich.console import Console
 
+    from flopratio.report.verdict import verdict_table
     from flopratio.text.grammar import parse_arguments
     from flopratio.verbs.sweep.plan import Options, plan
-    from flopratio.verbs.sweep.verdict import judge, verdict_table
+    from flopratio.verbs.sweep.verdict import judge
 
     model, keys = parse_arguments(arguments or [])
     grid = plan(model, keys, Options(measure, loss, optimizer, dtype, freeze, input_grad))
@@ -94,7 +95,7 @@ MOST_LAYERS = 10
 
 def _draw(grid: Plan, rows: list[Row], output: Path) -> None:
     """Draw the figures of the rows, and the bars a layer of one point."""
-    from flopratio.networks.analytic import count
+    from flopratio.networks.analytic import analytic_ledger
     from flopratio.report.figures import draw_all
     from flopratio.verbs.sweep.plan import to_frame
 
@@ -108,7 +109,7 @@ def _draw(grid: Plan, rows: list[Row], output: Path) -> None:
         "freeze": grid.options.freeze,
         "input_grad": grid.options.input_grad,
     }
-    ledger = count(point.model, **settings)
+    ledger = analytic_ledger(point.model, **settings)
     draw_all(to_frame(grid, rows), output, ledger.layers())
 
 

@@ -3,17 +3,20 @@ Torch is not needed for it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from typing import Any
 
 import numpy as np
 
 from flopratio.errors import UsageError
 from flopratio.formulas import LAYERS, Call, Gradient, Size, Tensor, operands_of
+from flopratio.formulas.dependence import CONSTANT, DATA, PARAMETERS, depends_on, phase_among
 from flopratio.formulas.optimizer import OPTIMIZERS
 from flopratio.ledger import Ledger, Row
-from flopratio.networks.library import LOSS_LAYER, LOSSES, Layer, Network, Repeat, describe
+from flopratio.networks.description import LOSS_LAYER, LOSSES, Layer, Network, Repeat
+from flopratio.networks.library import describe
+from flopratio.text.patterns import matches, matches_nothing
 from flopratio.text.suggestions import did_you_mean
 
 
@@ -47,38 +50,53 @@ class _Walk:
         self.forward: list[Term] = []
         self.backward: list[Term] = []
         self.parameters: list[tuple[str, Tensor, Size]] = []
+        """Layer, tensor and multiplicity of each."""
+        self.names: list[str] = []
+        """Of the parameters, with their layers' paths; those that are frozen too."""
         self.types: dict[str, str] = {}
+        self.froze = False
+        """Whether the pattern has matched a parameter yet."""
+        # Of a storage, by its identity; views share theirs.
         self.needs_gradient: dict[int, bool] = {}
-        """By storage; views share an answer."""
-        self.from_parameters: dict[int, bool] = {}
+        self.dependences: dict[int, int] = {}
         self.saved: set[int] = set()
+        """What keeping adds nothing to: what is kept already, and parameters and buffers."""
         self.kept: list[Tensor] = []
         """Keeps storages alive: their identities must stay unique."""
-        self.froze = False
 
-    def _frozen(self, layer: str, parameter: str) -> bool:
-        if self.freeze is None:
-            return False
-        hit = fnmatch(layer, self.freeze) or fnmatch(f"{layer}.{parameter}", self.freeze)
+    def start(self, x: Tensor, input_grad: bool) -> None:
+        """Take the network's input."""
+        self._enter(x, DATA, input_grad)
+
+    def _enter(self, tensor: Tensor, dependence: int, needs_gradient: bool) -> None:
+        self.kept.append(tensor)
+        self.dependences[id(tensor.storage)] = dependence
+        self.needs_gradient[id(tensor.storage)] = needs_gradient
+
+    def _is_frozen(self, parameter: str) -> bool:
+        hit = self.freeze is not None and matches(parameter, self.freeze)
         self.froze |= hit
         return hit
 
-    def start(self, x: Tensor, input_grad: bool) -> None:
-        self.kept.append(x)
-        self.needs_gradient[id(x.storage)] = input_grad
-        self.from_parameters[id(x.storage)] = False
-
     def layer(self, name: str, layer: Layer, x: Tensor, times: Size, owns: bool) -> Tensor:
-        """Apply one layer; ``owns``: its parameters are new (those of a shared one are not)."""
+        """Apply one layer, ``times`` over.
+
+        Args:
+            owns: whether its parameters are new, as those of a shared layer are at first.
+        """
         cost = LAYERS[layer.type](x, **layer.arguments)
         self.types[name] = layer.type
         for parameter, tensor in cost.parameters.items():
-            self.kept.append(tensor)
-            frozen = self._frozen(name, parameter)
-            self.needs_gradient[id(tensor.storage)] = not frozen and not self.inference
-            self.from_parameters[id(tensor.storage)] = True
+            path = f"{name}.{parameter}"
+            frozen = self._is_frozen(path)
+            self._enter(tensor, PARAMETERS, not frozen and not self.inference)
+            self.saved.add(id(tensor.storage))
             if owns:
                 self.parameters.append((name, tensor, times))
+                self.names.append(path)
+        for tensor in cost.buffers.values():
+            self._enter(tensor, CONSTANT, False)
+            self.saved.add(id(tensor.storage))
         for call in cost.calls:
             self._call(name, layer.type, call, times)
         self.kept.append(cost.out)
@@ -87,68 +105,68 @@ class _Walk:
     def _call(self, name: str, kind: str, call: Call, times: Size) -> None:
         tensors = {key: t for key, t in call.operands.items() if isinstance(t, Tensor)}
         outs = call.out if isinstance(call.out, tuple) else (call.out,)
-        self.kept += [*tensors.values(), *outs]
-        wanted = {key: self.needs_gradient.get(id(t.storage), False) for key, t in tensors.items()}
-        inherited = all(self.from_parameters.get(id(t.storage), False) for t in tensors.values())
-        cost = call.cost
+        self.kept += tensors.values()
+        dependences = {
+            key: self.dependences.get(id(tensor.storage), DATA)  # such as the loss's target
+            for key, tensor in tensors.items()
+        }
+        needed = {
+            key: dependences[key]
+            for key, tensor in tensors.items()
+            if self.needs_gradient.get(id(tensor.storage), False)
+        }
         gradients = [
-            gradient
-            for gradient in cost.gradients
-            if any(wanted.get(operand, False) for operand in operands_of(gradient))
+            (gradient, phase)
+            for gradient in call.cost.gradients
+            if (phase := phase_among(gradient, needed, dependences)) is not None
         ]
-        written = sum(out.nbytes for out in outs)
-        self.forward.append(
-            Term(
-                Row(
-                    name,
-                    kind,
-                    call.op,
-                    "",
-                    "forward",
-                    cost.flops,
-                    cost.elementwise,
-                    sum(t.nbytes for t in tensors.values()),
-                    written,
-                    self._save(gradients),
-                ),
-                times,
-            )
+        row = Row(
+            name,
+            kind,
+            call.op,
+            "",
+            "forward",
+            call.cost.flops,
+            call.cost.elementwise,
+            sum(tensor.nbytes for tensor in tensors.values()),
+            sum(out.nbytes for out in outs),
+            self._save(gradient for gradient, _ in gradients),
         )
+        self.forward.append(Term(row, times))
         for out in outs:
-            self.needs_gradient[id(out.storage)] = any(wanted.values())
-            self.from_parameters[id(out.storage)] = inherited
-        for gradient in gradients:
+            self._enter(out, depends_on(dependences.values()), bool(needed))
+        for gradient, phase in gradients:
             if not gradient.op:  # handed through as it is: no operator runs
                 continue
-            asking = [tensors[name] for name in operands_of(gradient) if wanted.get(name, False)]
-            operand = asking[0]
-            weight = all(self.from_parameters.get(id(t.storage), False) for t in asking)
+            operand = next(name for name in operands_of(gradient) if name in needed)
             row = Row(
                 name,
                 kind,
                 gradient.op,
                 _node_name(call.op),
-                "grad_weight" if weight else "grad_input",
+                phase,
                 gradient.flops,
                 gradient.elementwise,
-                outs[0].nbytes + sum(t.nbytes for t in gradient.saves),
-                operand.nbytes,
+                outs[0].nbytes + sum(tensor.nbytes for tensor in gradient.saves),
+                tensors[operand].nbytes,
             )
             self.backward.append(Term(row, times))
 
-    def _save(self, gradients: list[Gradient]) -> Size:
-        """Bytes that these gradients ask forward to keep: each storage once, parameters apart."""
+    def _save(self, gradients: Iterable[Gradient]) -> Size:
+        """Bytes that these gradients ask forward to keep: each storage once, parameters and buffers
+        apart."""
         total: Size = 0
         for gradient in gradients:
             for tensor in gradient.saves:
                 storage = id(tensor.storage)
-                if storage not in self.saved and not self.from_parameters.get(storage, False):
+                if storage not in self.saved:
                     self.saved.add(storage)
                     total = total + tensor.nbytes
                 self.kept.append(tensor)
         return total
 
     def repeat(self, repeat: Repeat, x: Tensor) -> Tensor:
+        """Apply layers several times."""
         before = len(self.parameters)
         x = self._repeat(repeat, x)
         if repeat.shared:
@@ -229,7 +247,8 @@ def analyse(
     Args:
         network: with ints, arrays or symbols for sizes.
         optimizer: a key of ``OPTIMIZERS``.
-        freeze: a pattern of layer or parameter paths whose parameters need no gradient.
+        freeze: a pattern of parameters that need no gradient: of their own paths, or of a module
+            that holds them, see :func:`flopratio.text.patterns.matches`.
         input_grad: whether the input needs a gradient too.
         inference: forward only, and no loss.
         itemsize: bytes a number.
@@ -252,8 +271,7 @@ def analyse(
     if not inference:
         walk.layer(LOSS_LAYER, Layer(LOSS_LAYER, LOSSES[network.loss]), x, 1, False)
     if freeze is not None and not walk.froze:
-        names = list(dict.fromkeys(name for name, _, _ in walk.parameters))
-        raise UsageError(f"--freeze {freeze} matches no layer{did_you_mean(freeze, names)}")
+        raise UsageError(matches_nothing("freeze", freeze, walk.names))
     update: list[Term] = []
     state: Size = 0
     for name, tensor, times in [] if inference else walk.parameters:
@@ -283,21 +301,24 @@ def analyse(
     )
 
 
-def count(network: Network | str, *, optimizer: str = "none", **options: Any) -> Ledger:
-    """The analytic ledger of a built-in network, without torch.
+def analytic_ledger(network: Network | str, *, optimizer: str = "none", **options: Any) -> Ledger:
+    """The ledger of a built-in network by its formulas alone.
 
     Args:
         network: a description, or the name of one (``mlp``).
         optimizer: a key of ``OPTIMIZERS``.
-        options: a name's keys (``depth=4``), and those of :func:`analyse`.
+        options: a name's KEYs (``depth=4``), and the other arguments of :func:`analyse`.
+
+    Raises:
+        UsageError: as :func:`flopratio.networks.library.describe` and :func:`analyse` say.
     """
-    asked = {key: options.pop(key) for key in ("freeze", "input_grad", "inference", "itemsize")
-             if key in options}  # fmt: skip
+    step = {key: options.pop(key) for key in ("freeze", "input_grad", "inference", "itemsize")
+            if key in options}  # fmt: skip
     if isinstance(network, str):
         network = describe(network, **options)
     elif options:
         raise UsageError(f"{', '.join(options)}: a description has its sizes already")
-    analysis = analyse(network, optimizer=optimizer, **asked)
+    analysis = analyse(network, optimizer=optimizer, **step)
     parameters = dict.fromkeys(analysis.types, 0)
     for name, tensor, times in analysis.parameters:
         parameters[name] += tensor.numel * times

@@ -1,18 +1,16 @@
-"""The built-in networks. Each is one description, from which come both the analytic ledger (see
-``analytic.py``) and the ``nn.Module`` that is really run."""
+"""The built-in networks by name, with their KEYs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flopratio.errors import UsageError
 from flopratio.formulas import Size
-from flopratio.text.suggestions import did_you_mean, unknown_key
-
-if TYPE_CHECKING:
-    import torch
+from flopratio.networks.description import LOSSES, Layer, Network, Repeat
+from flopratio.text.grammar import check_keys
+from flopratio.text.suggestions import did_you_mean
 
 ACTIVATIONS = {
     "relu": "ReLU",
@@ -23,64 +21,25 @@ ACTIVATIONS = {
     "sigmoid": "Sigmoid",
 }
 
-LOSSES = {"cross_entropy": "CrossEntropyLoss", "mse": "MSELoss", "sum": "SumLoss"}
-
-LOSS_LAYER = "loss"
-"""The name under which the loss stands in a ledger."""
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One layer: its path in the module, its ``torch.nn`` type and constructor arguments."""
-
-    name: str
-    type: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Repeat:
-    """Layers applied ``times`` over: as modules of their own, numbered, or as one shared module."""
-
-    name: str
-    layers: tuple[Layer, ...]
-    times: Size
-    shared: bool = False
-
-
-@dataclass(frozen=True)
-class Network:
-    """A network as a list of layers.
-
-    Args:
-        model: its name on the command line.
-        settings: the values of all its keys.
-        layers: what is applied to the input, in order.
-        input_shape: with the batch.
-        loss: one of :data:`LOSSES`.
-    """
-
-    model: str
-    settings: Mapping[str, Any]
-    layers: tuple[Layer | Repeat, ...]
-    input_shape: tuple[Size, ...]
-    loss: str
+Shapes = tuple[tuple[Layer | Repeat, ...], tuple[Size, ...]]
+"""What a network's sizes determine: its layers, and the shape of its input."""
 
 
 @dataclass(frozen=True)
 class NetworkType:
-    """A family of networks: its keys with their defaults, and what they must be at least."""
+    """A family of networks.
 
-    layers: Callable[..., tuple[tuple[Layer | Repeat, ...], tuple[Size, ...]]]
+    Args:
+        layers: makes the layers and the input's shape of the values of all KEYs but ``loss``.
+        keys: each KEY and its default.
+        minimum: the smallest legal value of a KEY, where it isn't 1.
+        choices: the words that a KEY may be, where they are listed.
+    """
+
+    layers: Callable[..., Shapes]
     keys: Mapping[str, Any]
     minimum: Mapping[str, int] = field(default_factory=dict)
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-
-# -- the networks ---------------------------------------------------------------------------------
-
-Shapes = tuple[tuple[Layer | Repeat, ...], tuple[Size, ...]]
-"""What a network's sizes determine: its layers, and the shape of its input."""
 
 
 def _mlp(
@@ -257,103 +216,17 @@ def describe(model: str, **settings: Any) -> Network:
 
     Args:
         model: ``mlp``, ``cnn``, ``convnet``, ``linearnet`` or ``onenet``.
-        settings: its keys; sizes may be ints, arrays of ints or symbols.
+        settings: its KEYs; sizes may be ints, arrays of ints or symbols.
 
     Raises:
-        UsageError: an unknown network, key or choice, or a size that is too small.
+        UsageError: an unknown network, KEY or choice, or a size that is too small.
     """
     if model not in NETWORKS:
         raise UsageError(f"there is no built-in network {model!r}{did_you_mean(model, NETWORKS)}")
-    kind = NETWORKS[model]
-    values = {**kind.keys, **settings}
-    for key, value in values.items():
-        if key not in kind.keys:
-            raise unknown_key(model, key, kind.keys, UsageError)
-        if key in kind.choices and value not in kind.choices[key]:
-            raise UsageError(f"{key}={value} is not one of {', '.join(kind.choices[key])}")
-        default = kind.keys[key]
-        if isinstance(default, bool) and not isinstance(value, bool):
-            raise UsageError(f"{key}={value} should be true or false")
-        if isinstance(default, int) and not isinstance(default, bool):
-            if isinstance(value, str | float | bool):
-                raise UsageError(f"{key}={value} should be a whole number")
-            least = kind.minimum.get(key, 1)
-            if isinstance(value, int) and value < least:
-                raise UsageError(f"{key}={value} should be at least {least}")
+    family = NETWORKS[model]
+    given = {key: (value,) for key, value in settings.items()}
+    check_keys(model, given, family.keys, family.minimum, family.choices)
+    values = {**family.keys, **settings}
     sizes = {key: value for key, value in values.items() if key != "loss"}
-    layers, input_shape = kind.layers(**sizes)
+    layers, input_shape = family.layers(**sizes)
     return Network(model, values, layers, input_shape, values["loss"])
-
-
-# -- the module -----------------------------------------------------------------------------------
-
-
-def build(network: Network) -> torch.nn.Module:
-    """The ``nn.Module`` of a description; its submodules have the ledger's layer names."""
-    from torch import nn
-
-    class Built(nn.Module):
-        """A description's layers, applied in order."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.order: list[str] = []
-            for item in network.layers:
-                if isinstance(item, Layer):
-                    self.put(item.name, item)
-                    self.order.append(item.name)
-                    continue
-                for number in range(item.times):
-                    prefix = item.name if item.shared else f"{item.name}.{number}"
-                    for layer in item.layers:
-                        if number == 0 or not item.shared:
-                            self.put(f"{prefix}.{layer.name}", layer)
-                        self.order.append(f"{prefix}.{layer.name}")
-
-        def put(self, path: str, layer: Layer) -> None:
-            *parents, last = path.split(".")
-            module: nn.Module = self
-            for parent in parents:
-                if not hasattr(module, parent):
-                    module.add_module(parent, nn.Module())
-                module = getattr(module, parent)
-            module.add_module(last, getattr(nn, layer.type)(**layer.arguments))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            for path in self.order:
-                x = self.get_submodule(path)(x)
-            return x
-
-    return Built()
-
-
-def build_loss(network: Network) -> torch.nn.Module:
-    """The loss as a module that makes its own target: class 0, or zeros."""
-    from torch import nn
-    from torch.nn import functional
-
-    class Loss(nn.Module):
-        """The loss of a built-in network against a target of zeros."""
-
-        def forward(self, x: torch.Tensor, target: torch.Tensor | None) -> torch.Tensor:
-            if network.loss == "sum":
-                return x.sum()
-            assert target is not None
-            if network.loss == "mse":
-                return functional.mse_loss(x, target)
-            return functional.cross_entropy(x, target)
-
-    return Loss()
-
-
-def batch_of(network: Network) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """An example batch and its target, made under whatever tensor mode is in force."""
-    import torch
-
-    x = torch.randn(network.input_shape)
-    batch, classes = network.input_shape[0], network.settings["classes"]
-    if network.loss == "sum":
-        return x, None
-    if network.loss == "mse":
-        return x, torch.zeros(batch, classes)
-    return x, torch.zeros(batch, dtype=torch.long)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from flopratio.report.view import ROOT
 
 if TYPE_CHECKING:
-    from flopratio.trace.memory import StepMemory
+    from flopratio.memory import Memory
 
 MEMORY_FORMATS = (".json", ".pickle")
 """``.json`` for Perfetto and chrome://tracing, ``.pickle`` for PyTorch's visualiser."""
 
 
-def write_memory_trace(memory: StepMemory, path: Path) -> None:
+def write_memory_trace(memory: Memory, path: Path) -> None:
     """Write a step's memory in the format that the extension names."""
     if path.suffix.lower() == ".pickle":
         path.write_bytes(pickle.dumps(snapshot(memory)))
@@ -26,7 +26,7 @@ def write_memory_trace(memory: StepMemory, path: Path) -> None:
         path.write_text(json.dumps(chrome_trace(memory)), encoding="utf-8")
 
 
-def chrome_trace(memory: StepMemory) -> dict[str, Any]:
+def chrome_trace(memory: Memory) -> dict[str, Any]:
     """The trace event format: a counter of the bytes of each category, and above it the phases, the
     layers and the operators. An operator takes one tick of the clock, for there is no time."""
     events: list[dict[str, Any]] = [
@@ -81,7 +81,7 @@ def _slice(thread: int, name: str, start: int, length: int) -> dict[str, Any]:
     return {"name": name, "ph": "X", "pid": 0, "tid": thread, "ts": start, "dur": length}
 
 
-def snapshot(memory: StepMemory) -> dict[str, Any]:
+def snapshot(memory: Memory) -> dict[str, Any]:
     """What ``torch.cuda.memory._snapshot()`` returns, as far as the visualiser looks at it. The
     stack of an allocation is its operator, its layer and its category; each block has an address of
     its own."""

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from numbers import Integral
+from typing import Any
 
 from flopratio.errors import UsageError
 from flopratio.text.suggestions import did_you_mean, unknown_key
@@ -127,6 +129,7 @@ def check_keys(
     """Check that ``model`` knows each key and that each value is of its default's type and size.
 
     Args:
+        keys: KEY -> values. In the place of a size, an array of sizes or a symbol will do.
         defaults: the model's keys; a whole number stands for a size.
         minimum: smallest legal value of a key; a size's is 1 unless said.
         choices: the words that a key may be, where they are listed.
@@ -148,11 +151,14 @@ def check_keys(
                 raise unknown(key, str(value), choices[key])
 
 
-def _fits(value: Value, default: Value, minimum: int | None) -> bool:
+def _fits(value: Any, default: Value, minimum: int | None) -> bool:
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(default, bool) and isinstance(value, bool)
     if isinstance(default, int):
-        return isinstance(value, int) and value >= (1 if minimum is None else minimum)
+        if isinstance(value, Integral):
+            return int(value) >= (1 if minimum is None else minimum)
+        # Arrays and symbols divide without a remainder, too; words and tuples don't.
+        return hasattr(value, "__floordiv__") and not isinstance(value, float)
     if isinstance(default, float):
         return isinstance(value, int | float) and (minimum is None or value >= minimum)
     if isinstance(default, tuple):

@@ -9,7 +9,7 @@ from functools import cache, partial
 from flopratio.ledger import SAVED, Ledger, Mismatch
 from flopratio.trace.attribution import attribute
 from flopratio.trace.law import count_by_law
-from flopratio.trace.memory import StepMemory
+from flopratio.trace.memory import step_memory
 from flopratio.trace.recording import Recording
 from flopratio.trace.saved import saved_by_formulas, saved_by_hooks
 
@@ -23,7 +23,7 @@ def reconcile(recording: Recording) -> Ledger:
         attribution.rows,
         parameters=recording.parameters,
         types=recording.types,
-        memory=partial(StepMemory, recording, attribution),
+        memory=partial(step_memory, recording, attribution),
         uncounted_ops=attribution.uncounted_ops,
     )
     ledger.mismatches = _mismatches(ledger, law)

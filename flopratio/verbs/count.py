@@ -20,8 +20,9 @@ from flopratio.ledger import Ledger, Mismatch
 from flopratio.models import Example, explain_failure, load
 from flopratio.models.fakes import StepMode, fake, fake_module
 from flopratio.models.inputs import parse_dtype
-from flopratio.networks.analytic import count as analytic_ledger
-from flopratio.networks.library import LOSS_LAYER, NETWORKS, describe
+from flopratio.networks.analytic import analytic_ledger
+from flopratio.networks.description import LOSS_LAYER
+from flopratio.networks.library import NETWORKS, describe
 from flopratio.step.checkpointing import checkpointed, segments_of
 from flopratio.step.cuda_kernels import cuda_kernels
 from flopratio.step.losses import loss_of

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from flopratio.allocator import (
     Allocator,
-    Block,
     CachingAllocator,
     CpuAllocator,
     DeviceProfile,
     Event,
     OutOfMemory,
+    SegmentBlock,
     Workspace,
     cublas_workspaces,
     device_profile,
@@ -448,7 +448,7 @@ def check(allocator: CachingAllocator, live: dict[object, Event]) -> None:
         for one, next_ in pairwise(segment.blocks):
             assert one.requested is not None or next_.requested is not None
         assert all(block.size % 512 == 0 for block in segment.blocks)
-    in_use: list[Block] = [
+    in_use: list[SegmentBlock] = [
         block for segment in segments for block in segment.blocks if block.requested is not None
     ]
     requested = sorted(event.nbytes for event in live.values() if event.nbytes)

@@ -18,7 +18,9 @@ def engine(monkeypatch):
     engine = SimpleNamespace(
         examine=toy.examine,
         NETWORKS=toy.NETWORKS,
-        count=lambda model, **settings: SimpleNamespace(layers=lambda: [settings["depth"]]),
+        analytic_ledger=lambda model, **settings: SimpleNamespace(
+            layers=lambda: [settings["depth"]]
+        ),
         draw_all=lambda frame, directory, layers: [],
     )
     for module in ("verbs.sweep.point", "networks.library", "networks.analytic", "report.figures"):

@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import flopratio as fr
-from flopratio.trace.memory import Block as Stored
-from flopratio.trace.memory import StepMemory
+from flopratio.memory import Memory, MemoryBlock
 from tests.published.gpt import Block, Sizes
 from tests.published.reference import evaluate, rows
 
@@ -48,7 +47,7 @@ def sizes(request: pytest.FixtureRequest) -> dict[str, int]:
     return found
 
 
-def layer(sizes: dict[str, int], *, recompute: bool = False) -> StepMemory:
+def layer(sizes: dict[str, int], *, recompute: bool = False) -> Memory:
     """The memory of a layer of the inside of a network: its input asks for a gradient."""
     s, b, h, a = (sizes[name] for name in "sbha")
     with torch.device("meta"):
@@ -57,20 +56,18 @@ def layer(sizes: dict[str, int], *, recompute: bool = False) -> StepMemory:
     with fr.Profiler(block) as profiler:
         run = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
         run.sum().backward()
-    memory = profiler.ledger.memory
-    assert isinstance(memory, StepMemory)
-    return memory
+    return profiler.ledger.memory
 
 
-def components(memory: StepMemory) -> dict[str, int]:
+def components(memory: Memory) -> dict[str, int]:
     """The bytes of each of the paper's components, found by who made them. The two norms' means and
     inverse deviations, 2 fp32 numbers a token, are none."""
     kept = [block for block in memory.blocks if block.category == "saved_activations"]
 
-    def made(layer: str, op: str) -> list[Stored]:
+    def made(layer: str, op: str) -> list[MemoryBlock]:
         return [block for block in kept if (block.layer, block.op) == (layer, op)]
 
-    def total(blocks: Iterable[Stored]) -> int:
+    def total(blocks: Iterable[MemoryBlock]) -> int:
         return sum(block.nbytes for block in blocks)
 
     query, key, value, out = made("attention", "aten.clone")

@@ -7,6 +7,7 @@ from io import StringIO
 from rich.console import Console, RenderableType
 
 from flopratio.ledger import Ledger, Row
+from flopratio.memory import Memory
 
 
 def small_ledger() -> Ledger:
@@ -31,7 +32,9 @@ def small_ledger() -> Ledger:
         parameters={"": 0, "stem": 0, "stem.conv": 1_200, "stem.relu": 0, "head": 30},
         types={"": "Toy", "stem": "Sequential", "stem.conv": "Conv2d", "stem.relu": "ReLU",
                "head": "Linear"},
-        memory={"parameters": 4_920, "buffers": None, "peak": 10_240, "peak_phase": "backward"},
+        memory=Memory(
+            {"parameters": 4_920, "buffers": None, "peak": 10_240, "peak_phase": "backward"}
+        ),
         analytic={"forward": 5_500_000, "grad_input": 1_500_000, "grad_weight": 5_500_000},
     )  # fmt: skip
 

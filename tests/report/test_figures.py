@@ -12,6 +12,7 @@ import torch
 import flopratio as fr
 from flopratio.ledger import LayerTotals
 from flopratio.report import figures
+from flopratio.report.figures.timeline import _places
 
 PHASES = ("forward_ms", "backward_ms", "update_ms")
 
@@ -306,9 +307,7 @@ def test_memory_timeline_names_the_phases_the_categories_and_the_peak(tmp_path):
 
 
 def test_an_update_of_many_operators_takes_a_quarter():
-    places = figures._places(
-        [("forward", range(3)), ("backward", range(3, 9)), ("update", range(9, 900))]
-    )
+    places = _places([("forward", range(3)), ("backward", range(3, 9)), ("update", range(9, 900))])
     assert len(places) == 901
     assert places[9] == 9
     assert places[-1] == pytest.approx(12)

@@ -8,22 +8,20 @@ import torch
 from torch.cuda import _memory_viz
 
 import flopratio as fr
+from flopratio.memory import Memory
 from flopratio.report.memory_trace import chrome_trace, snapshot, write_memory_trace
-from flopratio.trace.memory import StepMemory
 
 
 @pytest.fixture(scope="module")
-def memory() -> StepMemory:
+def memory() -> Memory:
     """W 96, b 24, x 128 bytes before; y 192, the loss 4, its gradient 4, and those of W and b."""
     model, x = torch.nn.Linear(4, 6), torch.randn(8, 4)
     with fr.Profiler(model) as profiler:
         model(x).sum().backward()
-    found = profiler.ledger.memory
-    assert isinstance(found, StepMemory)
-    return found
+    return profiler.ledger.memory
 
 
-def test_counters_of_perfetto_follow_the_timeline(memory: StepMemory) -> None:
+def test_counters_of_perfetto_follow_the_timeline(memory: Memory) -> None:
     events = chrome_trace(memory)["traceEvents"]
     counters = [event for event in events if event["ph"] == "C"]
     totals = [sum(counter["args"].values()) for counter in counters]
@@ -34,7 +32,7 @@ def test_counters_of_perfetto_follow_the_timeline(memory: StepMemory) -> None:
     assert peak["ts"] in [counter["ts"] for counter in counters]
 
 
-def test_every_operator_is_a_slice_under_its_layer_and_phase(memory: StepMemory) -> None:
+def test_every_operator_is_a_slice_under_its_layer_and_phase(memory: Memory) -> None:
     slices = [event for event in chrome_trace(memory)["traceEvents"] if event["ph"] == "X"]
     phases, layers, operators = (
         [event for event in slices if event["tid"] == thread] for thread in range(3)
@@ -48,7 +46,7 @@ def test_every_operator_is_a_slice_under_its_layer_and_phase(memory: StepMemory)
         assert sum(event["dur"] for event in track) == len(memory.operators)
 
 
-def test_snapshot_is_what_the_visualiser_reads(memory: StepMemory) -> None:
+def test_snapshot_is_what_the_visualiser_reads(memory: Memory) -> None:
     trace = snapshot(memory)["device_traces"][0]
     assert [(entry["action"], entry["size"]) for entry in trace] == [
         ("alloc", 96),
@@ -68,7 +66,7 @@ def test_snapshot_is_what_the_visualiser_reads(memory: StepMemory) -> None:
     assert "9 entries" in _memory_viz.trace(snapshot(memory))
 
 
-def test_files(memory: StepMemory, tmp_path) -> None:
+def test_files(memory: Memory, tmp_path) -> None:
     write_memory_trace(memory, tmp_path / "step.json")
     write_memory_trace(memory, tmp_path / "step.pickle")
     assert json.loads((tmp_path / "step.json").read_text()) == chrome_trace(memory)

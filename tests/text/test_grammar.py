@@ -1,6 +1,8 @@
 """``MODEL [KEY=VALUES ...]``."""
 
+import numpy as np
 import pytest
+import sympy
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -112,6 +114,13 @@ def check(**keys):
 
 def test_a_value_must_be_of_its_keys_type():
     check(batch=[1, 8], depth=[0], bias=[False], rate=[1, 0.5], input=[(8, 8)], kind=["fancy"])
+
+
+def test_a_size_may_be_an_array_or_a_symbol():
+    check(batch=[np.array([1, 8], dtype=object), sympy.Symbol("batch"), np.int64(8)])
+    for value in (None, [1, 8], "8", np.int64(0)):
+        with pytest.raises(UsageError, match="a whole number of at least 1"):
+            check(batch=[value])
 
 
 @pytest.mark.parametrize(

@@ -16,32 +16,32 @@ from torch.utils.checkpoint import checkpoint
 import flopratio as fr
 from flopratio.errors import UsageError
 from flopratio.measure.memory import measure_peak
+from flopratio.memory import CATEGORIES, Memory
 from flopratio.models import load
 from flopratio.peers import saved_by_autograd
 from flopratio.step.losses import loss_of
-from flopratio.trace.memory import CATEGORIES, StepMemory, peak_bytes
+from flopratio.trace.memory import peak_bytes
 from flopratio.verbs.count import AUTOCAST
 
 FP32 = 4
 
 
-def remembered(model: nn.Module | None, step: Callable[[], Any]) -> StepMemory:
+def remembered(model: nn.Module | None, step: Callable[[], Any]) -> Memory:
     """The memory of a step on real tensors."""
     with fr.Profiler(model) as profiler:
         step()
     memory = profiler.ledger.memory
-    assert isinstance(memory, StepMemory)
     assert peak_bytes(profiler.recording) == memory.peak
     return memory
 
 
-def moves(memory: StepMemory) -> list[tuple[str, int, str]]:
+def moves(memory: Memory) -> list[tuple[str, int, str]]:
     """The events of the step itself."""
     return [(e.kind, e.nbytes, e.category) for e in memory.events() if e.record >= 0]
 
 
 @pytest.fixture(scope="module")
-def memory() -> StepMemory:
+def memory() -> Memory:
     """Of one linear layer."""
     model, x = nn.Linear(4, 6), torch.randn(8, 4)
     return remembered(model, lambda: model(x).sum().backward())
@@ -57,7 +57,7 @@ class TestOneLinearLayer:
 
     W, B, X, Y = 96, 24, 128, 192
 
-    def test_events(self, memory: StepMemory) -> None:
+    def test_events(self, memory: Memory) -> None:
         before = [(e.kind, e.nbytes, e.category) for e in memory.events() if e.record < 0]
         assert before == [
             ("alloc", self.W, "parameters"),
@@ -73,7 +73,7 @@ class TestOneLinearLayer:
             ("alloc", self.B, "gradients"),
         ]
 
-    def test_peak_is_at_the_sum_in_forward(self, memory: StepMemory) -> None:
+    def test_peak_is_at_the_sum_in_forward(self, memory: Memory) -> None:
         assert memory.peak == self.W + self.B + self.X + self.Y + FP32  # 444
         peak = memory.at_peak
         assert (peak.phase, peak.layer, peak.op) == ("forward", "(step)", "aten.sum")
@@ -85,7 +85,7 @@ class TestOneLinearLayer:
             (FP32, "(step)", "aten.sum"),
         ]
 
-    def test_figures(self, memory: StepMemory) -> None:
+    def test_figures(self, memory: Memory) -> None:
         assert memory == {
             "parameters": 120,
             "buffers": 0,
@@ -103,19 +103,19 @@ class TestOneLinearLayer:
             "first_step_peak": 444,
         }
 
-    def test_phases(self, memory: StepMemory) -> None:
+    def test_phases(self, memory: Memory) -> None:
         phases = [phase for phase, _ in memory.phases()]
         assert phases == ["forward", "backward"]
         assert memory.phases()[0][1].stop == memory.phases()[1][1].start
 
-    def test_timeline_adds_up(self, memory: StepMemory) -> None:
+    def test_timeline_adds_up(self, memory: Memory) -> None:
         timeline = memory.timeline()
         assert tuple(timeline) == CATEGORIES
         assert timeline["parameters"] == [120] * len(memory.operators)
         assert timeline["gradients"][-1] == 120
         assert max(map(sum, zip(*timeline.values(), strict=True))) == 444
 
-    def test_peak_adds_up(self, memory: StepMemory) -> None:
+    def test_peak_adds_up(self, memory: Memory) -> None:
         peak = memory.at_peak
         assert sum(peak.by_category.values()) == sum(peak.by_layer.values()) == 444
         assert peak.by_category["temporaries"] == self.Y + FP32
@@ -304,11 +304,10 @@ class TestUpdate:
 
     SIZE = 256
 
-    def update_of(self, optimizer: str) -> StepMemory:
+    def update_of(self, optimizer: str) -> Memory:
         model = nn.Linear(8, 8, bias=False)
         options = {"optimizer": optimizer, "optimizer_implementation": "plain"}
         memory = fr.count(model, torch.randn(2, 8), loss="sum", **options).memory
-        assert isinstance(memory, StepMemory)
         return memory
 
     @pytest.mark.parametrize(
@@ -387,7 +386,7 @@ class TestCheckpoint:
     UNIT = 64 * 32 * 4
     """Bytes of an activation: 64 rows of 32."""
 
-    def memory_of(self, segments: int, **options: bool) -> StepMemory:
+    def memory_of(self, segments: int, **options: bool) -> Memory:
         model, x = Chain(9, 32, segments, **options), torch.randn(64, 32, requires_grad=True)
         return remembered(model, lambda: model(x).sum().backward())
 

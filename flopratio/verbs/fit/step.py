@@ -12,7 +12,6 @@ from flopratio.errors import UsageError
 from flopratio.ledger import Ledger
 from flopratio.text.grammar import format_value
 from flopratio.torch_private import FakeTensor, tree_leaves, tree_map_only
-from flopratio.trace.memory import StepMemory
 from flopratio.verbs.count import count
 from flopratio.verbs.fit.search import Tried
 
@@ -131,7 +130,6 @@ class _FixedSizeError(UsageError):
 
 def _tried(size: int, ledger: Ledger) -> Tried:
     total, memory = ledger.totals, ledger.memory
-    assert isinstance(memory, StepMemory)
     return Tried(
         size,
         memory=dict(memory),

@@ -236,13 +236,13 @@ def _store(
 ) -> AbstractContextManager[tuple[list[Row], Callable[[Row], None]]]:
     if output is None:
         return nullcontext(([], lambda row: None))
-    from flopratio.measure import hardware
+    from flopratio.measure.hardware import machine
 
     options = plan.options
     surroundings = {
         "sweep": {"grids": plan.describe(), "options": asdict(options)},
         "versions": versions,
-        "machine": hardware.describe("cuda" if options.measure == "cuda" else "cpu"),
+        "machine": machine("cuda" if options.measure == "cuda" else "cpu"),
     }
     return open_sweep(output, plan.columns, known, surroundings, fresh=fresh)
 

@@ -12,15 +12,10 @@ import torch
 
 from flopratio.errors import UsageError
 from flopratio.ledger import Ledger, Row
-from flopratio.networks.analytic import count
-from flopratio.networks.library import (
-    LOSS_LAYER,
-    Network,
-    batch_of,
-    build,
-    build_loss,
-    describe,
-)
+from flopratio.networks.analytic import analytic_ledger
+from flopratio.networks.description import LOSS_LAYER, Network
+from flopratio.networks.library import describe
+from flopratio.networks.modules import batch_of, build, build_loss
 from flopratio.peers import forward_by_fvcore, saved_by_autograd, total_by_flop_counter
 from flopratio.step.checkpointing import AUTO, checkpointed
 from flopratio.step.optimizers import make_optimizer
@@ -196,7 +191,7 @@ def examine(
     chosen = settings if loss == "auto" else {**settings, "loss": loss}
     network = describe(model, **chosen)
     torch_dtype = getattr(torch, dtype)
-    analytic = count(
+    analytic = analytic_ledger(
         network,
         optimizer=optimizer,
         freeze=freeze,

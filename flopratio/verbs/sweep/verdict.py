@@ -6,16 +6,13 @@ claim that the sweep's points or settings can't test is left out, never passed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from statistics import median
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
 
 from flopratio.text.grammar import format_value
 from flopratio.verbs.sweep.file import Row
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 MINOR_SHARE = 0.02
 """Activations, pooling and loss stay under this share of the FLOP of forward and backward."""
@@ -67,18 +64,6 @@ def judge(rows: Sequence[Row], keys: Sequence[str]) -> list[Claim]:
         _judge_source(judgement, column, claim)
     _judge_time(judgement)
     return judgement.claims
-
-
-def verdict_table(claims: Iterable[Claim]) -> Table:
-    """The verdict for people, one line a claim."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table("claim", "expected", "observed", "", header_style="bold", box=SIMPLE_HEAD)
-    for claim in claims:
-        mark = "[green]holds[/]" if claim["holds"] else "[bold red]FAILS[/]"
-        table.add_row(claim["claim"], claim["expected"], claim["observed"], mark)
-    return table
 
 
 class _Judgement:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from flopratio.formulas import OPERATORS, Cost
-from flopratio.networks.analytic import count
+from flopratio.networks.analytic import analytic_ledger
 from flopratio.networks.library import describe
 from flopratio.verbs.sweep.point import Step, compare, examine, trace_step
 
@@ -81,7 +81,7 @@ def test_real_tensors_dispatch_what_fake_ones_do(model: str) -> None:
     small = {"image": 33} if model == "cnn" else {}
     network = describe(model, depth=2, batch=2, **small)
     step = Step(network, "adam", torch.float32, torch.device("cpu"))
-    assert compare(count(network, optimizer="adam"), trace_step(step).ledger) == []
+    assert compare(analytic_ledger(network, optimizer="adam"), trace_step(step).ledger) == []
     assert all(parameter.grad is None for parameter in step.module.parameters())
 
 
@@ -95,7 +95,7 @@ def test_a_broken_formula_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     network = describe("mlp", depth=1, batch=2)
     executed = trace_step(Step(network, "sgd", torch.float32, torch.device("cpu"))).ledger
     monkeypatch.setitem(OPERATORS, "aten.addmm", broken)
-    differences = compare(count(network, optimizer="sgd"), executed)
+    differences = compare(analytic_ledger(network, optimizer="sgd"), executed)
     assert {(d.layer, d.phase, d.op) for d in differences} == {
         ("first.linear", "forward", "aten.addmm"),
         ("output", "forward", "aten.addmm"),

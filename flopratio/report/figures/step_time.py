@@ -1,0 +1,111 @@
+"""The measured time of a step: its ratio beside that of the FLOP, and its parts."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flopratio.report.figures.panels import (
+    MAX_SERIES,
+    Panel,
+    median_of,
+    panels_of,
+    representative,
+)
+from flopratio.report.figures.style import BLUE, ORANGE, REFERENCE, legend_below, write
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+
+PHASE_FILLS = {"forward": BLUE, "backward": ORANGE, "update": "#D9D9D9"}
+"""Fills of the parts of a step, from dark to light."""
+
+
+def time_ratio_against_flop_ratio(frame: pd.DataFrame, directory: Path) -> list[Path]:
+    """Measured time of backward over forward, with 95% intervals, against that of FLOP."""
+    panels = panels_of(frame, "ratio", "time_ratio", "time_ratio_low", "time_ratio_high")
+
+    def draw(axes: Axes, panel: Panel) -> None:
+        few = [key for key in panel.keys if panel.rows[key].nunique() <= MAX_SERIES]
+        key = "batch" if "batch" in few else next(iter(few), None)
+        groups = panel.rows.groupby(key) if key else [("", panel.rows)]
+        for value, rows in groups:
+            time, low, high = (
+                rows[name].astype(float)
+                for name in ("time_ratio", "time_ratio_low", "time_ratio_high")
+            )
+            axes.errorbar(
+                rows["ratio"].astype(float),
+                time,
+                yerr=[time - low, high - time],
+                linestyle="",
+                markersize=4,
+                elinewidth=0.7,
+                capsize=1.5,
+                alpha=0.8,
+                label=f"{key} {value}" if key else "measured",
+            )
+        ends = [min(panel.rows["ratio"]), max(panel.rows["ratio"])]
+        axes.plot(ends, ends, **REFERENCE, label="time as FLOP")
+        axes.set_title(
+            f"{panel.model}: median time {median_of(panel, 'time_ratio'):.2f},"
+            f" FLOP {median_of(panel, 'ratio'):.2f}"
+        )
+        axes.set_xlabel("FLOP, backward : forward")
+        axes.set_ylabel("time, backward : forward")
+        legend_below(axes)
+
+    departures = [
+        abs(time / flop - 1)
+        for panel in panels
+        for time, flop in zip(panel.rows["time_ratio"], panel.rows["ratio"], strict=True)
+        if flop
+    ]
+    title = ""
+    if departures:
+        title = (
+            "The time ratio departs from the FLOP ratio by"
+            f" {statistics.median(departures):.0%} (median)"
+        )
+    return write(directory, "time_ratio_against_flop_ratio", title, panels, draw)
+
+
+def share_of_step(frame: pd.DataFrame, directory: Path) -> list[Path]:
+    """Forward, backward and update as parts of a step's measured time."""
+    panels = panels_of(frame, "forward_ms", "backward_ms", "update_ms")
+    backward: list[float] = []
+
+    def draw(axes: Axes, panel: Panel) -> None:
+        rows = representative(panel)
+        labels = [
+            ", ".join(f"{key} {row[key]}" for key in panel.keys) or panel.model
+            for _, row in rows.iterrows()
+        ]
+        steps = [[float(row[f"{phase}_ms"]) for phase in PHASE_FILLS] for _, row in rows.iterrows()]
+        shares = [[time / sum(step) for time in step] for step in steps]
+        start = [0.0] * len(shares)
+        for index, (phase, fill) in enumerate(PHASE_FILLS.items()):
+            widths = [100 * share[index] for share in shares]
+            bars = axes.barh(labels, widths, left=start, color=fill, edgecolor="white", label=phase)
+            texts = [f"{width:.0f}%" if width >= 8 else "" for width in widths]
+            axes.bar_label(
+                bars, texts, label_type="center", color="white" if fill == BLUE else "black"
+            )
+            start = [a + b for a, b in zip(start, widths, strict=True)]
+        backward.extend(share[1] for share in shares)
+        axes.invert_yaxis()
+        axes.grid(visible=False)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlim(0, 100)
+        axes.set_title(panel.model)
+        axes.set_xlabel("share of the step's time (%)")
+        legend_below(axes, columns=3)
+
+    def title() -> str:
+        ends = dict.fromkeys(f"{share:.0%}" for share in (min(backward), max(backward)))
+        return f"Backward takes {' to '.join(ends)} of a step's time"
+
+    return write(directory, "share_of_step", title, panels, draw)

@@ -1,0 +1,35 @@
+"""The built-in networks as modules: the same layers and parameters as the analytic ledger has."""
+
+import pytest
+
+from flopratio.networks.analytic import analytic_ledger
+from flopratio.networks.library import NETWORKS, describe
+from flopratio.networks.modules import batch_of, build, build_loss
+
+
+class TestOneDescription:
+    """The analytic ledger and the module come from the same description."""
+
+    @pytest.mark.parametrize("model", [*NETWORKS])
+    def test_the_module_has_the_ledgers_layers_and_parameters(self, model: str) -> None:
+        small = {"image": 33} if "image" in NETWORKS[model].keys else {}
+        if model == "linearnet":
+            small = {"input": 12}
+        network = describe(model, batch=2, **small)
+        module = build(network)
+        ledger = analytic_ledger(network)
+        assert ledger.totals.parameters == sum(p.numel() for p in module.parameters())
+        modules = dict(module.named_modules())
+        for name, type_name in ledger.types.items():
+            if name != "loss":
+                assert type(modules[name]).__name__ == type_name
+        x, target = batch_of(network)
+        assert build_loss(network)(module(x), target).ndim == 0
+
+    def test_a_shared_middle_has_the_parameters_of_one_layer(self) -> None:
+        shared, distinct = (
+            analytic_ledger("cnn", depth=5, shared=True),
+            analytic_ledger("cnn", depth=5, shared=False),
+        )
+        assert shared.totals.forward == distinct.totals.forward
+        assert distinct.totals.parameters - shared.totals.parameters == 4 * 32 * 32 * 9
