@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install sweep test lint check bench experiments test-zoo
+.PHONY: help install sweep test test-torch lint check bench experiments test-zoo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,18 @@ sweep: $(STAMP) ## run the main job: the default sweep with its verdict, into re
 
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest -n 2
+
+test-torch: $(if $(VERSION),.venv-torch-$(VERSION)/installed) ## run the tests with another torch: VERSION=2.15.0
+	@test -n '$(VERSION)' || { echo 'make test-torch wants a version: VERSION=2.15.0' >&2; exit 2; }
+	.venv-torch-$(VERSION)/bin/python -m pytest -n 2
+
+# The same as the pinned environment but for torch and torchvision, which pip matches to it.
+.venv-torch-%/installed: pyproject.toml constraints.txt
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	grep -v '^torch' constraints.txt > $(@D)/constraints.txt
+	$(@D)/bin/python -m pip install --quiet --constraint $(@D)/constraints.txt \
+		--editable '.[models,dev]' torch==$*
+	touch $@
 
 lint: $(STAMP) ## check style, types and the direction of imports
 	$(BIN)/ruff check .

@@ -1,4 +1,5 @@
-"""The errors that a user can cause: each is one sentence, and the command line exits with 2."""
+"""The errors that a user can cause: each is one sentence, and the command line exits with 2. And
+what a user is warned of."""
 
 from __future__ import annotations
 
@@ -11,3 +12,7 @@ class UsageError(ValueError):
     """
 
     key: str | None = None
+
+
+class UntestedTorch(UserWarning):
+    """The torch at hand is older or newer than those that flopratio is tested with."""

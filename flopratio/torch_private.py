@@ -8,12 +8,15 @@ tells of each what stops working without it; :func:`missing` tries them all.
 from __future__ import annotations
 
 import operator
+import warnings
 from collections.abc import Callable
-from functools import reduce
+from contextlib import AbstractContextManager
+from functools import cache, reduce
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
+import torch.utils.checkpoint
 from torch._decomp import decomposition_table
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
@@ -21,6 +24,7 @@ from torch._subclasses.fake_tensor import (
     FakeTensor,
     FakeTensorMode,
 )
+from torch.library import _scoped_library as scoped_library
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._python_dispatch import _disable_current_modes as disable_current_modes
 from torch.utils._pytree import (
@@ -33,6 +37,8 @@ from torch.utils._pytree import (
     tree_unflatten,
 )
 
+from flopratio.errors import UntestedTorch
+
 __all__ = [
     "DataDependentOutputException",
     "DynamicOutputShapeException",
@@ -42,6 +48,7 @@ __all__ = [
     "TreeSpec",
     "decomposition_table",
     "disable_current_modes",
+    "scoped_library",
     "tree_flatten",
     "tree_iter",
     "tree_leaves",
@@ -93,6 +100,44 @@ def missing() -> list[Probe]:
         return False
 
     return [probe for probe in PROBES if lacks(probe)]
+
+
+# -- versions -------------------------------------------------------------------------------------
+
+
+def untested(version: str) -> str | None:
+    """What is not tested of a version of torch, in one line; None of one that is.
+
+    Args:
+        version: as in ``torch.__version__``.
+    """
+    oldest, newest = TESTED
+    if oldest <= _release(version) <= newest:
+        return None
+    lines = [
+        f"flopratio is tested with torch {_dotted(oldest)} to {_dotted(newest)}; this is {version}",
+        "operators that it has changed may be counted otherwise than they run, or named as "
+        "uncounted",
+        *(f"it has no {probe.name}: {probe.without}" for probe in missing()),
+    ]
+    return "; ".join(lines)
+
+
+@cache
+def check_version() -> None:
+    """Warn, once a process, that the torch at hand is older or newer than the tested ones."""
+    message = untested(torch.__version__)
+    if message is not None:
+        warnings.warn(message, UntestedTorch, stacklevel=2)
+
+
+def _release(version: str) -> tuple[int, int]:
+    major, minor = version.split(".")[:2]
+    return int(major), int(minor)
+
+
+def _dotted(release: tuple[int, int]) -> str:
+    return ".".join(map(str, release))
 
 
 # -- attributes -----------------------------------------------------------------------------------
@@ -234,13 +279,72 @@ def detach_below(func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str,
     if attributes is None:
         result = func(*args, **kwargs)
         made = dict(vars(result))
+        del made["fake_mode"]  # which would hold itself
         others = {name for name, value in made.items() if value is not None}
-        if others <= {"fake_device", "_fake_device", "fake_mode"}:
+        if others <= {"fake_device", "_fake_device"}:
             _fresh[mode][device] = made
         return result
     with _disable_dispatch():
         result = _make_subclass(
             FakeTensor, tensor, False, dispatch_device=True, device_for_backend_keys=device
         )
-    result.__dict__.update(attributes)
+    result.__dict__.update(attributes, fake_mode=mode)
     return result
+
+
+# -- step -----------------------------------------------------------------------------------------
+
+
+def has_kernel(name: str, key: str) -> bool:
+    """Whether an operator has a kernel of its own for a dispatch key.
+
+    Args:
+        name: with its overload: ``aten::add.Tensor``.
+        key: ``CompositeImplicitAutograd``: it is made up of other operators.
+    """
+    return torch._C._dispatch_has_kernel_for_dispatch_key(name, key)
+
+
+def operator_names() -> list[str]:
+    """The names of all operators: ``aten::add.Tensor``."""
+    return list(torch._C._dispatch_get_all_op_names())
+
+
+def taken_apart(operator: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+    """Call a composite ``OpOverload`` as if it had no kernel. (Not by its ``decompose``: torch has
+    another dropout there, which copies when there is nothing to drop.)"""
+    composite = torch._C.DispatchKey.CompositeImplicitAutograd
+    result: torch.Tensor = operator._op_dk(composite, *args, **kwargs)
+    return result
+
+
+def apart_from_cpu_autocast() -> AbstractContextManager[Any]:
+    """Operators go past the CPU's autocast meanwhile: from within one of its kernels."""
+    key = torch._C.DispatchKey.AutocastCPU
+    return torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(key))
+
+
+optional(
+    "torch.utils.checkpoint._make_saved_tensor",
+    "what enters a checkpoint is kept by an autograd.Function: its bytes stand in the row of the "
+    "operator that comes next, not of the one before",
+)
+
+
+def make_saved_tensor(tensor: torch.Tensor) -> Any:
+    """What ``torch.utils.checkpoint`` keeps a tensor in that enters a checkpoint: its ``unpack``
+    gives it back. None where this torch has an ``autograd.Function`` for that.
+
+    Looked up each time: the profiler replaces it.
+    """
+    make = getattr(torch.utils.checkpoint, "_make_saved_tensor", None)
+    return None if make is None else make(tensor, is_output=False)
+
+
+# -- measure --------------------------------------------------------------------------------------
+
+cuda_sleep: Callable[[int], None] = optional(
+    "torch.cuda._sleep",
+    "a short step's time on CUDA holds the gaps in which the device waits for Python",
+) or (lambda cycles: None)
+"""Keep the device busy for so many of its clock's cycles."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from flopratio.torch_private import tree_iter
+from flopratio.torch_private import has_kernel, operator_names, storage_address, tree_iter
 
 _ALLOCATION = "Allocation"
 """The tag of an event that is no call."""
@@ -55,7 +55,7 @@ def measure_peak(step: Callable[[], object], there: Iterable[Any] = ()) -> Measu
     storages = [
         tensor.untyped_storage() for tensor in tree_iter(there) if isinstance(tensor, torch.Tensor)
     ]
-    start = sum({storage._cdata: storage.nbytes() for storage in storages}.values())
+    start = sum({storage_address(storage): storage.nbytes() for storage in storages}.values())
     return peak_of(start, record_allocations(step))
 
 
@@ -116,12 +116,11 @@ def _is_recorded(name: str) -> bool:
     """Whether a trace sees this operator: one that is not made up of others."""
     overloads = [found for found in _operators() if found.partition(".")[0] == name]
     return bool(overloads) and not any(
-        torch._C._dispatch_has_kernel_for_dispatch_key(found, "CompositeImplicitAutograd")
-        for found in overloads
+        has_kernel(found, "CompositeImplicitAutograd") for found in overloads
     )
 
 
 @cache
 def _operators() -> list[str]:
     """The names of all operators: ``aten::add.Tensor``."""
-    return list(torch._C._dispatch_get_all_op_names())
+    return operator_names()

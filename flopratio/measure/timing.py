@@ -37,7 +37,7 @@ from flopratio.measure.layers import (
     operands,
 )
 from flopratio.step.optimizers import make_optimizer
-from flopratio.torch_private import tree_leaves, tree_map
+from flopratio.torch_private import cuda_sleep, sequence_number, tree_leaves, tree_map
 
 # Without it the profiler writes a line on stderr at each start and stop.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
@@ -228,7 +228,7 @@ class _DeviceStopwatch(_Stopwatch):
         torch.cuda.synchronize()
         if self._enqueueing_s is not None:
             pause_s = min(1.5 * self._enqueueing_s, MAX_PAUSE_S)
-            torch.cuda._sleep(int(pause_s * PAUSE_CYCLES_PER_S))
+            cuda_sleep(int(pause_s * PAUSE_CYCLES_PER_S))
 
     def mark(self) -> None:
         super().mark()
@@ -372,7 +372,7 @@ def _start_profiler_once(activities: tuple[ProfilerActivity, ...]) -> None:
 
 def _number(loss: Tensor) -> int:
     assert loss.grad_fn is not None
-    return loss.grad_fn._sequence_nr()
+    return sequence_number(loss.grad_fn)
 
 
 def _leaves(batches: Any) -> list[Tensor]:

@@ -4,7 +4,8 @@ its chain of blocks in K segments, whatever loop the blocks are called from.
 A segment is one non-reentrant checkpoint (as ``torch.utils.checkpoint`` makes them) over several
 calls: it is entered when a block is called and left when the block returns, so that what the model
 does between two blocks is left alone. It keeps what enters the segment; what one of its blocks
-hands to the next it computes again.
+hands to the next it computes again. torch's own can't be entered twice, and its parts are private
+and differ by version: the segment has its own, made of public hooks on saved tensors.
 """
 
 from __future__ import annotations
@@ -13,21 +14,34 @@ import math
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from fnmatch import fnmatch
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint as torch_checkpoint
 from torch.utils.checkpoint import get_device_states, set_device_states
 
 from flopratio.errors import UsageError
 from flopratio.text.patterns import near, owners
-from flopratio.torch_private import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
+from flopratio.torch_private import (
+    TreeSpec,
+    make_saved_tensor,
+    tensor_version,
+    tree_flatten,
+    tree_leaves,
+    tree_unflatten,
+)
 
 AUTO = "auto"
+
+NOT_THE_SAME = (
+    f"checkpoint={AUTO}: a block keeps other tensors when it is computed again than it did in "
+    "forward: leave it out, by a pattern such as 'layer1.*'"
+)
 
 Forward = Callable[..., Any]
 
@@ -154,7 +168,7 @@ class _Chain(NamedTuple):
 def _chain(module: nn.Module, forward: Callable[[], object], preserve_rng_state: bool) -> _Chain:
     """The elements of the model's lists of modules; where it has none, the modules that have no
     parts."""
-    leaves = {name: part for name, part in module.named_modules() if name and not part._modules}
+    leaves = {name: part for name, part in module.named_modules() if name and not _has_parts(part)}
     for blocks in (dict(_listed(module)), leaves):
         names: dict[nn.Module, str] = {}
         for name, block in blocks.items():
@@ -174,10 +188,10 @@ def _listed(
     """The elements of the outermost lists of modules (``Sequential``, ``ModuleList``), and of lists
     of blocks that are elements. A stage, which has a list of equal blocks itself, stands for these.
     An element that is a list of layers without parts is a block."""
-    in_list = in_list or (_is_list(parent) and len(parent._modules) > 1)
+    in_list = in_list or (_is_list(parent) and len(parent) > 1)
     for key, child in parent.named_children():
         name = f"{prefix}.{key}" if prefix else key
-        if not in_list or (_is_list(child) and any(part._modules for part in child.children())):
+        if not in_list or (_is_list(child) and any(map(_has_parts, child.children()))):
             yield from _listed(child, name, in_list=in_list)
         elif any(_is_list_of_blocks(part) for part in child.children()):
             for own, part in child.named_children():
@@ -187,7 +201,11 @@ def _listed(
             yield name, child
 
 
-def _is_list(module: nn.Module) -> bool:
+def _has_parts(module: nn.Module) -> bool:
+    return any(True for _ in module.children())
+
+
+def _is_list(module: nn.Module) -> TypeGuard[nn.Sequential | nn.ModuleList]:
     return isinstance(module, nn.Sequential | nn.ModuleList)
 
 
@@ -198,7 +216,7 @@ def _is_list_of_blocks(module: nn.Module) -> bool:
         _is_list(module)
         and len(parts) > 1
         and len({type(part) for part in parts}) == 1
-        and all(part._modules and not _is_list(part) for part in parts)
+        and all(_has_parts(part) and not _is_list(part) for part in parts)
     )
 
 
@@ -217,7 +235,7 @@ def _as_called(
     made: dict[int, tuple[weakref.ref[Tensor], int]] = {}
 
     def enter(block: nn.Module, args: Any, kwargs: Any) -> None:
-        versions.append([tensor._version for tensor in _tensors((args, kwargs))])
+        versions.append([tensor_version(tensor) for tensor in _tensors((args, kwargs))])
 
     def leave(block: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         nonlocal calls, outside
@@ -226,7 +244,7 @@ def _as_called(
             return
         given = _tensors((args, kwargs))
         for tensor, version in zip(given, before, strict=True):
-            if tensor._version == version:
+            if tensor_version(tensor) == version:
                 continue
             reference, maker = made.get(id(tensor), (None, -1))
             if reference is not None and reference() is tensor:
@@ -342,25 +360,11 @@ class _Segment:
     """
 
     def __init__(self, layer: Layer, preserve_rng_state: bool) -> None:
-        try:
-            from torch.utils.checkpoint import (  # type: ignore[attr-defined]
-                _checkpoint_hook,
-                _CheckpointFrame,
-                _default_meta_extractor,
-                _make_saved_tensor,
-            )
-        except ImportError as error:
-            raise UsageError(
-                f"checkpoint={AUTO} needs a later torch than {torch.__version__}: "
-                "name the modules by a pattern, such as 'layer1.*'"
-            ) from error
         self._preserve_rng_state = preserve_rng_state
         # By identity and version: one that the model has written to since is another.
         self._sources: dict[int, tuple[weakref.ref[Tensor], int, _Source]] = {}
         self._calls: list[_Recorded] = []
-        replay = partial(_replay, self._calls, _autocast_now(), layer)
-        self._frame = _CheckpointFrame(replay, True, None, _default_meta_extractor)
-        self._hook, self._saved = _checkpoint_hook, _make_saved_tensor
+        self._frame = _Frame(partial(_replay, self._calls, _autocast_now(), layer))
 
     def call(
         self, name: str, forward: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -372,7 +376,7 @@ class _Segment:
         if self._preserve_rng_state:
             random = torch.get_rng_state(), *get_device_states(*_tensors(leaves))
         self._calls.append(_Recorded(name, forward, values, structure, random))
-        with self._hook(self._frame):
+        with self._frame.forgetting():
             output = forward(*args, **kwargs)
         for position, leaf in enumerate(tree_leaves(output)):
             if isinstance(leaf, Tensor):
@@ -380,20 +384,122 @@ class _Segment:
         return output
 
     def _note(self, tensor: Tensor, source: _Source) -> None:
-        self._sources[id(tensor)] = weakref.ref(tensor), tensor._version, source
+        self._sources[id(tensor)] = weakref.ref(tensor), tensor_version(tensor), source
 
     def _source(self, tensor: Tensor) -> _Source:
         """Where a block's argument comes from. What no block of the segment made is kept."""
         if id(tensor) in self._sources:
             reference, version, source = self._sources[id(tensor)]
-            if reference() is tensor and tensor._version == version:
+            if reference() is tensor and tensor_version(tensor) == version:
                 return source
-        source = _Source(-1, len(self._frame.saved_args))
         # Without its history, which may lead to an earlier block of the segment, and so back here.
         kept = tensor.detach().requires_grad_(tensor.requires_grad)
-        self._frame.saved_args.append(self._saved(kept, is_output=False))
+        source = _Source(-1, self._frame.keep(kept))
         self._note(tensor, source)
         return source
+
+
+class _Slot:
+    """What the graph refers to in the place of a tensor: the tensor is there from when it has been
+    computed again until it is asked for."""
+
+    __slots__ = ("__weakref__", "dtype", "shape", "tensor")
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.shape, self.dtype = tensor.shape, tensor.dtype
+        self.tensor: Tensor | None = None
+
+    def fill(self, tensor: Tensor) -> None:
+        if (tensor.shape, tensor.dtype) != (self.shape, self.dtype):
+            raise UsageError(NOT_THE_SAME)
+        self.tensor = tensor
+
+
+class _Complete(Exception):  # noqa: N818 - no error: ends what is computed again
+    """All that the graph refers to is there again."""
+
+
+class _Frame:
+    """What a segment keeps, and how it comes to the rest: all of it is computed again as soon as
+    the graph asks for a tensor that is not there, and no further than to the last that it needs.
+
+    Args:
+        replay: makes the calls of the segment again; given what was kept, in order.
+    """
+
+    def __init__(self, replay: Callable[..., None]) -> None:
+        self._replay = replay
+        self._kept: list[Callable[[], Tensor]] = []
+        self._slots: list[weakref.ref[_Slot]] = []
+
+    def keep(self, tensor: Tensor) -> int:
+        """Keep a tensor that enters the segment; its position among those that are kept."""
+        self._kept.append(_keep(tensor))
+        return len(self._kept) - 1
+
+    def forgetting(self) -> saved_tensors_hooks:
+        """Within it, the graph keeps slots in the place of tensors."""
+        return saved_tensors_hooks(self._pack, self._unpack)
+
+    def _pack(self, tensor: Tensor) -> _Slot:
+        slot = _Slot(tensor)
+        self._slots.append(weakref.ref(slot))
+        return slot
+
+    def _unpack(self, slot: _Slot) -> Tensor:
+        if slot.tensor is None:
+            self._compute_again()
+        tensor, slot.tensor = slot.tensor, None
+        if tensor is None:
+            raise UsageError(NOT_THE_SAME)
+        return tensor
+
+    def _compute_again(self) -> None:
+        """Fill the slots that the graph still refers to."""
+        position = 0
+
+        def pack(tensor: Tensor) -> Tensor:
+            nonlocal position
+            tensor = tensor.detach() if tensor.requires_grad else tensor
+            slot = self._slots[position]() if position < len(self._slots) else None
+            if slot is not None:
+                slot.fill(tensor)
+            position += 1
+            if position >= len(self._slots):
+                raise _Complete
+            return tensor
+
+        kept = [unpack() for unpack in self._kept]
+        hooks = saved_tensors_hooks(pack, lambda tensor: tensor)
+        with suppress(_Complete), hooks, torch.enable_grad():
+            self._replay(*kept)
+
+
+_ANCHOR = torch.empty(0, requires_grad=True)
+
+
+class _Keep(torch.autograd.Function):
+    """Saves a tensor, and has no part in the model."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, tensor: Tensor) -> Tensor:
+        ctx.save_for_backward(tensor)
+        return anchor.detach()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        raise AssertionError("nothing depends on what it returns")
+
+
+def _keep(tensor: Tensor) -> Callable[[], Tensor]:
+    """Save a tensor as this torch's own checkpoint does what enters it, so that hooks on saved
+    tensors see it (the profiler's; those of offloading); what is returned gives it back."""
+    saved = make_saved_tensor(tensor)
+    if saved is not None:
+        unpack: Callable[[], Tensor] = saved.unpack
+        return unpack
+    output: Any = _Keep.apply(_ANCHOR, tensor)  # type: ignore[no-untyped-call]
+    return lambda: output.grad_fn.saved_tensors[0]
 
 
 def _replay(

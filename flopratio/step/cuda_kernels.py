@@ -14,11 +14,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.library import Library
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from flopratio.torch_private import FakeTensor, decomposition_table, tree_map_only
+from flopratio.torch_private import (
+    FakeTensor,
+    apart_from_cpu_autocast,
+    decomposition_table,
+    has_kernel,
+    schema_of,
+    scoped_library,
+    taken_apart,
+    tree_map_only,
+)
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -64,7 +72,7 @@ def cuda_kernels(*, attention: str = "flash", autocast: bool = False) -> Iterato
 
     def dropout(input: Tensor, p: float, train: bool) -> Tensor:
         if not (train and 0 < p < 1 and _is_fake(input) and input.numel() > 0):
-            return _taken_apart(plain_dropout, input, p, train)
+            return taken_apart(plain_dropout, input, p, train)
         kept: Tensor = torch.native_dropout(input, p, True)[0]
         return kept
 
@@ -86,7 +94,7 @@ def cuda_kernels(*, attention: str = "flash", autocast: bool = False) -> Iterato
                 return run(query, key, value, attn_mask, dropout_p, is_causal, scale)
             plain = sdpa_kernel(SDPBackend.MATH)
         with plain:
-            return _taken_apart(
+            return taken_apart(
                 plain_attention,
                 query,
                 key,
@@ -100,23 +108,12 @@ def cuda_kernels(*, attention: str = "flash", autocast: bool = False) -> Iterato
 
     # Kernels of the dispatcher, not functions in the place of torch's: whoever holds a reference
     # to one of those is told too.
-    library = Library("aten", "IMPL")
-    try:
+    with scoped_library("aten", "IMPL") as library:
         for key in ("AutogradCPU", "CPU"):
             library.impl("dropout", dropout, key)
             library.impl("scaled_dot_product_attention", attend, key)
         with _fused_norms(), _cuda_autocast() if autocast else nullcontext():
             yield
-    finally:
-        library._destroy()
-
-
-def _taken_apart(operator: Any, *args: Any, **kwargs: Any) -> Tensor:
-    """A composite operator, as if it had no kernel. (Not by its ``decompose``: torch has another
-    dropout there, which copies when there is nothing to drop.)"""
-    composite = torch._C.DispatchKey.CompositeImplicitAutograd
-    result: Tensor = operator._op_dk(composite, *args, **kwargs)
-    return result
 
 
 def _is_fake(tensor: Tensor) -> bool:
@@ -257,15 +254,12 @@ def _efficient(
 def _fused_norms() -> Iterator[None]:
     """RMS norm is one operator, which keeps its input and a number a row. Where a backend has no
     kernel of its own, as the CPU, torch takes it apart, and autograd keeps all that is between."""
-    aten = torch.ops.aten
-    names = [name for name in FUSED_NORMS if hasattr(aten, name)]  # since torch 2.9
-    library = Library("aten", "IMPL")
-    try:
-        for name in names:
-            library.impl(name, decomposition_table[getattr(aten, name).default], "CPU")
+    with scoped_library("aten", "IMPL") as library:
+        for name in FUSED_NORMS:
+            decomposition = decomposition_table.get(getattr(torch.ops.aten, name).default)
+            if decomposition is not None:  # since torch 2.9; CUDA takes it apart too before
+                library.impl(name, decomposition, "CPU")
         yield
-    finally:
-        library._destroy()
 
 
 # -- autocast -------------------------------------------------------------------------------------
@@ -274,11 +268,10 @@ def _fused_norms() -> Iterator[None]:
 @contextmanager
 def _cuda_autocast() -> Iterator[None]:
     """Autocast of the CPU follows CUDA's lists of what runs in float32."""
-    apart = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
 
     def in_float32(operator: Any) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:
-            with torch._C._ExcludeDispatchKeyGuard(apart):
+            with apart_from_cpu_autocast():
                 return operator(
                     *tree_map_only(Tensor, _to_float32, args),
                     **tree_map_only(Tensor, _to_float32, kwargs),
@@ -288,15 +281,14 @@ def _cuda_autocast() -> Iterator[None]:
 
     def with_float32_result(operator: Any) -> Callable[..., Any]:
         def run(x: Tensor, *args: Any, **kwargs: Any) -> Any:
-            if x.dtype in HALF and len(args) < len(operator._schema.arguments) - 1:
+            if x.dtype in HALF and len(args) < len(schema_of(operator).arguments) - 1:
                 kwargs["dtype"] = kwargs.get("dtype") or torch.float32
-            with torch._C._ExcludeDispatchKeyGuard(apart):
+            with apart_from_cpu_autocast():
                 return operator(x, *args, **kwargs)
 
         return run
 
-    library = Library("aten", "IMPL")
-    try:
+    with scoped_library("aten", "IMPL") as library:
         for names, rule in (
             (AUTOCAST_TO_FLOAT32, in_float32),
             (AUTOCAST_WITH_FLOAT32_RESULT, with_float32_result),
@@ -304,11 +296,9 @@ def _cuda_autocast() -> Iterator[None]:
             for name in names.split():
                 packet, _, overload = name.partition(".")
                 operator = getattr(getattr(torch.ops.aten, packet), overload or "default")
-                if not torch._C._dispatch_has_kernel_for_dispatch_key(operator.name(), AUTOCAST):
+                if not has_kernel(operator.name(), AUTOCAST):
                     library.impl(name, rule(operator), AUTOCAST)
         yield
-    finally:
-        library._destroy()
 
 
 def _to_float32(tensor: Tensor) -> Tensor:

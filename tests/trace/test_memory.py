@@ -307,8 +307,7 @@ class TestUpdate:
     def update_of(self, optimizer: str) -> Memory:
         model = nn.Linear(8, 8, bias=False)
         options = {"optimizer": optimizer, "optimizer_implementation": "plain"}
-        memory = fr.count(model, torch.randn(2, 8), loss="sum", **options).memory
-        return memory
+        return fr.count(model, torch.randn(2, 8), loss="sum", **options).memory
 
     @pytest.mark.parametrize(
         ("optimizer", "state"),
