@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+import torch._dynamo
 from torch import nn
 from torch.nn import functional
-from torch.optim.optimizer import _global_optimizer_pre_hooks
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 from torch.utils.checkpoint import checkpoint
 
 import flopratio as fr
+from flopratio.trace import patches
 
 # The products of these tests: a batch of 8 rows, widths of 4 to 6.
 ROWS = 8
@@ -387,17 +389,89 @@ class TestTheLedger:
         assert pickle.loads(pickle.dumps(ledger)) == ledger
 
 
+REPLACED = (
+    nn.Module,
+    torch.autograd,
+    torch.autograd.Function,
+    torch.autograd.graph,
+    torch.autograd.graph.saved_tensors_hooks,
+    torch.utils.checkpoint,
+)
+"""Whose attributes the profiler replaces while it watches."""
+
+
 class TestNothingIsLeftBehind:
-    def state(self) -> tuple[Any, ...]:
+    def state(self) -> dict[str, Any]:
+        """All that a profiler changes while it watches, and all that a step must find as it was."""
         from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-        return (
-            nn.Module.__call__,
-            torch.autograd._engine_run_backward,
-            _get_current_dispatch_mode(),
-            torch._C._autograd._top_saved_tensors_default_hooks(False),
-            len(_global_optimizer_pre_hooks),
-        )
+        return {
+            **{
+                f"{owner.__name__}.{name}": value
+                for owner in REPLACED
+                for name, value in vars(owner).items()
+                if not name.startswith("__") or name in ("__call__", "__enter__", "__exit__")
+            },
+            "dispatch modes": _get_current_dispatch_mode(),
+            "hooks on saved tensors": torch._C._autograd._top_saved_tensors_default_hooks(False),
+            "hooks before updates": list(_global_optimizer_pre_hooks.values()),
+            "hooks after updates": list(_global_optimizer_post_hooks.values()),
+            "gradients": torch.is_grad_enabled(),
+            "autocast": torch.is_autocast_enabled("cpu"),
+            "compiler": torch._dynamo.eval_frame._stance.stance,
+        }
+
+    def test_the_state_is_all_that_is_replaced(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        replaced: list[tuple[Any, str]] = []
+        plain = patches.replaced
+
+        def noted(owner: Any, name: str, replacement: Any) -> Any:
+            replaced.append((owner, name))
+            return plain(owner, name, replacement)
+
+        monkeypatch.setattr(patches, "replaced", noted)
+        before = self.state()
+        with fr.Profiler(Two()):
+            within = self.state()
+        changed = {name for name in before if within[name] != before[name]}
+        assert {f"{owner.__name__}.{name}" for owner, name in replaced} <= changed
+        assert changed - {f"{owner.__name__}.{name}" for owner, name in replaced} == {
+            "dispatch modes",
+            "hooks on saved tensors",
+            "hooks before updates",
+            "hooks after updates",
+            "compiler",
+        }
+
+    def test_after_entering_failed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*_: Any) -> None:
+            raise ZeroDivisionError
+
+        before = self.state()
+        with monkeypatch.context() as patch:
+            patch.setattr(patches, "function_transforms", refuse)
+            with pytest.raises(ZeroDivisionError):
+                fr.Profiler(Two()).__enter__()
+        assert self.state() == before
+
+    def test_modules_gradients_and_modes(self, x: torch.Tensor) -> None:
+        model = nn.Sequential(nn.Linear(4, 6), nn.Dropout(), nn.BatchNorm1d(6)).eval()
+        model[0].weight.requires_grad_(False)
+        model[0].bias.grad = torch.ones(6)
+        before = [vars(module).keys() for module in model.modules()]
+        hooks = [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()]
+        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        random = torch.get_rng_state()
+        with fr.Profiler(model):
+            model(x)
+        assert torch.equal(torch.get_rng_state(), random)
+        assert [vars(module).keys() for module in model.modules()] == before
+        after = [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()]
+        assert after == hooks
+        assert not any(module.training for module in model.modules())
+        assert not model[0].weight.requires_grad
+        assert torch.equal(model[0].bias.grad, torch.ones(6))
+        assert all(torch.equal(buffers[name], buffer) for name, buffer in model.named_buffers())
 
     def test_after_a_step(self, x: torch.Tensor) -> None:
         before = self.state()
