@@ -4,7 +4,6 @@ Torch is not needed for it."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from flopratio.formulas import LAYERS, Call, Gradient, Size, Tensor, operands_of
 from flopratio.formulas.optimizer import OPTIMIZERS
 from flopratio.ledger import Ledger, Row
 from flopratio.networks.library import LOSS_LAYER, LOSSES, Layer, Network, Repeat, describe
+from flopratio.text.patterns import matches
 from flopratio.text.suggestions import did_you_mean
 
 
@@ -59,7 +59,7 @@ class _Walk:
     def _frozen(self, layer: str, parameter: str) -> bool:
         if self.freeze is None:
             return False
-        hit = fnmatch(layer, self.freeze) or fnmatch(f"{layer}.{parameter}", self.freeze)
+        hit = matches(f"{layer}.{parameter}", self.freeze)
         self.froze |= hit
         return hit
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from difflib import get_close_matches
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatch
+
+from flopratio.text.suggestions import alike
 
 
 def owners(name: str) -> Iterator[str]:
@@ -13,7 +15,24 @@ def owners(name: str) -> Iterator[str]:
         yield name
 
 
-def near(pattern: str, names: list[str]) -> str:
-    """The names that a pattern which matches none may have meant."""
-    found = get_close_matches(pattern, names, n=3, cutoff=0.3) or names[:3]
-    return f"names are like {', '.join(found)}"
+def matches(name: str, pattern: str) -> bool:
+    """Whether a pattern matches a parameter or module, by its own name or by one that holds it."""
+    return fnmatch(name, pattern) or any(fnmatch(owner, pattern) for owner in owners(name))
+
+
+def near(pattern: str, names: Iterable[str]) -> str:
+    """The names that a pattern may have meant which matches none of them."""
+    names = list(names)
+    return f"names are like {', '.join(alike(pattern, names) or names[:3])}"
+
+
+def matches_nothing(
+    option: str, pattern: str, names: Iterable[str], kind: str = "module or parameter"
+) -> str:
+    """The sentence about a pattern that matches none of the names.
+
+    Args:
+        option: what the pattern was given for (``freeze``).
+        kind: of what the names are.
+    """
+    return f"{option}={pattern} matches no {kind}: {near(pattern, names)}"
