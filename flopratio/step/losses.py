@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from flopratio.errors import UsageError
+from flopratio.step.options import LOSSES, LossFunction
 from flopratio.step.out_of_memory import is_out_of_memory
-from flopratio.step.options import LossFunction
+from flopratio.text.suggestions import not_among
 
 _FIRST = ("logits", "last_hidden_state", "out")
 """Where models put their main output, among others that a loss seldom reads."""
@@ -29,10 +30,12 @@ def loss_of(output: Any, loss: str | LossFunction = "auto") -> Tensor:
             are applied to the predictions, whatever else the output holds.
 
     Raises:
-        UsageError: a loss that doesn't fit the output, or a function that fails on it.
+        UsageError: an unknown name, a loss that doesn't fit the output, or a function that fails on it.
     """
     if not isinstance(loss, str):
         return _called(loss, output)
+    if loss not in LOSSES:
+        raise not_among("loss", loss, LOSSES)
     if loss == "auto":
         losses = own_losses(output)
         if losses:
@@ -88,19 +91,19 @@ def predictions(output: Any) -> list[Tensor]:
     UsageError: there is none.
     """
     named = _named(output)
-    found = [named[name] for name in _FIRST if _is_differentiable(named.get(name))][:1]
-    if found:
+    chosen = [named[name] for name in _FIRST if _is_differentiable(named.get(name))][:1]
+    if chosen:
         auxiliary = [value for name, value in named.items() if name.startswith("aux")]
-        found += [v for v in auxiliary if _is_differentiable(v) and v.dim() == found[0].dim()]
+        chosen += [v for v in auxiliary if _is_differentiable(v) and v.dim() == chosen[0].dim()]
     else:
         everything = [value for value in _tensors(output) if _is_differentiable(value)]
-        found = everything if isinstance(output, list) else everything[:1]
-    if not found:
+        chosen = everything if isinstance(output, list) else everything[:1]
+    if not chosen:
         raise UsageError(
             f"the model returned {_in_words(output)}, in which nothing requires a gradient: "
             "return a floating tensor that depends on a parameter that is not frozen"
         )
-    return found
+    return chosen
 
 
 def _loss(prediction: Tensor, kind: str) -> Tensor:

@@ -7,6 +7,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from flopratio.errors import UsageError
+from flopratio.text.suggestions import not_among
 
 if TYPE_CHECKING:
     import torch
@@ -51,10 +52,12 @@ def make_optimizer(
         options: the optimizer's own.
 
     Raises:
-        UsageError: an implementation that torch does not have.
+        UsageError: an unknown name, or an implementation that torch does not have.
     """
     if name == "none":
         return None
+    if name not in OPTIMIZERS:
+        raise not_among("optimizer", name, NAMES)
     import torch
 
     trained = [parameter for parameter in parameters if parameter.requires_grad]

@@ -30,8 +30,8 @@ LossFunction = Callable[[Any], "torch.Tensor"]
 
 LOSSES = ("auto", "cross_entropy", "mse", "sum")
 
-AUTOCAST = {"bf16": "bfloat16", "fp16": "float16"}
-"""Name -> the dtype that autocast runs in."""
+AUTOCAST = ("bf16", "fp16")
+"""What autocast may run in."""
 
 AUTO = "auto"
 """The ``checkpoint`` that finds a chain of blocks by itself; ``auto:K``: in K segments."""
@@ -95,7 +95,7 @@ class StepOptions:
         UsageError: a value that an option can't have; one sentence says which it can.
     """
 
-    loss: str | LossFunction = option(
+    loss: str | LossFunction = option(  # noqa: RUF009 - a field
         "auto",
         "auto: the model's own, else what fits its output.",
         _written(LOSSES),
@@ -115,7 +115,7 @@ class StepOptions:
     )
     """See :data:`flopratio.step.optimizers.IMPLEMENTATIONS`."""
 
-    dtype: str | torch.dtype | None = option(
+    dtype: str | torch.dtype | None = option(  # noqa: RUF009 - a field
         None,
         "Of parameters, inputs and activations",
         _written(dtypes.FLOATING),

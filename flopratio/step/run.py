@@ -22,7 +22,7 @@ from flopratio.step.cuda_kernels import cuda_kernels
 from flopratio.step.freezing import check_trained, frozen
 from flopratio.step.losses import check_loss, loss_of
 from flopratio.step.optimizers import make_optimizer
-from flopratio.step.options import AUTOCAST, StepOptions
+from flopratio.step.options import StepOptions
 from flopratio.step.out_of_memory import is_out_of_memory
 from flopratio.text.dtypes import parse_dtype
 from flopratio.torch_private import tree_iter
@@ -77,12 +77,14 @@ class Step:
         example: the module and its inputs, real or fake.
         loss_module: of the output and ``target``, what takes the place of a loss by name.
         target: what the loss module compares the output with.
+        holds_loss: whether the loss lives on through the update, as where a variable holds it.
     """
 
     example: Example
     options: StepOptions = field(default_factory=StepOptions)
     loss_module: nn.Module | None = None
     target: Tensor | None = None
+    holds_loss: bool = True
 
     @classmethod
     def of_module(cls, module: nn.Module, batch: Any, options: StepOptions | None = None) -> Step:
@@ -224,7 +226,7 @@ class PreparedStep:
         """
         args, kwargs = inputs or self.step.inputs
         with self._autocast():
-            loss = self._loss(self.step.module(*args, **kwargs))
+            loss: Tensor = self._loss(self.step.module(*args, **kwargs))
         check_loss(loss)
         return loss
 
@@ -239,7 +241,7 @@ class PreparedStep:
         the steady state: the first one, which makes the optimizer's state, is not of the step.
 
         Returns:
-            The loss of the last micro-batch; of an inference the output.
+            The loss of the last micro-batch, if it is held; of an inference the output.
         """
         return self.step._explained(self._run)
 
@@ -251,6 +253,8 @@ class PreparedStep:
             else:
                 result = self.forward()
                 result.backward()
+                if not self.step.holds_loss:
+                    result = None
         if self.optimizer is not None and not options.inference:
             if not self._has_updated:
                 with self._observer.paused():
@@ -275,7 +279,7 @@ class PreparedStep:
         amp = self.step.options.amp
         if amp is None:
             return nullcontext()
-        return torch.autocast(self.step.device.type, parse_dtype(AUTOCAST[amp]))
+        return torch.autocast(self.step.device.type, parse_dtype(amp))
 
 
 @contextmanager

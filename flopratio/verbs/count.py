@@ -78,10 +78,10 @@ def count_step(
         return _count_module(model, batch, options)
     if not isinstance(model, str):
         raise UsageError(f"give count() a module or the name of a model, not {_kind(model)}")
-    if isinstance(batch, torch.Tensor | tuple | list | dict):
-        raise UsageError(f"{model} makes its own inputs: give it the batch size, a whole number")
     if batch is not None:
         settings = {**settings, "batch": batch}
+    if isinstance(settings.get("batch"), torch.Tensor | tuple | list | dict):
+        raise UsageError(f"{model} makes its own inputs: give it the batch size, a whole number")
     if model in NETWORKS:
         return _count_network(model, settings, options)
     if ":" not in model and not model.endswith(".py"):

@@ -14,9 +14,7 @@ from flopratio.trace.profiler import TORCH, Profiler
 def trace_step(step: Step) -> Profiler:
     """Run a step, and watch it."""
     options = step.options
-    profiler = Profiler(
-        step.module, names=step.names, target=options.target, causal=options.causal
-    )
+    profiler = Profiler(step.module, names=step.names, target=options.target, causal=options.causal)
     for tensor in step.inputs.tensors:  # also one that the model does not look at takes memory
         profiler.recorder.storage_number(tensor)
     with TORCH, step.prepared(profiler) as prepared, profiler:

@@ -1,21 +1,19 @@
 """The claims of the field, each judged on the rows of a finished sweep.
 
 Counts are compared as integers and their ratios by cross-multiplication: nothing is rounded. A
-claim that the sweep's points or settings can't test is left out, never passed.
+claim that the sweep's points or settings can't test is left out, never passed; one that could be
+tested, were a package installed, is named.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from statistics import median
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
 
 from flopratio.text.grammar import format_value
 from flopratio.verbs.sweep.file import Row
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 MINOR_SHARE = 0.02
 """Activations, pooling and loss stay under this share of the FLOP of forward and backward."""
@@ -31,6 +29,9 @@ SOURCES = {
 }
 """What the count is compared with, by column."""
 
+MISSING = {"fvcore_equal": "fvcore is not installed"}
+"""Why a comparison may have been made at no point, by column."""
+
 
 class Claim(TypedDict):
     """One claim and what became of it."""
@@ -40,7 +41,8 @@ class Claim(TypedDict):
     observed: str
     tolerance: float
     """How far ``observed`` may be from ``expected``; 0: exactly equal."""
-    holds: bool
+    holds: bool | None
+    """None: it could not be tested, and ``observed`` says why."""
 
 
 def judge(rows: Sequence[Row], keys: Sequence[str]) -> list[Claim]:
@@ -67,18 +69,6 @@ def judge(rows: Sequence[Row], keys: Sequence[str]) -> list[Claim]:
         _judge_source(judgement, column, claim)
     _judge_time(judgement)
     return judgement.claims
-
-
-def verdict_table(claims: Iterable[Claim]) -> Table:
-    """The verdict for people, one line a claim."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table("claim", "expected", "observed", "", header_style="bold", box=SIMPLE_HEAD)
-    for claim in claims:
-        mark = "[green]holds[/]" if claim["holds"] else "[bold red]FAILS[/]"
-        table.add_row(claim["claim"], claim["expected"], claim["observed"], mark)
-    return table
 
 
 class _Judgement:
@@ -356,10 +346,21 @@ def _judge_checkpointing(judgement: _Judgement) -> None:
 
 
 def _judge_source(judgement: _Judgement, column: str, claim: str) -> None:
+    compared = [row for row in judgement.rows if row[column] is not None]
+    if judgement.rows and not compared and column in MISSING:
+        judgement.claims.append(
+            Claim(
+                claim=claim,
+                expected="equal",
+                observed=f"left out: {MISSING[column]}",
+                tolerance=0.0,
+                holds=None,
+            )
+        )
     judgement.points(
         claim,
         "equal",
-        [row for row in judgement.rows if row[column] is not None],
+        compared,
         lambda row: bool(row[column]),
         lambda row: "equal" if row[column] else "different",
         "{}",
