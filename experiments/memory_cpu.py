@@ -8,23 +8,20 @@ shape tells its size: it is told apart, and named by its operator.
 """
 
 import sys
-from collections.abc import Callable
-from contextlib import nullcontext
 from statistics import median
 from typing import Any
 
 import pandas as pd
 import torch
 from judged import conclude
-from torch.utils._pytree import tree_iter
 
 import flopratio as fr
 from flopratio.measure.memory import MeasuredPeak, measure_peak
 from flopratio.models import load
 from flopratio.networks.library import NETWORKS, describe
-from flopratio.step.losses import loss_of
-from flopratio.step.optimizers import make_optimizer
-from flopratio.verbs.sweep.point import Step
+from flopratio.step.network import network_step
+from flopratio.step.options import StepOptions
+from flopratio.step.run import Step
 
 LLAMA = {"hidden_size": 256, "intermediate_size": 688, "num_attention_heads": 8}
 LLAMA |= {"num_key_value_heads": 4, "num_hidden_layers": 4, "vocab_size": 4000}
@@ -64,19 +61,19 @@ def main() -> None:
     rows = []
     for model, settings, options in STEPS:
         predicted = fr.count(model, **settings, **options, target="cpu").memory["peak"]
-        found = measured(model, settings, **options)
-        difference = predicted - found.nbytes
+        peak = measured(model, settings, StepOptions(**options, target="cpu"))
+        difference = predicted - peak.nbytes
         rows.append(
             {
                 "model": model,
                 "settings": " ".join(f"{k}={v}" for k, v in (settings | options).items()),
                 "predicted": predicted,
-                "measured": found.nbytes,
+                "measured": peak.nbytes,
                 "difference": difference,
-                "percent": round(100 * difference / found.nbytes, 4),
-                "difference_outside_kernels": predicted - found.outside_kernels,
-                "kernel": max(found.kernels, key=lambda name: found.kernels[name], default=""),
-                "kernel_bytes": sum(found.kernels.values()),
+                "percent": round(100 * difference / peak.nbytes, 4),
+                "difference_outside_kernels": predicted - peak.outside_kernels,
+                "kernel": max(peak.kernels, key=lambda name: peak.kernels[name], default=""),
+                "kernel_bytes": sum(peak.kernels.values()),
             }
         )
         print(*rows[-1].values(), file=sys.stderr)
@@ -101,46 +98,24 @@ def main() -> None:
     )
 
 
-def measured(
-    model: str,
-    settings: dict[str, Any],
-    *,
-    optimizer: str = "none",
-    amp: str | None = None,
-    dtype: str | None = None,
-) -> MeasuredPeak:
+def measured(model: str, settings: dict[str, Any], options: StepOptions) -> MeasuredPeak:
     """Run a step twice, the first time to make the optimizer's state, and measure the second."""
     torch.manual_seed(0)
-    module, forward, inputs = real(model, settings, dtype)
-    update = make_optimizer(optimizer, module.parameters())
-
-    def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16) if amp else nullcontext():
-            loss = forward()
-        loss.backward()
-        if update is not None:
-            update.step()
-
-    step()
-    module.zero_grad(set_to_none=True)
-    state = update.state.values() if update is not None else ()
-    there = [*module.parameters(), *module.buffers(), *inputs, *state]
-    return measure_peak(step, there)
+    step = real_step(model, settings, options)
+    with step.prepared() as prepared:
+        prepared.run()
+        prepared.clear()
+        state = prepared.optimizer.state.values() if prepared.optimizer is not None else ()
+        module = step.module
+        there = [*module.parameters(), *module.buffers(), *step.inputs, step.target, *state]
+        return measure_peak(prepared.run, there)
 
 
-def real(
-    model: str, settings: dict[str, Any], dtype: str | None
-) -> tuple[torch.nn.Module, Callable[[], torch.Tensor], list[Any]]:
-    """A model with weights, its forward and loss, and what these are given."""
+def real_step(model: str, settings: dict[str, Any], options: StepOptions) -> Step:
+    """The step of a model with weights."""
     if model in NETWORKS:
-        step = Step(describe(model, **settings), "none", torch.float32, torch.device("cpu"))
-        return step.module, step.forward, [step.x, step.target]
-    example = load(model, settings, dtype=dtype, real=True)
-
-    def forward() -> torch.Tensor:
-        return loss_of(example.module(*example.args, **example.kwargs))
-
-    return example.module, forward, list(tree_iter((example.args, example.kwargs)))
+        return network_step(describe(model, **settings), options, "cpu")
+    return Step(load(model, settings, dtype=options.dtype, real=True), options)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from flopratio.trace.profiler import Profiler
     from flopratio.verbs.count import count
     from flopratio.verbs.fit import Fit, fit
-    from flopratio.verbs.sweep.plan import sweep
+    from flopratio.verbs.sweep import sweep
 
 __all__ = [
     "Cost",
@@ -38,7 +38,7 @@ _HOMES = {
     "UsageError": "flopratio.errors",
     "count": "flopratio.verbs.count",
     **dict.fromkeys(("Fit", "fit"), "flopratio.verbs.fit"),
-    "sweep": "flopratio.verbs.sweep.plan",
+    "sweep": "flopratio.verbs.sweep",
 }
 """The names that are imported when somebody asks for them: the package itself comes in
 milliseconds, without torch, pandas or NumPy."""

@@ -3,8 +3,11 @@ hooks see kept. None shares code with the trace."""
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -38,9 +41,6 @@ def saved_by_autograd(forward: Callable[[], Any], parameters: Iterable[torch.Ten
 def _forward_by_fvcore(model: str, settings: tuple[tuple[str, Any], ...]) -> int:
     """fvcore's forward count of one example, doubled to FLOP. It traces a really executed forward,
     so it is asked for a batch of 1."""
-    import logging
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fvcore's own imports are deprecated
         from fvcore.nn import FlopCountAnalysis
@@ -58,8 +58,10 @@ def _forward_by_fvcore(model: str, settings: tuple[tuple[str, Any], ...]) -> int
     return 2 * macs
 
 
-def forward_by_fvcore(network: Network) -> int:
-    """fvcore's forward count x 2, for the network's batch."""
+def forward_by_fvcore(network: Network) -> int | None:
+    """fvcore's forward count x 2, for the network's batch; None where fvcore is not installed."""
+    if find_spec("fvcore") is None:
+        return None
     settings = {key: value for key, value in network.settings.items() if key != "batch"}
     return int(network.settings["batch"]) * _forward_by_fvcore(
         network.model, tuple(sorted(settings.items()))

@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from flopratio.step.options import StepOptions
+
 
 @dataclass(frozen=True)
 class ToyNetwork:
@@ -21,17 +23,19 @@ class ToyNetwork:
 NETWORKS = {"toy": ToyNetwork(), "flat": ToyNetwork(keys={"width": 8, "batch": 4})}
 
 
-def examine(model: str, settings: dict[str, Any], **options: Any) -> dict[str, Any]:
+def examine(
+    model: str, settings: dict[str, Any], options: StepOptions, measure: str
+) -> dict[str, Any]:
     """Each layer is a product of [batch, width] and [width, width]: 2 batch width**2 FLOP."""
     depth, width, batch = settings.get("depth", 0), settings["width"], settings["batch"]
     layer = 2 * batch * width**2
     forward = (1 + depth) * layer
-    first_backward = 2 * layer if options["input_grad"] else layer
+    first_backward = 2 * layer if options.input_grad else layer
     backward = first_backward + 2 * depth * layer
     parameters = (1 + depth) * width**2
-    update = {"none": 0, "sgd": 2}[options["optimizer"]] * parameters
+    update = {"none": 0, "sgd": 2}[options.optimizer] * parameters
     times: dict[str, Any] = {}
-    if options["measure"] != "none":
+    if measure != "none":
         for name, time in (("forward", 1.0), ("backward", 1.5), ("update", 0.1)):
             times |= {f"{name}_ms": time, f"{name}_ms_low": time, f"{name}_ms_high": time}
         times |= {"time_ratio": 1.5, "time_ratio_low": 1.4, "time_ratio_high": 1.6}
@@ -59,9 +63,11 @@ def examine(model: str, settings: dict[str, Any], **options: Any) -> dict[str, A
         "checkpointed_recompute": depth * layer,
         "executed_equal": True,
         "saved_equal": True,
+        "fvcore_equal": True,
+        "flop_counter_equal": True,
         **times,
-        "optimizer": options["optimizer"],
+        "optimizer": options.optimizer,
         "loss": "sum",
         "device": "cpu",
-        "dtype": options["dtype"],
+        "dtype": options.dtype,
     }

@@ -14,9 +14,9 @@ from typing import Annotated
 
 import typer
 
-from flopratio.cli.count import count
-from flopratio.cli.fit import fit
-from flopratio.cli.sweep import sweep
+from flopratio.cli.count import count_command
+from flopratio.cli.fit import fit_command
+from flopratio.cli.sweep import sweep_command
 from flopratio.errors import UsageError
 from flopratio.text.suggestions import nearest
 from flopratio.version import __version__
@@ -27,9 +27,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(count)
-app.command()(fit)
-app.command()(sweep)
+app.command("count")(count_command)
+app.command("fit")(fit_command)
+app.command("sweep")(sweep_command)
 
 
 def _print_version(asked: bool) -> None:

@@ -11,24 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flopratio.cli.options import (
-    Accumulate,
-    Amp,
-    Attention,
-    Causal,
-    Checkpoint,
     Debug,
-    Freeze,
-    Inference,
-    InputGrad,
     Json,
-    Loss,
-    ModelDtype,
-    Optimizer,
-    OptimizerImplementation,
+    ModelArguments,
     Quiet,
-    Step,
-    Target,
     Verbose,
+    with_step_options,
 )
 from flopratio.cli.step import is_narrow, model_and_settings, options_and_keys, print_page
 
@@ -41,21 +29,11 @@ MOST_LINES = 40
 PICTURES = (".png", ".svg")
 
 
-def count(
-    arguments: Step = None,
-    loss: Loss = "auto",
-    optimizer: Optimizer = "none",
-    optimizer_implementation: OptimizerImplementation = None,
-    dtype: ModelDtype = None,
-    amp: Amp = None,
-    freeze: Freeze = None,
-    checkpoint: Checkpoint = None,
-    accumulate: Accumulate = 1,
-    attention: Attention = None,
-    causal: Causal = "full",
-    input_grad: InputGrad = False,
-    inference: Inference = False,
-    target: Target = "cuda",
+@with_step_options()
+def count_command(
+    arguments: ModelArguments = None,
+    *,
+    step: dict[str, Any],
     by: Annotated[
         str, typer.Option(metavar="layer|type|op|phase|autograd", help="What a line is.")
     ] = "layer",
@@ -123,26 +101,11 @@ def count(
     )
     check_view(by, sort)
     _check_files(output, timeline, memory_trace, force=force)
-    given: dict[str, Any] = {
-        "loss": loss,
-        "optimizer": optimizer,
-        "optimizer_implementation": optimizer_implementation,
-        "dtype": dtype,
-        "amp": amp,
-        "freeze": freeze,
-        "checkpoint": checkpoint,
-        "accumulate": accumulate,
-        "attention": attention,
-        "causal": causal,
-        "input_grad": input_grad,
-        "inference": inference,
-        "target": target,
-    }
-    options = options_and_keys(given, settings)
+    options = options_and_keys(step, settings)
     with _waiting(f"counting {model}", quiet=quiet):
-        from flopratio.verbs.count import count as count_step
+        from flopratio.verbs.count import count
 
-        ledger = count_step(model, **settings, **options)
+        ledger = count(model, **settings, **options)
 
     few = MOST_LINES if output is None else 0
     shown = view(
@@ -175,7 +138,7 @@ def count(
         notes += [] if strict else _uncounted(ledger)
         if macs and (output is None or output.suffix != ".md"):
             notes.append("--macs halves the figures of tables alone: these are FLOP")
-    ran = ledger.convention.get("attention")
+    attention, ran = options["attention"], ledger.convention.get("attention")
     if attention is not None and ran not in (attention, "none"):
         notes.append(f"--attention {attention} does not take these operands: {ran} ran")
     if verbose:

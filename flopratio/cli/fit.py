@@ -11,24 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flopratio.cli.options import (
-    Accumulate,
-    Amp,
-    Attention,
-    Causal,
-    Checkpoint,
     Debug,
-    Freeze,
-    Inference,
-    InputGrad,
     Json,
-    Loss,
-    ModelDtype,
-    Optimizer,
-    OptimizerImplementation,
+    ModelArguments,
     Quiet,
-    Step,
-    Target,
     Verbose,
+    with_step_options,
 )
 from flopratio.cli.step import model_and_settings, options_and_keys, print_page
 from flopratio.errors import UsageError
@@ -37,8 +25,9 @@ if TYPE_CHECKING:
     from flopratio.verbs.fit import Progress
 
 
-def fit(
-    arguments: Step = None,
+@with_step_options()
+def fit_command(
+    arguments: ModelArguments = None,
     memory: Annotated[
         str | None,
         typer.Option(metavar="SIZE", help="What there is: 80GiB, 24GB.", show_default=False),
@@ -64,19 +53,8 @@ def fit(
             help="Also try checkpointing, other optimizers, lower precision and micro-batches.",
         ),
     ] = False,
-    loss: Loss = "auto",
-    optimizer: Optimizer = "none",
-    optimizer_implementation: OptimizerImplementation = None,
-    dtype: ModelDtype = None,
-    amp: Amp = None,
-    freeze: Freeze = None,
-    checkpoint: Checkpoint = None,
-    accumulate: Accumulate = 1,
-    attention: Attention = None,
-    causal: Causal = "full",
-    input_grad: InputGrad = False,
-    inference: Inference = False,
-    target: Target = "cuda",
+    *,
+    step: dict[str, Any],
     output: Annotated[
         Path | None,
         typer.Option(
@@ -105,23 +83,8 @@ def fit(
     model, settings = model_and_settings(
         arguments, verb="fit", instead="with --key {key} it finds the largest that fits"
     )
-    given: dict[str, Any] = {
-        "loss": loss,
-        "optimizer": optimizer,
-        "optimizer_implementation": optimizer_implementation,
-        "dtype": dtype,
-        "amp": amp,
-        "freeze": freeze,
-        "checkpoint": checkpoint,
-        "accumulate": accumulate,
-        "attention": attention,
-        "causal": causal,
-        "input_grad": input_grad,
-        "inference": inference,
-        "target": target,
-    }
     others = ("memory", "key", "reserve", "figure", "levers")
-    options = options_and_keys(given, settings, others)
+    options = options_and_keys(step, settings, others)
     if memory is None:
         raise UsageError("how much memory is there? give --memory, such as --memory 80GiB")
     parse_bytes("memory", memory)
@@ -129,9 +92,9 @@ def fit(
     if output is not None:
         check_file(output, force=force, formats=FORMATS)
     with _progress(model, key, quiet=quiet, verbose=verbose) as progress:
-        from flopratio.verbs.fit import fit as find
+        from flopratio.verbs.fit import fit
 
-        found = find(
+        answer = fit(
             model,
             memory=memory,
             key=key,
@@ -144,18 +107,18 @@ def fit(
         )
 
     if as_json:
-        print(to_json(found))
+        print(to_json(answer))
     if output is not None:
         from flopratio.report.files import write_text
 
-        write_text(output, FORMATS[output.suffix.lower()](found))
+        write_text(output, FORMATS[output.suffix.lower()](answer))
         print(output, file=sys.stderr)
     if not as_json and output is None:
         from flopratio.report.fit import page
 
-        print_page(page(found))
-    failed = [] if found.largest else [failure(found)]
-    for note in [*failed, *([] if quiet else notes(found))]:
+        print_page(page(answer))
+    failed = [] if answer.largest else [failure(answer)]
+    for note in [*failed, *([] if quiet else notes(answer))]:
         print(f"flopratio: {note}", file=sys.stderr)
     raise typer.Exit(1 if failed else 0)
 
@@ -186,10 +149,10 @@ def _progress(
 
     def tried(progress: Progress) -> None:
         size, peak = f"{key}={progress.tried.size}", progress.tried.peak
-        said = f"{size} is refused" if peak is None else f"{size}: {quantity(peak, Kind.BYTES)}"
-        bar.update(task, description=said, completed=progress.done, total=progress.total)
+        outcome = f"{size} is refused" if peak is None else f"{size}: {quantity(peak, Kind.BYTES)}"
+        bar.update(task, description=outcome, completed=progress.done, total=progress.total)
         if verbose and not quiet:
-            console.print(Text(f"{said} {progress.tried.refusal}".rstrip()), soft_wrap=True)
+            console.print(Text(f"{outcome} {progress.tried.refusal}".rstrip()), soft_wrap=True)
 
     with bar:
         yield tried

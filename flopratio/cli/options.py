@@ -1,14 +1,19 @@
-"""The options that every verb which runs a step shares, declared once."""
+"""The options that verbs share. Those of a step are made from
+:class:`flopratio.step.options.StepOptions`."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from flopratio.step.options import DEFAULTS, about_options
+
 # A flag's metavar is empty: it takes no value, and Typer would have <bool> there.
 
-Arguments = Annotated[
+GridArguments = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[MODEL] [KEY=VALUES]...",
@@ -16,7 +21,7 @@ Arguments = Annotated[
         show_default=False,
     ),
 ]
-Step = Annotated[
+ModelArguments = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="MODEL [KEY=VALUE]...",
@@ -25,86 +30,63 @@ Step = Annotated[
         show_default=False,
     ),
 ]
-Loss = Annotated[
-    str,
-    typer.Option(
-        metavar="auto|cross_entropy|mse|sum",
-        help="auto: the model's own, else what fits its output.",
-    ),
-]
-Optimizer = Annotated[
-    str,
-    typer.Option(
-        metavar="none|sgd|momentum|nesterov|adagrad|rmsprop|adam|adamw",
-        help="Whose update to run.",
-    ),
-]
-OptimizerImplementation = Annotated[
-    str | None,
-    typer.Option(
-        metavar="plain|foreach|fused",
-        help="How torch runs the update; as it does on the target unless given.",
-    ),
-]
-Dtype = Annotated[
-    str,
-    typer.Option(
-        metavar="float32|float64|bfloat16|float16", help="Of parameters, inputs and activations."
-    ),
-]
-ModelDtype = Annotated[
-    str | None,
-    typer.Option(
-        "--dtype",
-        metavar="float32|float64|bfloat16|float16",
-        help="Of parameters, inputs and activations; the model's own unless given.",
-    ),
-]
-Amp = Annotated[
-    str | None, typer.Option(metavar="bf16|fp16", help="Run forward and loss under autocast.")
-]
-Freeze = Annotated[
-    str | None,
-    typer.Option(metavar="PATTERN", help="Parameters or layers that don't train: 'first.*'."),
-]
-Checkpoint = Annotated[
-    str | None,
-    typer.Option(
-        metavar="PATTERN|auto[:K]",
-        help="Layers that backward computes again: 'layer1.*'; auto:4: all, in 4 segments.",
-    ),
-]
-Accumulate = Annotated[
-    int,
-    typer.Option(metavar="N", min=1, help="Micro-batches before the update, each of that batch."),
-]
-Attention = Annotated[
-    str | None,
-    typer.Option(metavar="flash|efficient|math", help="Whose kernels attention may use."),
-]
-Causal = Annotated[
-    str,
-    typer.Option(
-        metavar="full|half", help="half: discount what a causal mask hides from attention."
-    ),
-]
-InputGrad = Annotated[
-    bool,
-    typer.Option(
-        "--input-grad", metavar="", help="Ask for the gradient of the network's input too."
-    ),
-]
-Inference = Annotated[
-    bool, typer.Option("--inference", metavar="", help="Forward alone, no gradients.")
-]
-Target = Annotated[
-    str,
-    typer.Option(
-        metavar="cuda|cpu|GPU",
-        help="Whose kernels and allocator to predict for; a GPU by name: H100-80GB.",
-    ),
-]
 Json = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON document.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="No progress, no notes.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", metavar="", help="More notes on stderr.")]
 Debug = Annotated[bool, typer.Option("--debug", metavar="", help="Show the traceback of an error.")]
+
+
+STEP = "step"
+"""The parameter of a command in whose place the options of a step stand."""
+
+
+def with_step_options(
+    defaults: Mapping[str, Any] = DEFAULTS,
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of a step, in the place of its parameter ``step``, which gets
+    their values by name.
+
+    Args:
+        defaults: which of them, and their defaults.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(command, include_extras=True)
+        parameters: list[inspect.Parameter] = []
+        for name, parameter in inspect.signature(command).parameters.items():
+            if name == STEP:
+                parameters += map(_parameter, defaults, defaults.values())
+            else:
+                parameters.append(parameter.replace(annotation=hints[name]))
+
+        def run(**given: Any) -> None:
+            step = {name: given.pop(name) for name in defaults}
+            command(**given, **{STEP: step})
+
+        run.__doc__ = command.__doc__
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return run
+
+    return decorate
+
+
+def _parameter(name: str, default: Any) -> inspect.Parameter:
+    """The parameter of a command that Typer makes an option of the step of."""
+    about = about_options()[name]
+    unless_given = f"; {about.unless_given} unless given." if about.unless_given else ""
+    if default is not None and about.unless_given:
+        unless_given = "."
+    option = typer.Option(
+        f"--{name.replace('_', '-')}",
+        metavar=about.metavar,
+        min=about.least,
+        help=about.help + unless_given,
+    )
+    kind: Any = str if default is None else type(default)
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[kind | None if default is None else kind, option],
+    )

@@ -10,25 +10,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flopratio.cli.options import (
-    Arguments,
     Debug,
-    Dtype,
-    Freeze,
-    InputGrad,
+    GridArguments,
     Json,
-    Loss,
-    Optimizer,
     Quiet,
     Verbose,
+    with_step_options,
 )
+from flopratio.verbs.sweep.plan import SWEPT_DEFAULTS
 
 if TYPE_CHECKING:
     from flopratio.verbs.sweep.file import Row
     from flopratio.verbs.sweep.plan import Plan, Point
 
 
-def sweep(
-    arguments: Arguments = None,
+@with_step_options(SWEPT_DEFAULTS)
+def sweep_command(
+    arguments: GridArguments = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Where the results go.")
     ] = Path("results"),
@@ -39,11 +37,8 @@ def sweep(
             help="Where to time the steps; auto: on CUDA if there is a device.",
         ),
     ] = "auto",
-    loss: Loss = "auto",
-    optimizer: Optimizer = "sgd",
-    dtype: Dtype = "float32",
-    freeze: Freeze = None,
-    input_grad: InputGrad = False,
+    *,
+    step: dict[str, Any],
     fresh: Annotated[
         bool, typer.Option("--fresh", metavar="", help="Start over, whatever DIR holds.")
     ] = False,
@@ -64,28 +59,25 @@ def sweep(
 
     from flopratio.report.verdict import verdict_table
     from flopratio.text.grammar import parse_arguments
-    from flopratio.verbs.sweep.plan import Options, plan
+    from flopratio.verbs.sweep.plan import make_plan, swept_options
     from flopratio.verbs.sweep.verdict import judge
 
     model, keys = parse_arguments(arguments or [])
-    grid = plan(model, keys, Options(measure, loss, optimizer, dtype, freeze, input_grad))
+    grid = make_plan(model, keys, swept_options(**step), measure=measure)
     rows = _run(grid, output, fresh=fresh, quiet=quiet, verbose=verbose)
     claims = judge(rows, grid.keys)
     (output / "verdict.json").write_text(json.dumps(claims, indent=2) + "\n", encoding="utf-8")
     _draw(grid, rows, output)
-    failed = sum(not claim["holds"] for claim in claims)
     if as_json:
-        print(
-            json.dumps({"schema": "flopratio.verbs.sweep.plan/1", "rows": rows, "verdict": claims})
-        )
+        print(json.dumps({"schema": "flopratio.sweep/1", "rows": rows, "verdict": claims}))
     else:
-        if failed:
-            headline = f"{failed} of {len(claims)} claims FAIL"
-        else:
-            headline = f"All {len(claims)} claims hold" if claims else "No claim could be tested"
+        from flopratio.report.verdict import verdict_headline, verdict_table
+
         console = Console()
+        headline = verdict_headline(claims)
         console.print(f"{headline}: {len(rows)} points, in {output}", highlight=False)
         console.print(verdict_table(claims))
+    failed = any(claim["holds"] is False for claim in claims)
     raise typer.Exit(1 if failed else 0)
 
 
@@ -97,7 +89,7 @@ def _draw(grid: Plan, rows: list[Row], output: Path) -> None:
     """Draw the figures of the rows, and the bars a layer of one point."""
     from flopratio.networks.analytic import analytic_ledger
     from flopratio.report.figures import draw_all
-    from flopratio.verbs.sweep.plan import to_frame
+    from flopratio.verbs.sweep.run import to_frame
 
     def depth(point: Point) -> Any:
         return point.settings.get("depth", 0)
@@ -125,7 +117,7 @@ def _run(grid: Plan, output: Path, *, fresh: bool, quiet: bool, verbose: bool) -
     )
 
     from flopratio.text.grammar import format_value
-    from flopratio.verbs.sweep.plan import run
+    from flopratio.verbs.sweep.run import run_plan
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -143,4 +135,4 @@ def _run(grid: Plan, output: Path, *, fresh: bool, quiet: bool, verbose: bool) -
         def started() -> None:
             stack.enter_context(progress)
 
-        return run(grid, output=output, fresh=fresh, started=started, finished=finished)
+        return run_plan(grid, output=output, fresh=fresh, started=started, finished=finished)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 
-def machine(device: str | torch.device) -> dict[str, Any]:
+def describe_machine(device: str | torch.device) -> dict[str, Any]:
     """The machine and the switches that decide how fast a step runs there.
 
     Args:

@@ -26,7 +26,6 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from flopratio.errors import UsageError
 from flopratio.measure.layers import (
     FORWARD,
     UPDATE,
@@ -36,14 +35,11 @@ from flopratio.measure.layers import (
     layer_ranges,
     operands,
 )
-from flopratio.step.optimizers import make_optimizer
-from flopratio.torch_private import cuda_sleep, sequence_number, tree_leaves, tree_map
+from flopratio.step.run import Inputs, PreparedStep, Step
+from flopratio.torch_private import cuda_sleep, sequence_number, tree_map_only
 
 # Without it the profiler writes a line on stderr at each start and stop.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-
-Batch = tuple[Any, ...] | dict[str, Any]
-"""Positional or keyword inputs of a module."""
 
 CONFIDENCE = 0.95
 MIN_REPEATS = 3
@@ -131,21 +127,17 @@ class Timing:
     def columns(self) -> dict[str, float]:
         """The columns of a sweep's row: ``forward_ms``, ``forward_ms_low``, ``forward_ms_high``,
         and so for backward, update and ``time_ratio``."""
-        found = {}
+        columns = {}
         for name in ("forward_ms", "backward_ms", "update_ms", "time_ratio"):
             interval: Interval = getattr(self, name)
-            found[name] = interval.median
-            found[f"{name}_low"] = interval.low
-            found[f"{name}_high"] = interval.high
-        return found
+            columns[name] = interval.median
+            columns[f"{name}_low"] = interval.low
+            columns[f"{name}_high"] = interval.high
+        return columns
 
 
 def measure_step(
-    module: nn.Module,
-    batch: Batch,
-    loss: Callable[[Any], Tensor],
-    optimizer: str,
-    device: str | torch.device,
+    step: Step,
     *,
     repeats: int = 20,
     budget_s: float = 1.0,
@@ -159,11 +151,7 @@ def measure_step(
     nothing.
 
     Args:
-        module: on ``device`` already, in the mode (train or eval) that is to be timed.
-        batch: its positional or keyword inputs, on ``device``.
-        loss: takes the module's output, gives a scalar.
-        optimizer: one of ``flopratio.step.optimizers.NAMES``.
-        device: ``cpu`` or ``cuda``.
+        step: on real tensors, its module in the mode (train or eval) that is to be timed.
         repeats: steps to time at most.
         budget_s: seconds after which no further step is timed; three are timed at any cost. The
             profiled steps have the same budget once more, and are one at least.
@@ -171,20 +159,21 @@ def measure_step(
         clock: seconds; a fake one tests the bookkeeping.
 
     Raises:
-        UsageError: an unknown optimizer, a device that is not there, a loss without a gradient.
+        UsageError: an option that doesn't fit the module, a loss without a gradient.
         torch.OutOfMemoryError: the step does not fit.
     """
-    device = torch.device(device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError("there is no CUDA device here: measure on the cpu instead")
-    with _left_as_found(module, batch, device):
-        step = _Step(module, _rotation(batch, device, repeats), loss, optimizer, device, clock)
-        step.warm_up(budget_s / 4)
-        laps = _within_budget(step.timed, clock, MIN_REPEATS, repeats, budget_s)
+    # A rate of 0 costs what any other does, and leaves the parameters where they are.
+    optimizer_arguments: dict[str, Any] = {"lr": 0.0}
+    if step.options.optimizer_implementation is None:  # left to torch, as in anybody's step
+        optimizer_arguments["foreach"] = None
+    with _left_as_found(step), step.prepared(**optimizer_arguments) as prepared:
+        timed = _TimedStep(step, prepared, _rotation(step.inputs, step.device, repeats), clock)
+        timed.warm_up(budget_s / 4)
+        laps = _within_budget(timed.lap, clock, MIN_REPEATS, repeats, budget_s)
         profiled: list[dict[str, LayerTime]] = []
         if layers:
-            _start_profiler_once(step.activities)
-            profiled = _within_budget(step.profiled, clock, 1, PROFILED_REPEATS, budget_s)
+            _start_profiler_once(timed.activities)
+            profiled = _within_budget(timed.profiled, clock, 1, PROFILED_REPEATS, budget_s)
     return Timing(
         forward_ms=Interval.of(forward for forward, _, _ in laps),
         backward_ms=Interval.of(backward for _, backward, _ in laps),
@@ -192,7 +181,7 @@ def measure_step(
         step_ms=Interval.of(sum(lap) for lap in laps),
         time_ratio=Interval.of(backward / forward for forward, backward, _ in laps),
         repeats=len(laps),
-        layers=_layer_timings(module, profiled),
+        layers=_layer_timings(step.module, profiled),
     )
 
 
@@ -244,29 +233,25 @@ class _DeviceStopwatch(_Stopwatch):
         return [a.elapsed_time(b) for a, b in pairwise(events)]
 
 
-class _Step:
-    """One training step, to be run again and again in several ways."""
+class _TimedStep:
+    """A step that is run again and again, in several ways."""
 
     def __init__(
         self,
-        module: nn.Module,
-        batches: list[Batch],
-        loss: Callable[[Any], Tensor],
-        optimizer: str,
-        device: torch.device,
+        step: Step,
+        prepared: PreparedStep,
+        batches: list[Inputs],
         clock: Callable[[], float],
     ) -> None:
-        self._module = module
+        self._module = step.module
+        self._prepared = prepared
         self._batches = cycle(batches)
-        self._loss = loss
-        self._on_device = device.type == "cuda"
+        self._on_device = step.device.type == "cuda"
         self._clock = clock
         self._watch = _DeviceStopwatch(clock) if self._on_device else _Stopwatch(clock)
-        self._parameters = [p for p in module.parameters() if p.requires_grad]
-        self._leaves = [*self._parameters, *_leaves(batches)]
-        # A rate of 0 costs what any other does, and leaves the parameters where they are. torch is
-        # left to choose its implementation, as in anybody's step.
-        self._optimizer = make_optimizer(optimizer, self._parameters, lr=0.0, foreach=None)
+        self._parameters = [p for p in step.module.parameters() if p.requires_grad]
+        inputs = [x for batch in batches for x in batch.tensors if x.requires_grad]
+        self._leaves = [*self._parameters, *inputs]
         self._has_fused_backward = True
         self.activities: tuple[ProfilerActivity, ...] = (ProfilerActivity.CPU,)
         if self._on_device:
@@ -278,22 +263,22 @@ class _Step:
         start = self._clock()
         previous = math.inf
         for count in range(1, MAX_WARM_UP + 1):
-            duration = sum(self.timed())
+            duration = sum(self.lap())
             agree = abs(duration - previous) <= AGREEMENT * duration
             if agree or (count > 1 and self._clock() - start > budget_s):
                 return
             previous = duration
 
-    def timed(self) -> list[float]:
+    def lap(self) -> list[float]:
         """Milliseconds of forward, backward and update."""
         batch = next(self._batches)
         self._watch.prepare()
         self._watch.mark()
-        loss = self._forward(batch)
+        loss = self._prepared.forward(batch)
         self._watch.mark()
         loss.backward()
         self._watch.mark()
-        self._update()
+        self._prepared.update()
         self._watch.mark()
         self._clear()
         return self._watch.laps_ms()
@@ -304,12 +289,12 @@ class _Step:
         shares = self._fused_shares(batch) if self._has_fused_backward else {}
         with profile(activities=self.activities) as profiler, layer_ranges(self._module):
             with record_function(FORWARD):
-                loss = self._forward(batch)
+                loss = self._prepared.forward(batch)
             graph = operands(loss, self._parameters)
             newest = _number(loss)
             loss.backward()
             with record_function(UPDATE):
-                self._update()
+                self._prepared.update()
             if self._on_device:
                 torch.cuda.synchronize()
         owners = {
@@ -327,10 +312,10 @@ class _Step:
             on_device=self._on_device,
         ).layers
 
-    def _fused_shares(self, batch: Batch) -> dict[int, float]:
+    def _fused_shares(self, batch: Inputs) -> dict[int, float]:
         """The input's part in the time of each fused backward node, by how far its sequence number
         lies behind the loss's: the distance is the same in every step."""
-        loss = self._forward(batch)
+        loss = self._prepared.forward(batch)
         newest = _number(loss)
         halves = FusedHalves(self._watch.mark)
         self._watch.prepare()
@@ -346,17 +331,6 @@ class _Step:
                 halves.nodes, laps[::3], laps[1::3], strict=True
             )
         }
-
-    def _forward(self, batch: Batch) -> Tensor:
-        output = self._module(**batch) if isinstance(batch, dict) else self._module(*batch)
-        loss = self._loss(output)
-        if not loss.requires_grad:
-            raise UsageError("the loss needs no gradient: leave a parameter unfrozen to time it")
-        return loss
-
-    def _update(self) -> None:
-        if self._optimizer is not None:
-            self._optimizer.step()
 
     def _clear(self) -> None:
         for leaf in self._leaves:
@@ -375,51 +349,40 @@ def _number(loss: Tensor) -> int:
     return sequence_number(loss.grad_fn)
 
 
-def _leaves(batches: Any) -> list[Tensor]:
-    """The tensors in a batch whose gradient backward writes."""
-    return [x for x in tree_leaves(batches) if isinstance(x, Tensor) and x.requires_grad]
-
-
 @contextmanager
-def _left_as_found(module: nn.Module, batch: Batch, device: torch.device) -> Iterator[None]:
-    """Put gradients, buffers and random state back, whatever happens within."""
-    leaves = [*module.parameters(), *_leaves(batch)]
-    gradients = [leaf.grad for leaf in leaves]
-    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+def _left_as_found(step: Step) -> Iterator[None]:
+    """Put buffers and random state back, whatever happens within."""
+    buffers = [(buffer, buffer.clone()) for buffer in step.module.buffers()]
     with ExitStack() as stack:
-        on_device = device.type == "cuda"
+        on_device = step.device.type == "cuda"
         if on_device:
-            stack.enter_context(torch.cuda.device(device))
+            stack.enter_context(torch.cuda.device(step.device))
         devices = [torch.cuda.current_device()] if on_device else []
         stack.enter_context(torch.random.fork_rng(devices))
         stack.enter_context(torch.enable_grad())
-        for leaf in leaves:
-            leaf.grad = None
         try:
             yield
         finally:
-            for leaf, gradient in zip(leaves, gradients, strict=True):
-                leaf.grad = gradient
             with torch.no_grad():
                 for buffer, value in buffers:
                     buffer.copy_(value)
 
 
-def _rotation(batch: Batch, device: torch.device, repeats: int) -> list[Batch]:
-    """The batch; on CUDA so many copies of it that no step finds its input in the L2 cache."""
+def _rotation(inputs: Inputs, device: torch.device, repeats: int) -> list[Inputs]:
+    """The inputs; on CUDA so many copies of them that no step finds its own in the L2 cache."""
     if device.type != "cuda":
-        return [batch]
-    tensors = [x for x in tree_leaves(batch) if isinstance(x, Tensor)]
-    size = sum(x.untyped_storage().nbytes() for x in tensors)
+        return [inputs]
+    size = sum(x.untyped_storage().nbytes() for x in inputs.tensors)
     cache = torch.cuda.get_device_properties(device).L2_cache_size
     copies = min(repeats, 1 + cache // max(size, 1))
 
-    def copy(x: Any) -> Any:
-        if not isinstance(x, Tensor):
-            return x
+    def copy(x: Tensor) -> Tensor:
         return x.detach().clone().requires_grad_(x.requires_grad)
 
-    return [batch, *(tree_map(copy, batch) for _ in range(copies - 1))]
+    return [
+        inputs,
+        *(Inputs(*tree_map_only(Tensor, copy, tuple(inputs))) for _ in range(copies - 1)),
+    ]
 
 
 def _within_budget(

@@ -27,10 +27,10 @@ from flopratio.models.example import Draft, Example, ModelError, Request
 from flopratio.models.explain import explain_failure
 from flopratio.models.factories import factory_draft, name_a_factory
 from flopratio.models.fakes import StepMode, fake, fake_module
-from flopratio.models.inputs import parse_dtype
 from flopratio.models.timm_models import timm_draft
 from flopratio.models.torchvision_models import torchvision_draft
 from flopratio.models.transformers_models import transformers_draft
+from flopratio.text.dtypes import parse_dtype
 from flopratio.torch_private import tree_map_only
 
 __all__ = ["Example", "ModelError", "StepMode", "explain_failure", "load"]

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from flopratio.models.example import ModelError, Request
-from flopratio.text.suggestions import did_you_mean
+from flopratio.text.dtypes import parse_dtype
 
 _SHAPE = re.compile(r"\d+(x\d+)*")
-_SHORT_DTYPES = {"fp64": "float64", "fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 def floats(*shape: int) -> Tensor:
@@ -87,16 +86,6 @@ def parse_shape(key: str, value: object, *, example: str) -> tuple[int, ...]:
     if not shape or 0 in shape:
         raise ModelError(f"{key}={text} is not a size: write it like {key}={example}")
     return shape
-
-
-def parse_dtype(name: str) -> torch.dtype:
-    """The dtype of torch's name for it, or of the short forms fp32, fp16 and bf16."""
-    dtype = getattr(torch, _SHORT_DTYPES.get(name, name), None)
-    if not isinstance(dtype, torch.dtype):
-        known = [key for key, value in vars(torch).items() if isinstance(value, torch.dtype)]
-        hint = did_you_mean(name, [*_SHORT_DTYPES, *known])
-        raise ModelError(f"there is no dtype '{name}'{hint}")
-    return dtype
 
 
 def _input(text: str) -> Tensor:

@@ -26,7 +26,8 @@ from torch.utils.checkpoint import checkpoint as torch_checkpoint
 from torch.utils.checkpoint import get_device_states, set_device_states
 
 from flopratio.errors import UsageError
-from flopratio.text.patterns import near, owners
+from flopratio.step.options import AUTO, segments_of
+from flopratio.text.patterns import matches_nothing, owners
 from flopratio.torch_private import (
     TreeSpec,
     make_saved_tensor,
@@ -35,8 +36,6 @@ from flopratio.torch_private import (
     tree_leaves,
     tree_unflatten,
 )
-
-AUTO = "auto"
 
 NOT_THE_SAME = (
     f"checkpoint={AUTO}: a block keeps other tensors when it is computed again than it did in "
@@ -47,25 +46,6 @@ Forward = Callable[..., Any]
 
 Layer = Callable[[str], AbstractContextManager[Any]]
 """What is entered while a module is computed again, given its name."""
-
-
-def segments_of(checkpoint: str | None) -> int | None:
-    """How many segments ``auto:K`` asks for: K; 0 for ``auto``; None if it is a pattern.
-
-    Raises:
-        UsageError: K is no number of segments.
-    """
-    if checkpoint is None or checkpoint.partition(":")[0] != AUTO:
-        return None
-    _, given, number = checkpoint.partition(":")
-    if not given:
-        return 0
-    if not number.isdecimal() or int(number) < 1:
-        raise UsageError(
-            f"checkpoint={checkpoint} should name a number of segments, such as {AUTO}:4, "
-            f"or leave it to {AUTO}"
-        )
-    return int(number)
 
 
 @contextmanager
@@ -137,7 +117,7 @@ def _by_pattern(
             chosen[name] = submodule
     if not chosen:
         names = [name for name, _ in module.named_modules() if name]
-        raise UsageError(f"checkpoint={pattern} matches no module: {near(pattern, names)}")
+        raise UsageError(matches_nothing("checkpoint", pattern, names, "module"))
 
     def under_checkpoint(name: str, forward: Forward) -> Forward:
         def again(*args: Any, **kwargs: Any) -> Any:

@@ -11,31 +11,64 @@ from torch import Tensor
 from torch.nn import functional
 
 from flopratio.errors import UsageError
-from flopratio.text.suggestions import did_you_mean
-
-KINDS = ("auto", "cross_entropy", "mse", "sum")
+from flopratio.step.options import LOSSES, LossFunction
+from flopratio.step.out_of_memory import is_out_of_memory
+from flopratio.text.suggestions import not_among
 
 _FIRST = ("logits", "last_hidden_state", "out")
 """Where models put their main output, among others that a loss seldom reads."""
 
 
-def loss_of(output: Any, kind: str = "auto") -> Tensor:
-    """The loss of a model's output, a scalar that requires a gradient.
+def loss_of(output: Any, loss: str | LossFunction = "auto") -> Tensor:
+    """The loss of a model's output.
 
-    kind "auto": the output's own `.loss`, the sum of a dict of losses (detection), a scalar as it
-    is, and else what fits each prediction: the cross entropy of [N, C] or [N, C, H, W] against
-    class 0, the sum of any other shape. "cross_entropy", "mse" (against zeros) and "sum" are
-    applied to the predictions, whatever else the output holds.
+    Args:
+        loss: a function of the output, or one of :data:`flopratio.step.options.LOSSES`. "auto": the
+            output's own ``.loss``, the sum of a dict of losses (detection), a scalar as it is, and
+            else what fits each prediction: the cross entropy of [N, C] or [N, C, H, W] against
+            class 0, the sum of any other shape. "cross_entropy", "mse" (against zeros) and "sum"
+            are applied to the predictions, whatever else the output holds.
 
-    UsageError: an unknown kind, a loss that doesn't fit, or nothing that requires a gradient.
+    Raises:
+        UsageError: an unknown name, a loss that doesn't fit the output, or a function that fails
+            on it.
     """
-    if kind not in KINDS:
-        raise UsageError(f"there is no loss {kind!r}{did_you_mean(kind, KINDS)}")
-    if kind == "auto":
+    if not isinstance(loss, str):
+        return _called(loss, output)
+    if loss not in LOSSES:
+        raise not_among("loss", loss, LOSSES)
+    if loss == "auto":
         losses = own_losses(output)
         if losses:
             return _total(losses)
-    return _total(_loss(prediction, kind) for prediction in predictions(output))
+    return _total(_loss(prediction, loss) for prediction in predictions(output))
+
+
+def _called(loss: LossFunction, output: Any) -> Tensor:
+    try:
+        return loss(output)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        name = getattr(loss, "__name__", type(loss).__name__)
+        raise UsageError(
+            f"the loss {name} failed: {type(error).__name__}: {error}; it is called with the "
+            "model's output alone: put the target into a function of it"
+        ) from error
+
+
+def check_loss(loss: Any) -> None:
+    """Check that a backward can start at what a step takes for its loss.
+
+    Raises:
+        UsageError: it is no scalar tensor, or needs no gradient.
+    """
+    if not isinstance(loss, Tensor):
+        raise UsageError(f"the loss should be a scalar tensor, not {type(loss).__name__}")
+    if loss.numel() != 1:
+        raise UsageError(f"the loss should be a scalar, not of shape {tuple(loss.shape)}")
+    if not loss.requires_grad:
+        raise UsageError("the loss needs no gradient: no trained parameter leads to it")
 
 
 def own_losses(output: Any) -> list[Tensor]:
@@ -59,19 +92,19 @@ def predictions(output: Any) -> list[Tensor]:
     UsageError: there is none.
     """
     named = _named(output)
-    found = [named[name] for name in _FIRST if _is_differentiable(named.get(name))][:1]
-    if found:
+    chosen = [named[name] for name in _FIRST if _is_differentiable(named.get(name))][:1]
+    if chosen:
         auxiliary = [value for name, value in named.items() if name.startswith("aux")]
-        found += [v for v in auxiliary if _is_differentiable(v) and v.dim() == found[0].dim()]
+        chosen += [v for v in auxiliary if _is_differentiable(v) and v.dim() == chosen[0].dim()]
     else:
         everything = [value for value in _tensors(output) if _is_differentiable(value)]
-        found = everything if isinstance(output, list) else everything[:1]
-    if not found:
+        chosen = everything if isinstance(output, list) else everything[:1]
+    if not chosen:
         raise UsageError(
-            f"the model returned {_describe(output)}, in which nothing requires a gradient: "
+            f"the model returned {_in_words(output)}, in which nothing requires a gradient: "
             "return a floating tensor that depends on a parameter that is not frozen"
         )
-    return found
+    return chosen
 
 
 def _loss(prediction: Tensor, kind: str) -> Tensor:
@@ -125,7 +158,7 @@ def _is_differentiable(value: Any) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point() and value.requires_grad
 
 
-def _describe(output: Any) -> str:
+def _in_words(output: Any) -> str:
     shapes = ["x".join(map(str, tensor.shape)) or "a scalar" for tensor in _tensors(output)]
     kind = "tensor" if isinstance(output, Tensor) else type(output).__name__
     return f"a {kind}" + (f" of {', '.join(shapes[:4])}" if shapes else "")

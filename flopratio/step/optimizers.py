@@ -4,27 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from inspect import signature
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from flopratio.errors import UsageError
-from flopratio.text.suggestions import did_you_mean
+from flopratio.text.suggestions import not_among
+
+if TYPE_CHECKING:
+    import torch
 
 LEARNING_RATE = 1e-6
 """Too small to change what is measured."""
 
-_CLASSES: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
-    "sgd": (torch.optim.SGD, {}),
-    "momentum": (torch.optim.SGD, {"momentum": 0.9}),
-    "nesterov": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
-    "adagrad": (torch.optim.Adagrad, {}),
-    "rmsprop": (torch.optim.RMSprop, {}),
-    "adam": (torch.optim.Adam, {}),
-    "adamw": (torch.optim.AdamW, {}),
+OPTIMIZERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "sgd": ("SGD", {}),
+    "momentum": ("SGD", {"momentum": 0.9}),
+    "nesterov": ("SGD", {"momentum": 0.9, "nesterov": True}),
+    "adagrad": ("Adagrad", {}),
+    "rmsprop": ("RMSprop", {}),
+    "adam": ("Adam", {}),
+    "adamw": ("AdamW", {}),
 }
+"""Name -> its class in ``torch.optim``, and what that is told."""
 
-NAMES = ("none", *_CLASSES)
+NAMES = ("none", *OPTIMIZERS)
 
 IMPLEMENTATIONS: dict[str, dict[str, bool]] = {
     "plain": {"foreach": False},
@@ -54,17 +56,20 @@ def make_optimizer(
     """
     if name == "none":
         return None
-    if name not in _CLASSES:
-        raise UsageError(f"there is no optimizer {name!r}{did_you_mean(name, NAMES)}")
+    if name not in OPTIMIZERS:
+        raise not_among("optimizer", name, NAMES)
+    import torch
+
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     if not trained:
         return None
-    make, defaults = _CLASSES[name]
+    kind, defaults = OPTIMIZERS[name]
+    make = getattr(torch.optim, kind)
     how = IMPLEMENTATIONS[implementation] if implementation is not None else {}
     if not signature(make).parameters.keys() >= how.keys():
         raise UsageError(
-            f"torch has no {implementation} {make.__name__}: its implementation should be "
-            "plain or foreach"
+            f"torch has no {implementation} {kind}: its implementation should be plain or foreach"
         )
     settings: dict[str, Any] = {"lr": LEARNING_RATE, **defaults, **how, **options}
-    return make(trained, **settings)
+    optimizer: torch.optim.Optimizer = make(trained, **settings)
+    return optimizer

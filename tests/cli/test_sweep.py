@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from flopratio.cli import main
+from flopratio.verbs.sweep.plan import swept_options
 from tests import toy
 
 
@@ -67,25 +68,25 @@ def test_it_draws_all_rows_and_the_bars_of_a_network_that_can_be_read(
 def test_the_verdict_comes_first_and_the_progress_apart(sweep, capsys):
     sweep()
     printed = capsys.readouterr()
-    assert printed.out.startswith("All 16 claims hold: 9 points, in ")
+    assert printed.out.startswith("All 18 claims hold: 9 points, in ")
     assert "first layer" in printed.out
     assert "9/9" in printed.err
     assert "9/9" not in printed.out
 
 
 def test_a_claim_that_fails_exits_1(sweep, engine, capsys):
-    def wrong(model, settings, **options):
-        return {**toy.examine(model, settings, **options), "first_layer_ratio": 2.0}
+    def wrong(*point):
+        return {**toy.examine(*point), "first_layer_ratio": 2.0}
 
     engine.examine = wrong
     assert sweep() == 1
-    assert capsys.readouterr().out.startswith("1 of 16 claims FAIL: ")
+    assert capsys.readouterr().out.startswith("1 of 18 claims FAIL: ")
 
 
 def test_json_is_one_document(sweep, engine, capsys):
     assert sweep("--json") == 0
     document = json.loads(capsys.readouterr().out)
-    assert document["schema"] == "flopratio.verbs.sweep.plan/1"
+    assert document["schema"] == "flopratio.sweep/1"
     assert [row["forward"] for row in document["rows"][:3]] == [128, 1024, 8192]
     assert all(claim["holds"] for claim in document["verdict"])
 
@@ -98,23 +99,17 @@ def test_quiet_and_verbose(sweep, capsys):
 
 
 def test_options_reach_the_engine(engine, tmp_path):
-    asked = {}
+    asked = []
 
-    def remember(model, settings, **options):
-        asked.update(options)
-        return toy.examine(model, settings, **options)
+    def remember(*point):
+        asked.extend(point[2:])
+        return toy.examine(*point)
 
     engine.examine = remember
     words = ["--optimizer", "none", "--dtype", "bfloat16", "--freeze", "first.*", "--input-grad"]
     assert main(["sweep", "toy", "--measure", "cpu", *words, "-o", str(tmp_path)]) == 0
-    assert asked == {
-        "measure": "cpu",
-        "loss": "auto",
-        "optimizer": "none",
-        "dtype": "bfloat16",
-        "freeze": "first.*",
-        "input_grad": True,
-    }
+    chosen = {"optimizer": "none", "dtype": "bfloat16", "freeze": "first.*", "input_grad": True}
+    assert asked == [swept_options(**chosen), "cpu"]
 
 
 def test_another_grid_in_the_directory_stays(sweep, tmp_path, capsys):
@@ -145,7 +140,7 @@ def test_a_file_in_the_place_of_the_directory_is_refused(name, tmp_path, capsys)
 
 
 def test_a_directory_that_cannot_be_written_runs_nothing(engine, tmp_path, capsys):
-    def never(model, settings, **options):
+    def never(*point):
         raise AssertionError("nothing should run")
 
     engine.examine = never

@@ -21,6 +21,8 @@ from flopratio.measure.layers import (
     Operands,
     operands,
 )
+from flopratio.step.options import StepOptions
+from flopratio.step.run import Step
 
 EVALUATE = "autograd::engine::evaluate_function: "
 IN, WEIGHT = "grad_input", "grad_weight"
@@ -280,7 +282,8 @@ def test_update_of_all_parameters_at_once_goes_by_size():
 
 
 def layers_of(module, *batch):
-    timing = measure_step(module, batch, torch.sum, "sgd", "cpu", repeats=3)
+    step = Step.of_module(module, batch, StepOptions(loss=torch.sum, optimizer="sgd"))
+    timing = measure_step(step, repeats=3)
     return {layer.name: layer for layer in timing.layers}
 
 

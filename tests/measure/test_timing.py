@@ -13,6 +13,14 @@ from flopratio.errors import UsageError
 from flopratio.measure import Interval, measure_step
 from flopratio.measure.timing import _DeviceStopwatch
 from flopratio.step.optimizers import NAMES
+from flopratio.step.options import StepOptions
+from flopratio.step.run import Step
+
+
+def timed(module, batch, loss=torch.sum, optimizer="sgd", **how):
+    """The timing of a module's step, under these options."""
+    options = StepOptions(loss=loss, optimizer=optimizer)
+    return measure_step(Step.of_module(module, batch, options), **how)
 
 
 class FakeClock:
@@ -66,8 +74,8 @@ def update_takes() -> Iterator[list]:
 def slow_step(forward_s, backward_s, optimizer="sgd", **options):
     clock = FakeClock()
     module = Slow(clock, forward_s, backward_s)
-    return measure_step(
-        module, (torch.ones(3),), torch.sum, optimizer, "cpu", clock=clock, layers=False, **options
+    return timed(
+        module, (torch.ones(3),), optimizer=optimizer, clock=clock, layers=False, **options
     )
 
 
@@ -92,9 +100,7 @@ def test_phases_are_told_apart(update_takes):
     clock = FakeClock()
     update_takes += [clock, 0.002]
     module = Slow(clock, [0.003], [0.007])
-    timing = measure_step(
-        module, (torch.ones(3),), torch.sum, "sgd", "cpu", clock=clock, layers=False
-    )
+    timing = timed(module, (torch.ones(3),), clock=clock, layers=False)
     assert timing.forward_ms.median == pytest.approx(3)
     assert timing.backward_ms.median == pytest.approx(7)
     assert timing.update_ms.median == pytest.approx(2)
@@ -191,7 +197,7 @@ def test_a_measured_module_is_left_as_found(optimizer):
     for leaf in (x, *module.parameters()):
         leaf.grad = torch.randn_like(leaf)
     before, input_gradient = state_of(module), x.grad
-    measure_step(module, (x,), torch.sum, optimizer, "cpu", repeats=3)
+    timed(module, (x,), optimizer=optimizer, repeats=3)
     assert same(before, state_of(module))
     assert x.grad is input_gradient
 
@@ -202,27 +208,22 @@ def test_out_of_memory_is_passed_on_and_the_module_left_as_found():
         parameter.grad = torch.randn_like(parameter)
     before = state_of(module)
     with pytest.raises(torch.OutOfMemoryError, match="too large"):
-        measure_step(module, (x,), failing, "sgd", "cpu")
+        timed(module, (x,), failing)
     assert same(before, state_of(module))
 
 
 def test_inputs_may_be_keywords_and_grad_mode_off():
     with torch.no_grad():
-        timing = measure_step(
-            Everything(), {"x": torch.randn(4, 6)}, torch.sum, "sgd", "cpu", layers=False
-        )
+        timing = timed(Everything(), {"x": torch.randn(4, 6)}, layers=False)
     assert timing.backward_ms.low > 0
 
 
-def test_bad_input_is_one_sentence(monkeypatch):
+def test_bad_input_is_one_sentence():
     module, batch = Everything(), (torch.randn(4, 6),)
-    with pytest.raises(UsageError, match=r"no optimizer 'sdg': did you mean 'sgd'"):
-        measure_step(module, batch, torch.sum, "sdg", "cpu")
+    with pytest.raises(UsageError, match=r"optimizer=sdg should be one of .*: did you mean 'sgd'"):
+        timed(module, batch, optimizer="sdg")
     with pytest.raises(UsageError, match=r"needs no gradient"):
-        measure_step(module.requires_grad_(False), batch, torch.sum, "sgd", "cpu")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UsageError, match=r"no CUDA device here"):
-        measure_step(module, batch, torch.sum, "sgd", "cuda")
+        timed(module.requires_grad_(False), batch)
 
 
 def test_device_stopwatch_queues_a_pause_as_long_as_the_host_needs(monkeypatch):
@@ -265,7 +266,7 @@ def test_on_cuda_the_layers_times_are_within_the_phases():
     width = 2048
     module = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)).cuda()
     batch = (torch.randn(4096, width, device="cuda"),)
-    timing = measure_step(module, batch, torch.sum, "sgd", "cuda")
+    timing = timed(module, batch)
     first, relu, last = timing.layers[:3]
     assert first.grad_input_ms == 0
     assert relu.grad_weight_ms == 0

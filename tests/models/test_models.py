@@ -185,7 +185,7 @@ class TestAnExample:
             assert {p.dtype for p in example.module.parameters()} == {torch.bfloat16}
 
     def test_is_not_built_with_an_unknown_dtype(self) -> None:
-        with pytest.raises(ModelError, match="did you mean 'bfloat16'"):
+        with pytest.raises(UsageError, match="did you mean 'bfloat16'"):
             load("torchvision:resnet18", {}, dtype="blfoat16")
 
 
@@ -502,7 +502,7 @@ class TestTheLoss:
     def test_is_refused_in_one_sentence(self) -> None:
         with pytest.raises(UsageError, match="nothing requires a gradient"):
             loss_of(torch.ones(2, 3))
-        with pytest.raises(UsageError, match="there are auto, cross_entropy, mse, sum"):
+        with pytest.raises(UsageError, match="should be one of auto, cross_entropy, mse, sum"):
             loss_of(torch.ones(2, 3), "hinge")
         with pytest.raises(UsageError, match=r"\[N, C, ...\], not 3"):
             loss_of(torch.ones(3, requires_grad=True), "cross_entropy")

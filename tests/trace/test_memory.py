@@ -20,8 +20,8 @@ from flopratio.memory import CATEGORIES, Memory
 from flopratio.models import load
 from flopratio.peers import saved_by_autograd
 from flopratio.step.losses import loss_of
+from flopratio.text.dtypes import parse_dtype
 from flopratio.trace.memory import peak_bytes
-from flopratio.verbs.count import AUTOCAST
 
 FP32 = 4
 
@@ -592,7 +592,7 @@ def executed(
             module.forward = again
 
     def forward() -> None:
-        with torch.autocast("cpu", AUTOCAST.get(amp or "bf16"), enabled=amp is not None):
+        with torch.autocast("cpu", parse_dtype(amp or "bf16"), enabled=amp is not None):
             loss_of(example.module(*example.args, **example.kwargs))
 
     return saved_by_autograd(forward, example.module.parameters())

@@ -76,7 +76,7 @@ def test_a_ledger_prints_as_one_line() -> None:
         (nn.Linear(8, 3), None, {}, "give the module an example batch"),
         (nn.Linear(8, 3), torch.empty(4, 8), {"depth": 3}, "has its sizes"),
         (nn.Linear(8, 3), torch.empty(4, 9), {}, "failed on input 0 of 4x9"),
-        (nn.Linear(8, 3), torch.empty(4, 8), {"optimizer": "adm"}, "there is no optimizer"),
+        (nn.Linear(8, 3), torch.empty(4, 8), {"optimizer": "adm"}, "did you mean 'adam'"),
         (nn.Linear(8, 3), torch.empty(4, 8), {"optimizer": object()}, "by name"),
         (nn.Linear(8, 3), torch.empty(4, 8), {"loss": lambda y: y}, "should be a scalar"),
         (nn.Linear(8, 3), torch.empty(4, 8), {"freeze": "nothing*"}, "matches no module"),

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack, overload
 
 import torch
 
 from flopratio.errors import UsageError
+from flopratio.step.options import DEFAULTS, StepKeywords, StepOptions, takes_step_options
 from flopratio.text.byte_size import parse_bytes
 from flopratio.text.grammar import unknown
-from flopratio.verbs.count import StepOptions
-from flopratio.verbs.fit.levers import Combination, Lever, combinations, compare, nearest
+from flopratio.verbs.fit.levers import Combination, Lever, combinations, compare_levers, nearest
 from flopratio.verbs.fit.search import Search, Tried
 from flopratio.verbs.fit.step import OpenStep
 from flopratio.version import versions
@@ -22,9 +22,6 @@ __all__ = ["FIGURES", "Combination", "Fit", "Lever", "Progress", "Tried", "fit"]
 
 FIGURES = ("peak", "peak_allocated", "peak_reserved")
 """What may have to fit: live bytes, or what the device's allocator makes of them."""
-
-OPTIONS = {option.name: option.default for option in fields(StepOptions)} | {"dtype": None}
-"""How a step is run, and its defaults."""
 
 
 class Progress(NamedTuple):
@@ -35,7 +32,7 @@ class Progress(NamedTuple):
     """
 
     tried: Tried
-    options: Mapping[str, Any]
+    options: StepOptions
     done: int
     total: int
 
@@ -55,7 +52,7 @@ class Fit:
         peak_phase, at_peak: when that is, and the bytes of each category then.
         memory, reserve: bytes that there are, and that are left free.
         figure: which of :data:`FIGURES` fits them.
-        options: how the step is run.
+        options: of the step, by name, as in :class:`flopratio.step.options.StepOptions`.
         tried: every value that was traced, the smallest first.
         step: values are multiples of this; the model refuses others.
         falls: pairs of values of which the larger needs less.
@@ -102,6 +99,37 @@ class Fit:
         return next(tried.refusal for tried in self.tried if tried.size == self.next)
 
 
+@overload
+def fit(
+    model: torch.nn.Module,
+    batch: Any,
+    *,
+    memory: str | int,
+    key: str = "batch",
+    reserve: str | int = 0,
+    figure: str = "peak",
+    levers: bool = False,
+    progress: Callable[[Progress], None] = ...,
+    **options: Unpack[StepKeywords],
+) -> Fit: ...
+
+
+@overload
+def fit(
+    model: str,
+    batch: int | None = None,
+    *,
+    memory: str | int,
+    key: str = "batch",
+    reserve: str | int = 0,
+    figure: str = "peak",
+    levers: bool = False,
+    progress: Callable[[Progress], None] = ...,
+    **words: Any,
+) -> Fit: ...
+
+
+@takes_step_options(DEFAULTS)
 def fit(
     model: torch.nn.Module | str,
     batch: Any = None,
@@ -112,7 +140,7 @@ def fit(
     figure: str = "peak",
     levers: bool = False,
     progress: Callable[[Progress], None] = lambda progress: None,
-    **words: Any,
+    **settings: Any,
 ) -> Fit:
     """The largest value of a KEY whose training step fits a memory. Nothing is executed.
 
@@ -130,7 +158,10 @@ def fit(
         levers: also find what checkpointing, other optimizers, lower precision and micro-batches
             buy and cost, at the value given for ``key`` or else at the largest that fits.
         progress: called after each trace.
-        words: the options and the settings of :func:`flopratio.count`.
+        settings: a spec's sizes.
+
+    The other keywords say how the step is run, see
+    :class:`flopratio.step.options.StepOptions`.
 
     Raises:
         UsageError: a size without a unit, a KEY that the model does not have or that changes no
@@ -141,18 +172,18 @@ def fit(
     total, kept = parse_bytes("memory", memory), parse_bytes("reserve", reserve)
     if kept >= total:
         raise UsageError(f"reserve={reserve} leaves nothing of memory={memory}")
-    if key in OPTIONS or key == "model":
+    if key in DEFAULTS or key == "model":
         raise UsageError(f"{key} is an option and no KEY of a model: name a size, such as batch")
-    options = {name: words.pop(name, default) for name, default in OPTIONS.items()}
-    step = OpenStep(model, batch, key, words)
+    options, settings = StepOptions.among(settings)
+    step = OpenStep(model, batch, key, settings)
     given = Combination.given(options)
-    searches = len(combinations(given, inference=options["inference"])) if levers else 1
+    searches = len(combinations(given, inference=options.inference)) if levers else 1
     done = 0
 
-    def trace(options: Mapping[str, Any], size: int) -> Tried:
-        return said(step.trace(options, size), options)
+    def trace(options: StepOptions, size: int) -> Tried:
+        return announced(step.trace(options, size), options)
 
-    def said(tried: Tried, options: Mapping[str, Any]) -> Tried:
+    def announced(tried: Tried, options: StepOptions) -> Tried:
         progress(Progress(tried, options, done, searches))
         return tried
 
@@ -160,39 +191,39 @@ def fit(
         nonlocal done
         done += 1
 
-    first = said(step.first(options), options)
-    found = Search(partial(trace, options), total - kept, figure)
-    found.run(first)
-    if found.is_flat:
+    first = announced(step.first(options), options)
+    search = Search(partial(trace, options), total - kept, figure)
+    search.run(first)
+    if search.is_flat:
         raise UsageError(
-            f"{key} changes no byte of the step: {key}={found.ran[0].size} and "
-            f"{key}={found.ran[-1].size} need the same; name a size that does, such as batch"
+            f"{key} changes no byte of the step: {key}={search.ran[0].size} and "
+            f"{key}={search.ran[-1].size} need the same; name a size that does, such as batch"
         )
-    largest, after = found.largest, found.next
-    told = largest or after
-    base = told if step.given is None else first
+    largest, after = search.largest, search.next
+    shown = largest or after
+    base = shown if step.given is None else first
     return Fit(
         model=step.name,
-        settings={**told.settings, key: told.size},
+        settings={**shown.settings, key: shown.size},
         key=key,
         largest=largest.size if largest else 0,
         peak=largest.peak if largest else None,
         next=after.size,
         peak_at_next=after.peak,
-        peak_allocated=told.memory["peak_allocated"],
-        peak_reserved=told.memory["peak_reserved"],
-        peak_phase=told.memory["peak_phase"],
-        at_peak=dict(told.at_peak),
+        peak_allocated=shown.memory["peak_allocated"],
+        peak_reserved=shown.memory["peak_reserved"],
+        peak_phase=shown.memory["peak_phase"],
+        at_peak=dict(shown.at_peak),
         memory=total,
         reserve=kept,
         figure=figure,
-        options=options,
+        options=options.as_dict(),
         versions=versions(),
-        tried=tuple(sorted(found.tried.values(), key=lambda tried: tried.size)),
-        step=found.step,
-        falls=tuple(found.falls),
-        gaps=tuple(found.gaps),
-        help=None if largest else nearest(found, after, options, trace),
+        tried=tuple(sorted(search.tried.values(), key=lambda tried: tried.size)),
+        step=search.step,
+        falls=tuple(search.falls),
+        gaps=tuple(search.gaps),
+        help=None if largest else nearest(search, after, options, trace),
         base=base.size,
-        levers=compare(found, base, options, trace, one_more, key=key) if levers else (),
+        levers=compare_levers(search, base, options, trace, one_more, key=key) if levers else (),
     )

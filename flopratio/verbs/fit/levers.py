@@ -4,15 +4,16 @@ and cost in FLOP."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
+from flopratio.step.options import StepOptions
 from flopratio.verbs.fit.search import Search, Tried
 
-Trace = Callable[[Mapping[str, Any], int], Tried]
-"""Traces the step, run with options as :func:`flopratio.count` takes them, at a size."""
+Trace = Callable[[StepOptions, int], Tried]
+"""Traces the step at a size."""
 
 MICRO_BATCHES = 4
 
@@ -27,9 +28,9 @@ class Combination(NamedTuple):
     accumulate: int
 
     @classmethod
-    def given(cls, options: Mapping[str, Any]) -> Combination:
+    def given(cls, options: StepOptions) -> Combination:
         """Those among the options of a step."""
-        return cls(*(options[name] for name in cls._fields))
+        return cls(*(getattr(options, name) for name in cls._fields))
 
     @property
     def activations(self) -> tuple[str | None, ...]:
@@ -84,9 +85,9 @@ def combinations(given: Combination, *, inference: bool = False) -> list[Combina
     if inference:
         optimizers, checkpoints, accumulations = [], [], []
     halves = [(given.dtype, "bf16"), ("bfloat16", None)]
-    if given.dtype in ("bfloat16", "bf16", "float16", "fp16"):
+    if given.dtype in ("bfloat16", "float16"):
         halves = []
-    found = [
+    worth_a_look = [
         Combination(checkpoint, optimizer, dtype, amp, accumulate)
         for accumulate, (dtype, amp), optimizer, checkpoint in itertools.product(
             _unique(given.accumulate, accumulations),
@@ -97,7 +98,7 @@ def combinations(given: Combination, *, inference: bool = False) -> list[Combina
         if accumulate == given.accumulate
         or (dtype, amp, optimizer) == (given.dtype, given.amp, given.optimizer)
     ]
-    return sorted(found, key=lambda combination: _changes(combination, given))
+    return sorted(worth_a_look, key=lambda combination: _changes(combination, given))
 
 
 def _unique(first: Any, others: Iterable[Any]) -> list[Any]:
@@ -110,10 +111,10 @@ def _changes(combination: Combination, given: Combination) -> int:
     return len(moved) - ({"dtype", "amp"} <= moved.keys())
 
 
-def compare(
-    found: Search,
+def compare_levers(
+    given_search: Search,
     base: Tried,
-    options: Mapping[str, Any],
+    options: StepOptions,
     trace: Trace,
     finished: Callable[[Lever], None] = lambda lever: None,
     *,
@@ -124,7 +125,7 @@ def compare(
     A combination that holds a refused one is left out.
 
     Args:
-        found: the search with the options as given.
+        given_search: with the options as given.
         base: of it, the size at which peaks and FLOP are compared.
         options: as given.
         finished: called with each combination.
@@ -134,14 +135,14 @@ def compare(
     levers: list[Lever] = []
     refused: list[dict[str, Any]] = []
     alike: dict[Any, Search] = {}  # activations do not depend on the optimizer
-    for combination in combinations(given, inference=options["inference"]):
+    for combination in combinations(given, inference=options.inference):
         moved = combination.moved(given)
         if any(one.items() <= moved.items() for one in refused):
             continue
-        search, at_base = found, base
+        search, at_base = given_search, base
         if moved:
-            attempt = partial(trace, {**options, **moved})
-            search = alike.get(combination.activations, found).another(attempt)
+            attempt = partial(trace, replace(options, **moved))
+            search = alike.get(combination.activations, given_search).another(attempt)
             at_base = attempt(_share(base.size, combination, given, key))
         if at_base.runs:
             if moved:  # a search is compared with one like it at the same size
@@ -198,13 +199,13 @@ def _lever(
 
 
 def nearest(
-    found: Search, smallest: Tried, options: Mapping[str, Any], trace: Trace
+    search: Search, smallest: Tried, options: StepOptions, trace: Trace
 ) -> tuple[Combination, Tried] | None:
     """The first lever that makes the smallest size fit, alone or, if none does, with all others;
     else what needs the least; None if nothing needs less.
 
     Args:
-        found: the search with the options as given, in which no size fits.
+        search: with the options as given, in which no size fits.
         smallest: of it.
         options: as given.
 
@@ -214,17 +215,17 @@ def nearest(
     given = Combination.given(options)
     useful = [
         combination
-        for combination in combinations(given, inference=options["inference"])
+        for combination in combinations(given, inference=options.inference)
         if combination.accumulate == given.accumulate
     ]
     most = max(_changes(combination, given) for combination in useful)
     tried = []
     for combination in useful:
         if _changes(combination, given) in {1, most} - {0}:
-            attempt = trace({**options, **combination.moved(given)}, smallest.size)
-            if found.fits(attempt):
+            attempt = trace(replace(options, **combination.moved(given)), smallest.size)
+            if search.fits(attempt):
                 return combination, attempt
             if attempt.runs:
                 tried.append((combination, attempt))
-    best = min(tried, key=lambda pair: found.bytes_of(pair[1]), default=None)
-    return best if best and found.bytes_of(best[1]) < found.bytes_of(smallest) else None
+    best = min(tried, key=lambda pair: search.bytes_of(pair[1]), default=None)
+    return best if best and search.bytes_of(best[1]) < search.bytes_of(smallest) else None

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from flopratio.errors import UsageError
 from flopratio.ledger import Ledger
+from flopratio.step.options import StepOptions
 from flopratio.text.grammar import format_value
 from flopratio.torch_private import FakeTensor, tree_leaves, tree_map_only
-from flopratio.verbs.count import count
+from flopratio.verbs.count import count_step
 from flopratio.verbs.fit.search import Tried
 
 FIRST_SIZES = sorted({factor << power for factor in (1, 3) for power in range(12)})
@@ -57,7 +58,7 @@ class OpenStep:
         if key in self._settings:
             self.given = self._size(self._settings.pop(key))
 
-    def first(self, options: Mapping[str, Any]) -> Tried:
+    def first(self, options: StepOptions) -> Tried:
         """The step at the given value, at the model's own, or at the first that runs.
 
         Raises:
@@ -67,7 +68,7 @@ class OpenStep:
             return self._counted(options, self.given)
         failures: list[UsageError] = []
         try:
-            ledger = count(self._model, **self._settings, **options)
+            ledger = count_step(self._model, None, self._settings, options)
         except UsageError as error:
             failures.append(error)
         else:
@@ -88,11 +89,11 @@ class OpenStep:
             f"({failures[-1]})"
         )
 
-    def trace(self, options: Mapping[str, Any], size: int) -> Tried:
+    def trace(self, options: StepOptions, size: int) -> Tried:
         """The step at a size; or why the model refuses that, in a sentence.
 
         Args:
-            options: how it is run, as :func:`flopratio.count` takes them.
+            options: how it is run.
 
         Raises:
             UsageError: the size can't be set, for another KEY sets it.
@@ -104,10 +105,12 @@ class OpenStep:
         except UsageError as error:
             return Tried(size, refusal=str(error))
 
-    def _counted(self, options: Mapping[str, Any], size: int) -> Tried:
+    def _counted(self, options: StepOptions, size: int) -> Tried:
         if self._inputs is not None:
-            return _tried(size, count(self._model, _resized(self._inputs, size), **options))
-        ledger = count(self._model, **{**self._settings, self._key: size}, **options)
+            resized = _resized(self._inputs, size)
+            return _tried(size, count_step(self._model, resized, {}, options))
+        settings = {**self._settings, self._key: size}
+        ledger = count_step(self._model, None, settings, options)
         if ledger.settings.get(self._key, size) != size:
             raise _FixedSizeError(
                 f"{self._key} stays {ledger.settings[self._key]}, for another KEY sets it: leave "

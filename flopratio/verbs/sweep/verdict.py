@@ -1,7 +1,8 @@
 """The claims of the field, each judged on the rows of a finished sweep.
 
 Counts are compared as integers and their ratios by cross-multiplication: nothing is rounded. A
-claim that the sweep's points or settings can't test is left out, never passed.
+claim that the sweep's points or settings can't test is left out, never passed; one that could be
+tested, were a package installed, is named.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ SOURCES = {
 }
 """What the count is compared with, by column."""
 
+MISSING = {"fvcore_equal": "fvcore is not installed"}
+"""Why a comparison may have been made at no point, by column."""
+
 
 class Claim(TypedDict):
     """One claim and what became of it."""
@@ -37,7 +41,8 @@ class Claim(TypedDict):
     observed: str
     tolerance: float
     """How far ``observed`` may be from ``expected``; 0: exactly equal."""
-    holds: bool
+    holds: bool | None
+    """None: it could not be tested, and ``observed`` says why."""
 
 
 def judge(rows: Sequence[Row], keys: Sequence[str]) -> list[Claim]:
@@ -341,10 +346,21 @@ def _judge_checkpointing(judgement: _Judgement) -> None:
 
 
 def _judge_source(judgement: _Judgement, column: str, claim: str) -> None:
+    compared = [row for row in judgement.rows if row[column] is not None]
+    if judgement.rows and not compared and column in MISSING:
+        judgement.claims.append(
+            Claim(
+                claim=claim,
+                expected="equal",
+                observed=f"left out: {MISSING[column]}",
+                tolerance=0.0,
+                holds=None,
+            )
+        )
     judgement.points(
         claim,
         "equal",
-        [row for row in judgement.rows if row[column] is not None],
+        compared,
         lambda row: bool(row[column]),
         lambda row: "equal" if row[column] else "different",
         "{}",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from flopratio.verbs.fit import OPTIONS, Combination, Fit, Lever, Tried
+from flopratio.step.options import StepOptions
+from flopratio.verbs.fit import Combination, Fit, Lever, Tried
 
 GIVEN = Combination(None, "adamw", None, None, 1)
 
@@ -34,7 +35,7 @@ def small_fit(**changes: Any) -> Fit:
         memory=4_096,
         reserve=0,
         figure="peak",
-        options={**OPTIONS, "optimizer": "adamw"},
+        options=StepOptions(optimizer="adamw").as_dict(),
         versions={"torch": "2.13.0"},
         tried=sizes,
         step=1,

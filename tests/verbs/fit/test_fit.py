@@ -150,7 +150,7 @@ def test_a_size_without_default_is_looked_for(models) -> None:
         ("mlp", {"memory": "1GiB", "key": "activation"}, "activation=relu is no size"),
         ("mlp", {"memory": "1GiB", "batch": 0}, "batch=0 is no size"),
         ("mlp", {"memory": "1GiB", "batch": True}, "batch=true is no size"),
-        ("mlp", {"memory": "1GiB", "optimizer": "adm"}, "there is no optimizer 'adm'"),
+        ("mlp", {"memory": "1GiB", "optimizer": "adm"}, "optimizer=adm should be one of"),
         ("mpl:x", {"memory": "1GiB"}, "there is no module 'mpl'"),
         (nn.Linear(2, 2), {"memory": "1GiB"}, "give the module an example batch"),
         (nn.Linear(2, 2), {"memory": "1GiB", "key": "depth"}, "already has its sizes"),

@@ -44,7 +44,7 @@ def test_what_is_given_comes_first_then_one_lever_at_a_time():
         (GIVEN._replace(optimizer="rmsprop"), "optimizer", {"rmsprop", "sgd"}),
         (GIVEN._replace(checkpoint="auto:4"), "checkpoint", {"auto:4", None}),
         (GIVEN._replace(checkpoint="a.*"), "checkpoint", {"a.*", "auto", None}),
-        (GIVEN._replace(dtype="bf16"), "dtype", {"bf16"}),
+        (GIVEN._replace(dtype="bfloat16"), "dtype", {"bfloat16"}),
         (GIVEN._replace(amp="fp16"), "amp", {"fp16", "bf16", None}),
         (GIVEN._replace(accumulate=8), "accumulate", {8, 1}),
     ],

@@ -2,22 +2,24 @@
 
 import pytest
 
-from flopratio.verbs.sweep.plan import Options, plan, run
+from flopratio.verbs.sweep.plan import make_plan, swept_options
+from flopratio.verbs.sweep.run import run_plan
 from flopratio.verbs.sweep.verdict import judge
 from tests import toy
 
 
-def sweep(options=None, break_row=None, **keys):
+def sweep(options=None, break_row=None, measure="none", **keys):
     """The verdict on a sweep of the toy network; ``break_row`` may spoil a point's figures."""
 
-    def examine(model, settings, **chosen):
-        figures = toy.examine(model, settings, **chosen)
+    def examine(model, settings, *how):
+        figures = toy.examine(model, settings, *how)
         if break_row is not None:
             break_row(settings, figures)
         return figures
 
-    grid = plan("toy", keys, options, networks=toy.NETWORKS)
-    return {claim["claim"]: claim for claim in judge(run(grid, evaluate=examine), grid.keys)}
+    grid = make_plan("toy", keys, options, networks=toy.NETWORKS, measure=measure)
+    rows = run_plan(grid, evaluate=examine)
+    return {claim["claim"]: claim for claim in judge(rows, grid.keys)}
 
 
 def find(claims, words):
@@ -30,7 +32,7 @@ GRID = {"depth": (0, 1, 2, 5), "batch": (1, 8, 64)}
 
 def test_a_sound_sweep():
     claims = sweep(**GRID)
-    assert len(claims) == 16
+    assert len(claims) == 18
     assert all(claim["holds"] for claim in claims.values())
     assert find(claims, "first layer: ")["observed"] == "1 at 12 points"
     assert find(claims, "every other")["observed"] == "2 at 9 points"  # none at depth 0
@@ -90,6 +92,12 @@ def test_peers_are_judged_where_they_apply(column):
     assert find(small, words)["observed"] == "equal at 2 points"
 
 
+def test_a_comparison_that_could_not_be_made_is_named_and_neither_passes_nor_fails():
+    claim = find(sweep(break_row=lambda _, figures: figures.update(fvcore_equal=None)), "fvcore")
+    assert claim["observed"] == "left out: fvcore is not installed"
+    assert claim["holds"] is None
+
+
 def test_the_law_is_checked_to_the_last_flop():
     """One FLOP in 2**50 is seen."""
 
@@ -137,14 +145,14 @@ def test_a_point_is_named_by_what_varies():
 
 
 def test_with_the_inputs_gradient_the_first_layer_is_2_to_1_too():
-    claims = sweep(Options(input_grad=True), **GRID)
+    claims = sweep(swept_options(input_grad=True), **GRID)
     assert all(claim["holds"] for claim in claims.values())
     assert find(claims, "first layer: ")["expected"] == "2"
     assert find(claims, "network")["claim"].startswith("network: backward = 2 x forward")
 
 
 def test_frozen_layers_are_under_no_law_of_trained_ones():
-    claims = sweep(Options(freeze="first.*"), **GRID)
+    claims = sweep(swept_options(freeze="first.*"), **GRID)
     for words in ("first layer: ", "every other", "network", "twice the parameters"):
         assert not any(words in text for text in claims)
     assert any("counted = executed" in text for text in claims)
@@ -152,7 +160,7 @@ def test_frozen_layers_are_under_no_law_of_trained_ones():
 
 
 def test_without_an_optimizer_nothing_is_said_about_updates():
-    assert not any("update" in text for text in sweep(Options(optimizer="none"), **GRID))
+    assert not any("update" in text for text in sweep(swept_options(optimizer="none"), **GRID))
 
 
 def test_points_that_ran_out_of_memory_say_what_they_can():
@@ -160,14 +168,14 @@ def test_points_that_ran_out_of_memory_say_what_they_can():
         if settings["batch"] == 8:
             raise MemoryError
 
-    claims = sweep(Options(measure="cpu"), break_row=spoil, **GRID)
+    claims = sweep(measure="cpu", break_row=spoil, **GRID)
     assert find(claims, "first layer: ")["observed"] == "1 at 8 points"
     assert all(claim["holds"] for claim in claims.values())
     assert sweep(break_row=lambda settings, figures: figures.clear(), **GRID) == {}
 
 
 def test_times_are_reported_beside_the_flop():
-    claims = sweep(Options(measure="cpu"), **GRID)
+    claims = sweep(measure="cpu", **GRID)
     ratio = find(claims, "in time")
     assert ratio["expected"] == "beside 1.00 to 1.83 in FLOP"
     assert ratio["observed"] == "median 1.50 [1.40, 1.60]; 1.50 at 12 points"
@@ -183,12 +191,12 @@ def test_a_point_without_its_time_is_missed():
         if settings["depth"] == 5:
             figures["time_ratio_low"] = float("nan")
 
-    assert not find(sweep(Options(measure="cpu"), break_row=spoil, **GRID), "in time")["holds"]
+    assert not find(sweep(measure="cpu", break_row=spoil, **GRID), "in time")["holds"]
 
 
 def test_a_step_that_is_mostly_update_refutes_the_share():
     def spoil(settings, figures):
         figures["update_ms"] = 3.0
 
-    claims = sweep(Options(measure="cpu"), break_row=spoil, **GRID)
+    claims = sweep(measure="cpu", break_row=spoil, **GRID)
     assert not find(claims, "most of the time")["holds"]

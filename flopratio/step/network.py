@@ -1,0 +1,46 @@
+"""The training step of a built-in network."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import torch
+
+from flopratio.models import Example, StepMode
+from flopratio.networks.description import Network
+from flopratio.networks.modules import batch_of, build, build_loss
+from flopratio.step.options import StepOptions
+from flopratio.step.run import Step
+from flopratio.text.dtypes import parse_dtype
+
+
+def network_step(
+    network: Network, options: StepOptions, device: str | torch.device | None = None
+) -> Step:
+    """The step of a network, with its loss and target.
+
+    Args:
+        options: float32 unless they say another dtype.
+        device: where parameters and batch really are; None: they are fake.
+    """
+    mode = StepMode() if device is None else None
+    dtype = torch.get_default_dtype()
+    # Made where and as it is wanted: fake parameters can't be converted afterwards.
+    torch.set_default_dtype(parse_dtype(options.dtype or "float32"))
+    try:
+        with mode or nullcontext(), torch.device(device or "cpu"):
+            module, loss_module = build(network), build_loss(network)
+            x, target = batch_of(network)
+    finally:
+        torch.set_default_dtype(dtype)
+    example = Example(
+        module=module,
+        args=(x,),
+        kwargs={},
+        mode=mode,
+        enter_mode=True,
+        settings=dict(network.settings),
+        kind="module",
+        tokens=None,
+    )
+    return Step(example, options, loss_module, target)

@@ -1,0 +1,17 @@
+"""Whether a step ended because memory did."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device, or the host (whose allocator has no error class of its own), ran out."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return (
+        re.search(r"DefaultCPUAllocator|can't allocate memory|out of memory", str(error))
+        is not None
+    )

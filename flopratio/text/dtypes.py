@@ -1,0 +1,43 @@
+"""Names of dtypes as people write them: torch's own (``bfloat16``), or shorter ones (``bf16``)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flopratio.errors import UsageError
+from flopratio.text.suggestions import did_you_mean
+
+if TYPE_CHECKING:
+    import torch
+
+SHORT_NAMES = {"fp64": "float64", "fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+"""Short name -> torch's."""
+
+ALIASES = {"double": "float64", "float": "float32", "half": "float16"}
+"""Torch's second names -> its first."""
+
+FLOATING = ("float32", "float64", "bfloat16", "float16")
+"""What a step may be run in."""
+
+
+def dtype_name(dtype: object) -> str:
+    """Torch's name for a dtype that is given by any of its names, or as torch's own object."""
+    name = str(dtype).removeprefix("torch.")
+    return SHORT_NAMES.get(name) or ALIASES.get(name, name)
+
+
+def parse_dtype(dtype: str | torch.dtype) -> torch.dtype:
+    """The dtype of a name.
+
+    Raises:
+        UsageError: torch has no dtype of that name.
+    """
+    import torch
+
+    found = getattr(torch, dtype_name(dtype), None)
+    if not isinstance(found, torch.dtype):
+        known = [name for name, value in vars(torch).items() if isinstance(value, torch.dtype)]
+        raise UsageError(
+            f"there is no dtype '{dtype}'{did_you_mean(str(dtype), [*SHORT_NAMES, *known])}"
+        )
+    return found
