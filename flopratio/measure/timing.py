@@ -15,71 +15,38 @@ import os
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import cycle, pairwise
+from itertools import cycle
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from flopratio.measure.layers import (
-    FORWARD,
-    UPDATE,
-    Attribution,
-    FusedHalves,
-    LayerTime,
-    layer_ranges,
-    operands,
-)
-from flopratio.step.run import Inputs, PreparedStep, Step
-from flopratio.torch_private import cuda_sleep, sequence_number, tree_map_only
+from flopratio.measure.fused_halves import FusedHalves
+from flopratio.measure.interval import Interval
+from flopratio.measure.join import FORWARD_RANGE, UPDATE_RANGE, join, newest_node
+from flopratio.measure.layers import LayerTime, layer_times
+from flopratio.measure.stopwatch import DeviceStopwatch, Stopwatch
+from flopratio.step.run import NOBODY, Inputs, Observer, PreparedStep, Step
+from flopratio.torch_private import sequence_number, tree_map_only
+from flopratio.trace.attribution import Attribution, attribute
+from flopratio.trace.profiler import Profiler
+from flopratio.trace.recording import Recording
 
 # Without it the profiler writes a line on stderr at each start and stop.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
-CONFIDENCE = 0.95
 MIN_REPEATS = 3
 MAX_WARM_UP = 10
 AGREEMENT = 0.1
 """Two warm-up steps agree when their times differ by no more than this share."""
 PROFILED_REPEATS = 5
-MAX_PAUSE_S = 0.2
-PAUSE_CYCLES_PER_S = 2e9
-"""No device's clock is much faster, so a pause is hardly ever shorter than asked for."""
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A median and its 95% confidence interval."""
-
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> Interval:
-        """Distribution-free, from order statistics.
-
-        1. How many of n values lie below the true median is binomial(n, 1/2).
-        2. So the k-th smallest and the k-th largest enclose it with probability
-           1 - 2 P(binomial < k).
-        3. The interval is that of the largest k with 95% or more. Below 6 values there is none:
-           then it is the smallest and the largest value, and encloses with 1 - 2^(1 - n) only (75%
-           for 3).
-        """
-        ordered = sorted(values)
-        count = len(ordered)
-        k, outside = 1, 2 / 2**count
-        while outside + 2 * math.comb(count, k) / 2**count <= 1 - CONFIDENCE:
-            outside += 2 * math.comb(count, k) / 2**count
-            k += 1
-        return cls(statistics.median(ordered), ordered[k - 1], ordered[-k])
 
 
 @dataclass(frozen=True)
@@ -92,6 +59,7 @@ class LayerTiming:
     Args:
         name: path of the module; the root is the empty string, the loss ``loss``.
         grad_input_ms, grad_weight_ms: None where a fused operator's time can't be divided.
+        backward_ms: without what it computes again, which is ``recompute_ms``.
         update_ms: by parameter; by size where the optimizer updates all parameters at once.
     """
 
@@ -101,6 +69,7 @@ class LayerTiming:
     grad_input_ms: float | None
     grad_weight_ms: float | None
     backward_ms: float
+    recompute_ms: float
     update_ms: float
 
 
@@ -166,8 +135,10 @@ def measure_step(
     optimizer_arguments: dict[str, Any] = {"lr": 0.0}
     if step.options.optimizer_implementation is None:  # left to torch, as in anybody's step
         optimizer_arguments["foreach"] = None
-    with _left_as_found(step), step.prepared(**optimizer_arguments) as prepared:
-        timed = _TimedStep(step, prepared, _rotation(step.inputs, step.device, repeats), clock)
+    observer = _Observer()
+    with _left_as_found(step), step.prepared(observer, **optimizer_arguments) as prepared:
+        batches = _rotation(step.inputs, step.device, repeats)
+        timed = _TimedStep(step, prepared, observer, batches, clock)
         timed.warm_up(budget_s / 4)
         laps = _within_budget(timed.lap, clock, MIN_REPEATS, repeats, budget_s)
         profiled: list[dict[str, LayerTime]] = []
@@ -181,56 +152,29 @@ def measure_step(
         step_ms=Interval.of(sum(lap) for lap in laps),
         time_ratio=Interval.of(backward / forward for forward, backward, _ in laps),
         repeats=len(laps),
-        layers=_layer_timings(step.module, profiled),
+        layers=_layer_timings(timed.types, profiled),
     )
 
 
-class _Stopwatch:
-    """Wall time between marks."""
+class _Observer:
+    """Whoever watches the step at the moment: nobody, while it is timed."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._marks: list[float] = []
+    def __init__(self) -> None:
+        self._now: Observer = NOBODY
 
-    def prepare(self) -> None:
-        """To be called ahead of a step."""
+    def layer(self, name: str, kind: str = "") -> AbstractContextManager[Any]:
+        return self._now.layer(name, kind)
 
-    def mark(self) -> None:
-        self._marks.append(self._clock())
+    def paused(self) -> AbstractContextManager[Any]:
+        return self._now.paused()
 
-    def laps_ms(self) -> list[float]:
-        """Milliseconds from each mark to the next; starts over."""
-        marks, self._marks = self._marks, []
-        return [(b - a) * 1e3 for a, b in pairwise(marks)]
-
-
-class _DeviceStopwatch(_Stopwatch):
-    """Device time between marks, without the gaps in which the device would wait for the host."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        super().__init__(clock)
-        self._events: list[torch.cuda.Event] = []
-        self._enqueueing_s: float | None = None
-        """What the host needs at best to enqueue a step; None before the first one."""
-
-    def prepare(self) -> None:
-        torch.cuda.synchronize()
-        if self._enqueueing_s is not None:
-            pause_s = min(1.5 * self._enqueueing_s, MAX_PAUSE_S)
-            cuda_sleep(int(pause_s * PAUSE_CYCLES_PER_S))
-
-    def mark(self) -> None:
-        super().mark()
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        self._events.append(event)
-
-    def laps_ms(self) -> list[float]:
-        host_s = sum(super().laps_ms()) / 1e3
-        self._enqueueing_s = min(host_s, self._enqueueing_s or math.inf)
-        events, self._events = self._events, []
-        torch.cuda.synchronize()
-        return [a.elapsed_time(b) for a, b in pairwise(events)]
+    @contextmanager
+    def replaced_by(self, observer: Observer) -> Iterator[None]:
+        self._now = observer
+        try:
+            yield
+        finally:
+            self._now = NOBODY
 
 
 class _TimedStep:
@@ -240,15 +184,18 @@ class _TimedStep:
         self,
         step: Step,
         prepared: PreparedStep,
+        observer: _Observer,
         batches: list[Inputs],
         clock: Callable[[], float],
     ) -> None:
-        self._module = step.module
+        self._step = step
         self._prepared = prepared
+        self._observer = observer
+        self._recorded: tuple[Recording, Attribution] | None = None
         self._batches = cycle(batches)
         self._on_device = step.device.type == "cuda"
         self._clock = clock
-        self._watch = _DeviceStopwatch(clock) if self._on_device else _Stopwatch(clock)
+        self._watch = DeviceStopwatch(clock) if self._on_device else Stopwatch(clock)
         self._parameters = [p for p in step.module.parameters() if p.requires_grad]
         inputs = [x for batch in batches for x in batch.tensors if x.requires_grad]
         self._leaves = [*self._parameters, *inputs]
@@ -283,34 +230,45 @@ class _TimedStep:
         self._clear()
         return self._watch.laps_ms()
 
+    @property
+    def types(self) -> Mapping[str, str]:
+        """Layer path -> class, once a step has been profiled."""
+        return {} if self._recorded is None else self._recorded[0].types
+
+    def recorded(self) -> tuple[Recording, Attribution]:
+        """The step as the Profiler sees it, and what each of its operators works for."""
+        profiler = Profiler(self._step.module, names=self._step.names)
+        with self._observer.replaced_by(profiler), profiler:
+            self._prepared.forward(next(self._batches)).backward()
+            self._prepared.update()
+        self._clear()
+        return profiler.recording, attribute(profiler.recording)
+
     def profiled(self) -> dict[str, LayerTime]:
         """Microseconds of each layer."""
+        if self._recorded is None:
+            self._recorded = self.recorded()
+        recording, attribution = self._recorded
         batch = next(self._batches)
         shares = self._fused_shares(batch) if self._has_fused_backward else {}
-        with profile(activities=self.activities) as profiler, layer_ranges(self._module):
-            with record_function(FORWARD):
+        with profile(activities=self.activities) as profiler:
+            with record_function(FORWARD_RANGE):
                 loss = self._prepared.forward(batch)
-            graph = operands(loss, self._parameters)
-            newest = _number(loss)
             loss.backward()
-            with record_function(UPDATE):
+            with record_function(UPDATE_RANGE):
                 self._prepared.update()
             if self._on_device:
                 torch.cuda.synchronize()
-        owners = {
-            id(parameter): path
-            for path, submodule in self._module.named_modules()
-            for parameter in submodule.parameters(recurse=False)
-        }
-        updated = [(owners[id(p)], p.numel()) for p in self._parameters if p.grad is not None]
         self._clear()
-        return Attribution(
-            profiler.events() or (),
-            graph,
-            {newest - back: share for back, share in shares.items()},
-            updated,
+        newest = newest_node(recording)
+        timed = join(
+            recording,
+            attribution,
+            [event for event in profiler.events() or () if event.device_type.name == "CPU"],
             on_device=self._on_device,
-        ).layers
+            shares={newest - back: share for back, share in shares.items()},
+        )
+        return layer_times(timed)
 
     def _fused_shares(self, batch: Inputs) -> dict[int, float]:
         """The input's part in the time of each fused backward node, by how far its sequence number
@@ -403,9 +361,10 @@ def _within_budget(
     return results
 
 
-def _layer_timings(module: nn.Module, profiled: list[dict[str, LayerTime]]) -> list[LayerTiming]:
+def _layer_timings(
+    types: Mapping[str, str], profiled: list[dict[str, LayerTime]]
+) -> list[LayerTiming]:
     """Medians over the profiled steps."""
-    types = {path: type(submodule).__name__ for path, submodule in module.named_modules()}
     times: dict[str, list[LayerTime]] = defaultdict(list)
     for step in profiled:
         for path, layer in step.items():
@@ -425,6 +384,7 @@ def _layer_timings(module: nn.Module, profiled: list[dict[str, LayerTime]]) -> l
                 grad_input_ms=ms(path, "grad_input") if divided else None,
                 grad_weight_ms=ms(path, "grad_weight") if divided else None,
                 backward_ms=ms(path, "backward"),
+                recompute_ms=ms(path, "recompute"),
                 update_ms=ms(path, "update"),
             )
         )
