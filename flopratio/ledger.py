@@ -186,7 +186,7 @@ class Ledger:
     saved_mismatches: Lazy[list[Mismatch]] = Lazy(list)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For a copy or another process: the figures, in the place of what tells them."""
+        """For a copy or another process: values instead of the functions that make them."""
         _ = self.memory, self.analytic, self.saved_mismatches
         return self.__dict__
 

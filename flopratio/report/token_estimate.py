@@ -73,7 +73,7 @@ def token_estimate(ledger: Ledger) -> TokenEstimate | None:
     for row in ledger.rows:
         rows[row.layer].append(row)
     parameters = _parameters_where_used(ledger, rows)
-    found: dict[str, dict[str, int]] = {reason: {} for reason in REASONS}
+    differences: dict[str, dict[str, int]] = {reason: {} for reason in REASONS}
     for layer in [*rows, *(layer for layer in parameters if layer not in rows)]:
         own = parameters.get(layer, 0)
         once = own * tokens * 2
@@ -81,7 +81,7 @@ def token_estimate(ledger: Ledger) -> TokenEstimate | None:
         unmultiplied = EMBEDDING if looked_up or _is_embedding(ledger, layer) else SCALES
         for reason, flops in _differences(rows[layer], once, factor // 2, unmultiplied):
             if flops:
-                found[reason][layer] = flops
+                differences[reason][layer] = flops
     return TokenEstimate(
         factor,
         total.parameters,
@@ -89,7 +89,7 @@ def token_estimate(ledger: Ledger) -> TokenEstimate | None:
         total.forward + total.backward,
         tuple(
             Difference(reason, sum(layers.values()), tuple(layers))
-            for reason, layers in found.items()
+            for reason, layers in differences.items()
             if layers
         ),
     )
