@@ -43,6 +43,13 @@ class Row(NamedTuple):
     time_us: float | None = None
 
 
+def autograd_node(op: str) -> str:
+    """The name that autograd gives an operator's node: ``AddmmBackward0`` of ``aten.addmm``. (The
+    overloads of some have nodes of their own, which differ in the last digit.)"""
+    words = op.partition(".")[2].strip("_").removesuffix("_forward").split("_")
+    return "".join(word.title() for word in words) + "Backward0"
+
+
 @dataclass(frozen=True)
 class LayerTotals:
     """One layer's figures, summed over its rows."""

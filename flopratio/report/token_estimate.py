@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from flopratio.ledger import Ledger, Row
+from flopratio.ledger import Ledger, Row, autograd_node
 
 ATTENTION = "attention: products of two activations, no parameter"
 EMBEDDING = "embeddings: looked up, not multiplied"
@@ -134,7 +134,7 @@ def _differences(
             to_weight[row.autograd] += row.flops
     activations = weights = 0
     for op, flops in forward.items():
-        node = node_of(op)
+        node = autograd_node(op)
         if _no_parameter(op, flops, to_input[node], to_weight[node], once > 0):
             activations += flops + to_input[node]
         else:
@@ -170,9 +170,3 @@ def _no_parameter(op: str, forward: int, to_input: int, to_weight: int, owns: bo
     if to_input:
         return to_input > forward
     return "attention" in op or (op in ("aten.bmm", "aten.baddbmm") and not owns)
-
-
-def node_of(op: str) -> str:
-    """The autograd node of an operator: ``AddmmBackward0`` of ``aten.addmm``."""
-    words = op.partition(".")[2].split("_")
-    return "".join(word[:1].upper() + word[1:] for word in words) + "Backward0"
