@@ -43,6 +43,13 @@ class Row(NamedTuple):
     time_us: float | None = None
 
 
+def autograd_node(op: str) -> str:
+    """The name that autograd gives an operator's node: ``AddmmBackward0`` of ``aten.addmm``. (The
+    overloads of some have nodes of their own, which differ in the last digit.)"""
+    words = op.partition(".")[2].strip("_").removesuffix("_forward").split("_")
+    return "".join(word.title() for word in words) + "Backward0"
+
+
 @dataclass(frozen=True)
 class LayerTotals:
     """One layer's figures, summed over its rows."""
@@ -186,7 +193,7 @@ class Ledger:
     saved_mismatches: Lazy[list[Mismatch]] = Lazy(list)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For a copy or another process: the figures, in the place of what tells them."""
+        """For a copy or another process: values instead of the functions that make them."""
         _ = self.memory, self.analytic, self.saved_mismatches
         return self.__dict__
 

@@ -7,7 +7,7 @@ import pytest
 
 import flopratio as fr
 from flopratio.errors import UsageError
-from flopratio.ledger import Ledger, Row
+from flopratio.ledger import Ledger, Row, autograd_node
 from flopratio.memory import Memory
 
 
@@ -118,3 +118,21 @@ def test_diff_lists_what_changed_and_what_only_one_side_has() -> None:
                      parameters=ledger.parameters, types=ledger.types)  # fmt: skip
     assert ledger.diff(ledger).empty
     assert ledger.diff(changed).to_numpy().tolist() == [["new", "forward", 0, 8]]
+
+
+@pytest.mark.parametrize(
+    ("op", "node"),
+    [
+        ("aten.addmm", "AddmmBackward0"),
+        ("aten._grouped_mm", "GroupedMmBackward0"),
+        (
+            "aten._scaled_dot_product_flash_attention_for_cpu",
+            "ScaledDotProductFlashAttentionForCpuBackward0",
+        ),
+        ("aten._flash_attention_forward", "FlashAttentionBackward0"),
+        ("aten.max_pool2d_with_indices", "MaxPool2DWithIndicesBackward0"),
+        ("aten.add_", "AddBackward0"),
+    ],
+)
+def test_autograd_names_its_nodes_after_operators(op, node):
+    assert autograd_node(op) == node

@@ -87,9 +87,9 @@ class CachingAllocator(Allocator):
             return
         size = -(-nbytes // MIN_BLOCK) * MIN_BLOCK
         pool = (self._small if size <= SMALL_REQUEST else self._large)[stream]
-        found = pool.take(size) or self._grow(pool, size, nbytes)
-        self._live[block] = (pool, *found, nbytes)
-        self._count(nbytes, found[1])
+        place = pool.take(size) or self._grow(pool, size, nbytes)
+        self._live[block] = (pool, *place, nbytes)
+        self._count(nbytes, place[1])
 
     def free(self, block: Hashable) -> None:
         try:
@@ -103,14 +103,14 @@ class CachingAllocator(Allocator):
 
     def _grow(self, pool: Pool, size: int, nbytes: int) -> tuple[int, int]:
         memory = self._memory
-        found = pool.grow(size)
-        if found is None:
+        place = pool.grow(size)
+        if place is None:
             self.retries += 1
             for cached in (*self._large.values(), *self._small.values()):
                 cached.shrink()
-            found = pool.grow(size)
+            place = pool.grow(size)
         self.reserved, self.peak_reserved = memory.reserved, memory.peak_reserved
-        if found is None:
+        if place is None:
             assert memory.capacity is not None  # memory without end doesn't run out
             raise OutOfMemory(
                 nbytes,
@@ -119,7 +119,7 @@ class CachingAllocator(Allocator):
                 reserved=self.reserved,
                 capacity=memory.capacity,
             )
-        return found
+        return place
 
     def segments(self) -> list[Segment]:
         """All memory that is held now, by address: what ``torch.cuda.memory_snapshot`` shows."""

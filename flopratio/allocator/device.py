@@ -25,8 +25,8 @@ class DeviceProfile:
         cublas_workspace_bytes: of each handle and stream.
         cublas_workspace_persistent: whether it stays; if not, each product gives it back.
         cublaslt_workspace_bytes: in addition to it; 0 where cuBLASLt shares it.
-        optimizer_foreach: whether optimizers use their foreach implementation unless told.
-        optimizer_fused: whether they use their fused implementation unless told.
+        optimizer_foreach: whether optimizers use their foreach implementation unless it is chosen.
+        optimizer_fused: whether they use their fused implementation unless it is chosen.
         attention: the kernel that ``scaled_dot_product_attention`` tries first in 16 bits without a
             mask: ``cudnn`` (with the cuDNN that torch's own wheels bring), ``flash`` or
             ``efficient``.

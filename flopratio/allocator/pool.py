@@ -98,12 +98,12 @@ class Pool(ABC):
 
     def _carve(self, index: int, size: int) -> tuple[int, int]:
         """Take ``size`` bytes from the front of the free block at a place in the order of sizes."""
-        found, start = self._by_size.pop(index)
+        length, start = self._by_size.pop(index)
         del self._size_at[start]
-        remainder = found - size
+        remainder = length - size
         if remainder < self._split_from:
-            del self._start_at[start + found]
-            return start, found
+            del self._start_at[start + length]
+            return start, length
         self._insert(start + size, remainder)
         return start, size
 

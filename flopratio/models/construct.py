@@ -1,4 +1,4 @@
-"""Calling a constructor that others wrote, and telling in one sentence why it can't be called."""
+"""Calling a constructor that others wrote, with one sentence for why it can't be called."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def construct(request: Request, make: Callable[..., Any], options: Mapping[str, 
             return build_weightless(lambda: make(**options))
     except ModelError:
         raise
-    except Exception as error:  # whatever foreign code raises is told in one sentence
+    except Exception as error:  # whatever foreign code raises becomes one sentence
         unknown = _UNKNOWN_KEYWORD.search(str(error)) if isinstance(error, TypeError) else None
         if unknown is not None and unknown[2] in options:
             known = keywords(make) | _class_keywords(unknown[1], error) | {*_IMAGE_KEYS}

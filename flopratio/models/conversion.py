@@ -2,47 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from flopratio.torch_private import FakeTensor
+from flopratio.torch_private import Convert, FakeTensor, conversion_replaced, convert_module
 
 
-@contextmanager
-def convertible_modules() -> Iterator[None]:
+def convertible_modules() -> AbstractContextManager[None]:
     """Let a forward convert its modules, as routers of experts do.
 
     Torch swaps the contents of a fake parameter with those of its converted copy, which it refuses
     for a parameter that is in use. Here a parameter that is converted to what it is stays, and any
     other is replaced, which is what becomes of a real one.
     """
-    original: Any = nn.Module._apply
+    return conversion_replaced(_convert_fake)
 
-    def apply(module: nn.Module, convert: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        own = module._parameters
-        if not any(isinstance(parameter, FakeTensor) for parameter in own.values()):
-            return original(module, convert, recurse)
-        if recurse:
-            for child in module.children():
-                child._apply(convert)
-        for name, parameter in own.items():
-            if parameter is None:
-                continue
-            with torch.no_grad():
-                converted = convert(parameter)
-            if converted is not parameter:
-                own[name] = nn.Parameter(converted, parameter.requires_grad)
-        for name, buffer in module._buffers.items():
-            if buffer is not None:
-                module._buffers[name] = convert(buffer)
-        return module
 
-    nn.Module._apply = apply  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        nn.Module._apply = original  # type: ignore[method-assign]
+def _convert_fake(module: nn.Module, convert: Convert, recurse: bool) -> bool:
+    """Convert a module that has fake parameters of its own; False if it has none."""
+    own = dict(module.named_parameters(recurse=False, remove_duplicate=False))
+    if not any(isinstance(parameter, FakeTensor) for parameter in own.values()):
+        return False
+    if recurse:
+        for child in module.children():
+            convert_module(child, convert)
+    for name, parameter in own.items():
+        with torch.no_grad():
+            converted = convert(parameter)
+        if converted is not parameter:
+            setattr(module, name, nn.Parameter(converted, parameter.requires_grad))
+    for name, buffer in list(module.named_buffers(recurse=False, remove_duplicate=False)):
+        setattr(module, name, convert(buffer))
+    return True

@@ -38,7 +38,7 @@ def explain_failure(error: Exception, example: Example) -> ModelError:
         )
     reads = first_layer_reads(example.module) if example.kind == "module" else ""
     named = [*example.kwargs.items(), *((f"input {i}", arg) for i, arg in enumerate(example.args))]
-    inputs = ", ".join(_describe(*item) for item in named)
+    inputs = ", ".join(_sizes(*item) for item in named)
     return ModelError(
         f"the model failed{inputs and f' on {inputs}'}: "
         f"{summary(error)}{origin(error)}{reads and f'; its first layer, {reads}'}"
@@ -62,6 +62,6 @@ def origin(error: Exception) -> str:
     return ""
 
 
-def _describe(name: str, value: object) -> str:
+def _sizes(name: str, value: object) -> str:
     shapes = ["x".join(map(str, t.shape)) for t in tree_flatten(value)[0] if hasattr(t, "shape")]
     return f"{name} of {', '.join(shapes)}" if shapes else f"{name}={value}"

@@ -22,7 +22,7 @@ from flopratio.models.explain import origin, summary
 from flopratio.models.guess import guess_input
 from flopratio.models.inputs import take_batch, take_input
 from flopratio.text.suggestions import MOST_LISTED, did_you_mean
-from flopratio.torch_private import tree_leaves, tree_map_only
+from flopratio.torch_private import is_compiled, tree_leaves, tree_map_only
 
 _SIZES = ("batch", "seq", "image", "input")
 """KEYs for the example inputs, where the factory doesn't take them itself."""
@@ -39,10 +39,10 @@ def factory_draft(request: Request) -> Draft:
     module, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(module, nn.Module):
         raise ModelError(
-            f"{request.spec} returned {_describe(made)}: return an nn.Module or a pair "
+            f"{request.spec} returned {_type_names(made)}: return an nn.Module or a pair "
             "(nn.Module, example_inputs)"
         )
-    if any(hasattr(part, "_orig_mod") or part._compiled_call_impl for part in module.modules()):
+    if any(map(is_compiled, module.modules())):
         # Compiled code takes the addresses of its inputs, and a fake tensor has none.
         raise ModelError(f"{request.spec} is compiled: return the module without torch.compile")
     if given:
@@ -62,8 +62,8 @@ def _example_inputs(request: Request, inputs: Any) -> tuple[tuple[Any, ...], dic
     tensors = [leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
     if not tensors or not isinstance(inputs, Tensor | tuple | list | Mapping):
         raise ModelError(
-            f"{request.spec} returned {_describe(inputs)} as its example inputs: return a tensor, "
-            "a tuple of positional or a dict of keyword inputs"
+            f"{request.spec} returned {_type_names(inputs)} as its example inputs: return a "
+            "tensor, a tuple of positional or a dict of keyword inputs"
         )
     for tensor in tensors:
         if tensor.numel() == 0:
@@ -100,7 +100,7 @@ def _materialise(draft: Draft) -> None:
             draft.module(*draft.args, **draft.kwargs)
 
 
-def _describe(value: object) -> str:
+def _type_names(value: object) -> str:
     if isinstance(value, tuple):
         return f"({', '.join(type(part).__name__ for part in value)})"
     return type(value).__name__

@@ -7,23 +7,29 @@ nor arithmetic.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from flopratio.torch_private import FakeTensor, FakeTensorMode, disable_current_modes
+from flopratio.torch_private import (
+    FakeTensor,
+    FakeTensorMode,
+    RuledFakeTensorMode,
+    disable_current_modes,
+    make_fake,
+)
 
 aten = torch.ops.aten
 
 
-class StepMode(FakeTensorMode):
+class StepMode(RuledFakeTensorMode):
     """Fake tensors for training steps, of models that plain fake tensors turn down.
 
     - A selection by a *real* mask has a known size, and so has a loss on sequences of real lengths.
-    - Real rows of an embedding have to be in it, as in a real one.
+    - Rows that are looked up in an embedding by *real* numbers have to be in it, as in a real step.
     - `aten._grouped_mm` (mixture of experts) has a shape in every floating type; torch's own shape
       function knows bf16 only, though its kernels know the others.
     - A product of operands of unlike dtypes is refused, as with values.
@@ -31,49 +37,18 @@ class StepMode(FakeTensorMode):
     - A model that checks its values for infinities and NaN is told that there are none.
     - With `select_all`, a selection by a mask without values selects everything: an upper bound,
       for losses that pick their hardest examples.
-    - With `spread`, the largest of values that are not there are told to be each in its turn, by
-      real positions: a router of tokens to experts in balance.
+    - With `spread`, the largest of values that are not there are at each position in turn, and
+      these positions are real numbers: a router then sends tokens to its experts in balance.
 
     Attributes:
         target: ``cuda`` or ``cpu``, whose norms are meant.
     """
 
     def __init__(self, *, select_all: bool = False, spread: bool = False) -> None:
-        super().__init__(allow_non_fake_inputs=True)
+        super().__init__()
         self.select_all = select_all
         self.spread = spread
         self.target = "cpu"
-
-    def dispatch(
-        self,
-        func: Any,
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> object:
-        rule = _RULES.get(func)
-        if rule is not None:
-            return rule(self, func, args, kwargs or {})
-        return super().dispatch(func, types, args, kwargs or {})
-
-    def validate_and_convert_non_fake_tensors(
-        self, func: Any, converter: Any, flat_args: Sequence[Any], args_spec: Any
-    ) -> Any:
-        """As in torch, without the warning for a real tensor that autograd knows: it has no .grad.
-
-        Such is a table of zeros that a model makes and writes fake results into.
-        """
-        flat_args = [
-            arg.detach()
-            if isinstance(arg, Tensor) and not isinstance(arg, FakeTensor) and not arg.is_leaf
-            else arg
-            for arg in flat_args
-        ]
-        return super().validate_and_convert_non_fake_tensors(func, converter, flat_args, args_spec)
-
-    def plain(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """What plain fake tensors make of a call."""
-        return super().dispatch(func, (), args, kwargs)
 
 
 def fake_module(module: nn.Module, mode: FakeTensorMode, *, keep_integers: bool) -> None:
@@ -90,11 +65,13 @@ def fake_module(module: nn.Module, mode: FakeTensorMode, *, keep_integers: bool)
         return done[id(tensor)][1]
 
     for submodule in module.modules():
-        for registered in (submodule._parameters, submodule._buffers):
-            for name, tensor in list(registered.items()):
-                if tensor is not None:
-                    # By attribute, so that an LSTM renews its flat list of weights.
-                    setattr(submodule, name, replacement(tensor))
+        own = [
+            *submodule.named_parameters(recurse=False, remove_duplicate=False),
+            *submodule.named_buffers(recurse=False, remove_duplicate=False),
+        ]
+        for name, tensor in own:
+            # By attribute, so that an LSTM renews its flat list of weights.
+            setattr(submodule, name, replacement(tensor))
         for name, value in list(vars(submodule).items()):
             if isinstance(value, Tensor) and value.is_meta:
                 setattr(submodule, name, replacement(value))
@@ -125,11 +102,7 @@ def fake(
         shape_only = shape_only.to("meta")
     if converts:
         shape_only = shape_only.to(dtype)
-    stand_in: Tensor = (
-        shape_only
-        if isinstance(shape_only, FakeTensor)
-        else FakeTensor(mode, shape_only, torch.device("cpu"))
-    )
+    stand_in = shape_only if isinstance(shape_only, FakeTensor) else make_fake(mode, shape_only)
     if isinstance(tensor, nn.Parameter):
         stand_in = nn.Parameter(stand_in, requires_grad=tensor.requires_grad)
         for name, value in vars(tensor).items():  # marks such as _no_weight_decay
@@ -223,9 +196,9 @@ def _norm(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, A
     is_group_norm = func is aten.native_group_norm.default
     if mode.target == "cuda" and x.dtype.itemsize == 2 and not is_group_norm:
         dtype = torch.float32
-    if all(found.dtype is dtype for found in statistics):
+    if all(statistic.dtype is dtype for statistic in statistics):
         return out, *statistics
-    return out, *(found.new_empty(found.shape, dtype=dtype) for found in statistics)
+    return out, *(statistic.new_empty(statistic.shape, dtype=dtype) for statistic in statistics)
 
 
 def _grouped_mm(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -263,7 +236,7 @@ def _check(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, 
     return result
 
 
-_RULES: Mapping[Any, Callable[[StepMode, Any, Sequence[Any], Mapping[str, Any]], Any]] = {
+StepMode.rules = {
     aten.index.Tensor: _index,
     aten.masked_select.default: _masked_select,
     aten.embedding.default: _embedding,

@@ -9,6 +9,10 @@ from torch import Tensor, nn
 from flopratio.models.example import ModelError, Request
 from flopratio.models.inputs import floats, integers, take_batch, take_image
 
+CONVOLUTIONS = (
+    nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+)
+
 _SEQ, _IMAGE, _FRAMES = 128, (224, 224), 16
 
 
@@ -35,7 +39,7 @@ def first_layer_reads(module: nn.Module) -> str:
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             return f"Linear reads ...x{layer.in_features}"
-        if isinstance(layer, nn.modules.conv._ConvNd):
+        if isinstance(layer, CONVOLUTIONS):
             name, positions = type(layer).__name__, sides[len(layer.kernel_size)]
             return f"{name} reads BATCHx{layer.in_channels}x{positions}"
     return ""
@@ -48,7 +52,7 @@ def _input_of(layer: nn.Module, request: Request) -> Tensor | None:
         return floats(take_batch(request), *positions, layer.in_features)
     if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
         return integers(take_batch(request), _seq(request))
-    if isinstance(layer, nn.modules.conv._ConvNd) and layer.in_channels:
+    if isinstance(layer, CONVOLUTIONS) and layer.in_channels:
         dimensions = len(layer.kernel_size)
         sides = [_seq(request)] if dimensions == 1 else [*take_image(request, _IMAGE)]
         frames = [_FRAMES] if dimensions == 3 else []

@@ -120,7 +120,7 @@ def _parts(cls: Any) -> dict[str, Any]:
 
 
 def _part_defaults(cls: Any, name: str) -> dict[str, Any]:
-    """What a configuration gives to its part of that name, where it isn't told."""
+    """What a configuration gives to its part of that name, where nothing is given."""
     spec = getattr(cls, "sub_configs_defaults", {}).get(name)
     return dict(getattr(spec, "init_kwargs", None) or {})
 

@@ -214,8 +214,8 @@ def _speech_forms(model: Any, batch: int) -> dict[str, list[Tensor]]:
     """Waves [N, samples] or [N, 1, samples], and spectrograms with the frames last or first."""
     config = model.config
     names = ("num_mel_bins", "input_feat_per_channel", "feature_projection_input_dim", "n_mels")
-    told = lookup(config, *names, part="audio")
-    mels, *others = (told, _first_width(model)) if told else _MELS
+    bands = lookup(config, *names, part="audio")
+    mels, *others = (bands, _first_width(model)) if bands else _MELS
     positions = lookup(config, "max_source_positions", part="audio") or _FRAMES
     length = lookup(config, "max_length", part="audio") or _FRAMES
     return {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -84,16 +85,20 @@ def _head(request: Request, transformers: Any, config: Any, wanted: str | None) 
 
     `wanted` is a kind, an auto class or a model class; ModelError: there is no such head.
     """
-    heads = list(_heads(request, transformers, config))
+    config_class: Any = type(config)
+    try:
+        heads = _heads(config_class)
+    except (ImportError, ValueError) as error:  # a package or the class itself is missing
+        raise ModelError(f"{request.spec} can't be built: {summary(error)}") from error
     for kind, auto, model_class in heads:
         if wanted in (None, kind, auto, model_class.__name__):
             return kind, model_class
     if wanted is None:
         raise ModelError(f"{request.spec} is a part of other models, without a model of its own")
     named: Any = getattr(transformers, wanted, None)
-    if type(config) in getattr(named, "_model_mapping", ()):
-        named = _only(named._model_mapping[type(config)])
-    if named is not None and getattr(named, "config_class", None) is type(config):
+    if config_class in getattr(named, "_model_mapping", ()):
+        named = _only(named._model_mapping[config_class])
+    if named is not None and getattr(named, "config_class", None) is config_class:
         return _kind_by_input(named), named
     kinds = dict.fromkeys(kind for kind, _, _ in heads)
     raise ModelError(
@@ -102,27 +107,26 @@ def _head(request: Request, transformers: Any, config: Any, wanted: str | None) 
     )
 
 
-def _heads(request: Request, transformers: Any, config: Any) -> Iterator[tuple[str, str, Any]]:
-    """(kind, auto class, model class) of each head that a configuration has."""
+@functools.cache  # a list of all that transformers has takes longer than many a trace
+def _heads(config_class: Hashable) -> list[tuple[str, str, Any]]:
+    """(kind, auto class, model class) of each head that configurations of a class have.
+
+    ImportError, ValueError: a package that the model needs, or the class itself, is missing.
+    """
+    transformers = import_package("transformers")
     named = {auto for _, auto in _HEADS}
     others = [name for name in dir(transformers) if name.startswith("AutoModelFor")]
     rest = [("", name) for name in others if name not in named]
-    found = False
+    heads = []
     for kind, auto in (*_HEADS, *rest):
         listed: Any = getattr(getattr(transformers, auto), "_model_mapping", {})
-        if type(config) not in listed:
+        if config_class not in listed:
             continue
-        try:
-            model_class = _only(listed[type(config)])
-            own_kind = _kind_by_input(model_class)
-        except (ImportError, ValueError) as error:  # a package or the class itself is missing
-            raise ModelError(f"{request.spec} can't be built: {summary(error)}") from error
+        model_class = _only(listed[config_class])
+        own_kind = _kind_by_input(model_class)
         if auto != "AutoModel" or own_kind == kind:
-            found = True
-            yield kind or own_kind, auto, model_class
-    if not found:
-        for model_class in _classes_for(type(config)):
-            yield _kind_by_input(model_class), "", model_class
+            heads.append((kind or own_kind, auto, model_class))
+    return heads or [(_kind_by_input(made), "", made) for made in _classes_for(config_class)]
 
 
 def _classes_for(config_class: Any) -> list[Any]:

@@ -13,7 +13,7 @@ from flopratio.errors import UsageError
 from flopratio.formulas import LAYERS, Call, Gradient, Size, Tensor, operands_of
 from flopratio.formulas.dependence import CONSTANT, DATA, PARAMETERS, depends_on, phase_among
 from flopratio.formulas.optimizer import OPTIMIZERS
-from flopratio.ledger import Ledger, Row
+from flopratio.ledger import Ledger, Row, autograd_node
 from flopratio.networks.description import LOSS_LAYER, LOSSES, Layer, Network, Repeat
 from flopratio.networks.library import describe
 from flopratio.text.patterns import matches, matches_nothing
@@ -26,12 +26,6 @@ class Term:
 
     row: Row
     times: Size = 1
-
-
-def _node_name(op: str) -> str:
-    """Autograd's name for the node of an operator: ``aten.addmm`` -> ``AddmmBackward0``."""
-    words = op.removeprefix("aten.").strip("_").removesuffix("_forward").split("_")
-    return "".join(word.capitalize() for word in words) + "Backward0"
 
 
 def _less_one(times: Size) -> Size:
@@ -143,7 +137,7 @@ class _Walk:
                 name,
                 kind,
                 gradient.op,
-                _node_name(call.op),
+                autograd_node(call.op),
                 phase,
                 gradient.flops,
                 gradient.elementwise,

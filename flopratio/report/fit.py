@@ -49,8 +49,8 @@ def headline(fit: Fit) -> str:
     if not fit.largest:
         return f"{_model(fit)}: no {fit.key} fits {_limit(fit)}"
     ends = fit.refusal and not any(t.runs and t.size > fit.largest for t in fit.tried)
-    said = "tried that the model takes, and fits" if ends else "that fits"
-    return f"{_model(fit)}: {fit.key}={fit.largest} is the largest {said} {_limit(fit)}"
+    verdict = "tried that the model takes, and fits" if ends else "that fits"
+    return f"{_model(fit)}: {fit.key}={fit.largest} is the largest {verdict} {_limit(fit)}"
 
 
 def _model(fit: Fit) -> str:
@@ -61,16 +61,16 @@ def _model(fit: Fit) -> str:
         if value is not None and key not in ("tokens", fit.key)
     ]
     given = {k: v for k, v in fit.options.items() if v not in (None, "none", False)}
-    said = [
+    step = [
         str(given[name]) if name == "optimizer" else f"{name} {given[name]}"
         for name in ("optimizer", "dtype", "amp", "checkpoint", "attention", "freeze")
         if name in given
     ]
     if fit.options["accumulate"] > 1:
-        said.append(f"{fit.options['accumulate']} micro-batches")
+        step.append(f"{fit.options['accumulate']} micro-batches")
     if fit.options["inference"]:
-        said.append("inference")
-    return ", ".join([" ".join([fit.model, *sizes]), *said])
+        step.append("inference")
+    return ", ".join([" ".join([fit.model, *sizes]), *step])
 
 
 def _limit(fit: Fit) -> str:
@@ -98,16 +98,16 @@ def _too_much(fit: Fit, size: int) -> str:
 
 def failure(fit: Fit) -> str:
     """Why nothing fits, and which lever would help, in a sentence."""
-    said = f"{_model(fit)} does not fit {_limit(fit)}: {_too_much(fit, fit.next)}"
+    sentence = f"{_model(fit)} does not fit {_limit(fit)}: {_too_much(fit, fit.next)}"
     if fit.help is None:
-        return f"{said}, and no lever helps"
+        return f"{sentence}, and no lever helps"
     combination, tried = fit.help
     needs = tried.memory[fit.figure]
     words = _options(combination, fit)
     if needs <= fit.limit:
-        return f"{said}; with {words} it would fit, in {_beside_memory(fit, needs)}"
+        return f"{sentence}; with {words} it would fit, in {_beside_memory(fit, needs)}"
     return (
-        f"{said}; even with {words} it {FIGURES[fit.figure]} {_beside_memory(fit, needs)}, "
+        f"{sentence}; even with {words} it {FIGURES[fit.figure]} {_beside_memory(fit, needs)}, "
         f"{_bytes(needs - fit.limit)} too much"
     )
 
@@ -125,40 +125,40 @@ def _options(combination: Combination, fit: Fit) -> str:
 
 def remarks(fit: Fit) -> list[Remark]:
     """The proof, what is alive at the peak, and the allocator's figures, one line each."""
-    told = fit.largest or fit.next
-    found = []
+    size = fit.largest or fit.next
+    lines = []
     if fit.largest:
-        left = fit.limit - _needs(fit, told)
-        needs = f"{fit.key}={told} {FIGURES[fit.figure]} {_beside_memory(fit, _needs(fit, told))}"
-        found.append(Remark("fits", f"{needs}, {_bytes(left)} left", good=True))
+        left = fit.limit - _needs(fit, size)
+        needs = f"{fit.key}={size} {FIGURES[fit.figure]} {_beside_memory(fit, _needs(fit, size))}"
+        lines.append(Remark("fits", f"{needs}, {_bytes(left)} left", good=True))
     if fit.refusal:
-        found.append(Remark("next", f"the model refuses {fit.key}={fit.next}: {fit.refusal}"))
+        lines.append(Remark("next", f"the model refuses {fit.key}={fit.next}: {fit.refusal}"))
     else:
-        found.append(Remark("next" if fit.largest else "least", _too_much(fit, fit.next), False))
+        lines.append(Remark("next" if fit.largest else "least", _too_much(fit, fit.next), False))
     alive = [f"{name.replace('_', ' ')} {_bytes(nbytes)}"
              for name, nbytes in sorted(fit.at_peak.items(), key=lambda item: -item[1])
              if nbytes]  # fmt: skip
-    found.append(Remark("at peak", f"in {fit.peak_phase}: {', '.join(alive)}"))
-    found.append(
+    lines.append(Remark("at peak", f"in {fit.peak_phase}: {', '.join(alive)}"))
+    lines.append(
         Remark(
             "allocator",
             f"hands out {_bytes(fit.peak_allocated)}, reserves {_bytes(fit.peak_reserved)}",
         )
     )
-    return found
+    return lines
 
 
 def notes(fit: Fit) -> list[str]:
     """What is to be known beside the answer, a sentence each."""
-    key, said = fit.key, []
+    key, sentences = fit.key, []
     if fit.largest and fit.peak_reserved > fit.limit and fit.figure != "peak_reserved":
         reserved = _beside_memory(fit, fit.peak_reserved)
-        said.append(
+        sentences.append(
             f"at {key}={fit.largest} the allocator would reserve {reserved}, more "
             f"than {_limit(fit)}: --figure peak_reserved finds the {key} that fits with it"
         )
     for low, high in fit.falls:
-        said.append(
+        sentences.append(
             f"peaks do not rise with {key} alone: {_bytes(low.memory[fit.figure])} at "
             f"{key}={low.size}, {_bytes(high.memory[fit.figure])} at {key}={high.size}; values "
             "that were not tried may fit too"
@@ -166,19 +166,21 @@ def notes(fit: Fit) -> list[str]:
     if fit.step > 1:
         between = [tried for tried in fit.tried if tried.refusal and tried.size % fit.step]
         reason = f": {between[0].refusal}" if between else ""
-        said.append(f"{key} goes in steps of {fit.step:,}; the model refuses others{reason}")
+        sentences.append(f"{key} goes in steps of {fit.step:,}; the model refuses others{reason}")
     if fit.gaps:
         sizes = ", ".join(str(gap.size) for gap in fit.gaps)
-        said.append(f"the model refuses {key}={sizes}, and runs with larger: {fit.gaps[0].refusal}")
-    return said
+        sentences.append(
+            f"the model refuses {key}={sizes}, and runs with larger: {fit.gaps[0].refusal}"
+        )
+    return sentences
 
 
 # -- the levers -----------------------------------------------------------------------------------
 
 
 def _precision(combination: Combination) -> str:
-    said = [combination.dtype or "", f"amp {combination.amp}" if combination.amp else ""]
-    return " ".join(filter(None, said)) or "default"
+    parts = [combination.dtype or "", f"amp {combination.amp}" if combination.amp else ""]
+    return " ".join(filter(None, parts)) or "default"
 
 
 def _columns(fit: Fit) -> dict[str, list[str]]:
@@ -274,25 +276,24 @@ def to_csv(fit: Fit) -> str:
 
 def to_markdown(fit: Fit) -> str:
     """The document, ending in a newline."""
-    said = [f"- {remark.about}: {remark.text}" for remark in remarks(fit)]
-    said += [f"- note: {note}" for note in notes(fit)]
-    parts = [f"**{escape(headline(fit))}**", "\n".join(map(escape, said))]
+    lines = [f"- {remark.about}: {remark.text}" for remark in remarks(fit)]
+    lines += [f"- note: {note}" for note in notes(fit)]
+    parts = [f"**{escape(headline(fit))}**", "\n".join(map(escape, lines))]
     if fit.levers:
         columns = _columns(fit)
-        lines = zip(*columns.values(), strict=True)
-        parts.append(pipe_table([*columns], WORDS, lines))
+        parts.append(pipe_table([*columns], WORDS, zip(*columns.values(), strict=True)))
         parts += map(escape, _refused(fit))
     return "\n\n".join(parts) + "\n"
 
 
 def page(fit: Fit) -> Group:
     """All that is printed on a terminal."""
-    said = Table.grid(padding=(0, 2, 0, 0))
-    said.add_column(no_wrap=True, style="bold")
-    said.add_column()
+    lines = Table.grid(padding=(0, 2, 0, 0))
+    lines.add_column(no_wrap=True, style="bold")
+    lines.add_column()
     for remark in remarks(fit):
-        said.add_row(remark.about, Text(remark.text))
-    parts: list[RenderableType] = [Text(headline(fit), "bold"), "", said]
+        lines.add_row(remark.about, Text(remark.text))
+    parts: list[RenderableType] = [Text(headline(fit), "bold"), "", lines]
     if fit.levers:
         parts += ["", _table(_columns(fit)), *map(Text, _refused(fit))]
     return Group(*parts)

@@ -25,11 +25,11 @@ def markdown(ledger: Ledger, view: View) -> str:
     ]
     body = [[*([name, kind] if typed else [name]), *texts] for name, kind, texts in shown.lines]
     total = [*(["total", ""] if typed else ["total"]), *shown.total]
-    said = [f"- {remark.about}: {remark.text}" if remark.about else f"  - {remark.text}"
+    lines = [f"- {remark.about}: {remark.text}" if remark.about else f"  - {remark.text}"
             for remark in remarks(ledger, view)]  # fmt: skip
     parts = [
         f"**{escape(headline(ledger))}**",
-        "\n".join(map(escape, said)),
+        "\n".join(map(escape, lines)),
         pipe_table([*named, *figures], len(named), [*body, total]),
     ]
     if more := left_out(view):

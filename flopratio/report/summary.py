@@ -1,11 +1,11 @@
-"""What is said about a ledger beside its table: a headline, and a few lines below."""
+"""A ledger in words, beside its table: a headline, and a few lines below."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from flopratio.ledger import Ledger
-from flopratio.report.token_estimate import TokenEstimate, token_estimate
+from flopratio.report.token_estimate import token_estimate
 from flopratio.report.units import Kind, plural, quantity, ratio_text
 from flopratio.report.view import ROOT, View
 from flopratio.text.grammar import format_value
@@ -29,19 +29,19 @@ def headline(ledger: Ledger) -> str:
         for key, value in ledger.settings.items()
         if value is not None and key != "tokens"
     ]
-    said = [f"{ledger.totals.parameters:,} parameters"]
+    step = [f"{ledger.totals.parameters:,} parameters"]
     for key in ("optimizer", "amp", "attention", "causal"):
         value = ledger.convention.get(key)
         if value not in (None, "none", "full"):
-            said.append(f"{key} {value}")
+            step.append(f"{key} {value}")
     for key in ("freeze", "checkpoint"):
         if ledger.convention.get(key):
-            said.append(f"{key} {ledger.convention[key]}")
+            step.append(f"{key} {ledger.convention[key]}")
     if ledger.convention.get("accumulate", 1) > 1:
-        said.append(f"{ledger.convention['accumulate']} micro-batches")
+        step.append(f"{ledger.convention['accumulate']} micro-batches")
     if ledger.convention.get("target", "cuda") != "cuda":
-        said.append(f"on {ledger.convention['target']}")
-    return f"{' '.join([ledger.model, *sizes])}: {', '.join(said)}"
+        step.append(f"on {ledger.convention['target']}")
+    return f"{' '.join([ledger.model, *sizes])}: {', '.join(step)}"
 
 
 def remarks(ledger: Ledger, view: View) -> list[Remark]:
@@ -50,7 +50,7 @@ def remarks(ledger: Ledger, view: View) -> list[Remark]:
     Args:
         view: of this ledger; how its figures are shown.
     """
-    found = [
+    lines = [
         Remark("total", _totals(ledger, macs=view.macs, exact=view.exact)),
         Remark("ratio", _ratios(ledger)),
         *_verdict(ledger),
@@ -59,18 +59,18 @@ def remarks(ledger: Ledger, view: View) -> list[Remark]:
         names = ", ".join(
             f"{name} ({plural(calls, 'call')})" for name, calls in ledger.uncounted_ops.items()
         )
-        found.append(Remark("uncounted", f"no formula for {names}", good=False))
+        lines.append(Remark("uncounted", f"no formula for {names}", good=False))
     idle = _idle_parameters(ledger)
     if idle:
-        found.append(Remark("parameters", idle))
+        lines.append(Remark("parameters", idle))
     memory = _memory(ledger, exact=view.exact)
     if memory:
-        found.append(Remark("memory", memory))
+        lines.append(Remark("memory", memory))
     kernels = [name.removeprefix("aten.") for name in ledger.memory.unknown_workspaces]
     if kernels:
-        said = "in no figure, and of unknown size: workspaces inside the kernels of"
-        found.append(Remark("beside", f"{said} {name_layers(tuple(kernels))}"))
-    return found
+        where = "in no figure, and of unknown size: workspaces inside the kernels of"
+        lines.append(Remark("beside", f"{where} {name_layers(tuple(kernels))}"))
+    return lines
 
 
 def _totals(ledger: Ledger, *, macs: bool, exact: bool) -> str:
@@ -102,15 +102,15 @@ def _ratios(ledger: Ledger) -> str:
         return "none: forward has no products to divide by"
     if not any(row.phase in ("grad_input", "grad_weight") for row in ledger.rows):
         return "none: no backward ran"
-    said = [
+    ratios = [
         f"backward : forward = {ratio_text(ratio.backward_to_forward)}",
         f"{ratio_text(ratio.with_elementwise)} with elementwise",
     ]
     if total.update:
-        said.append(f"{ratio_text(ratio.with_update)} with update")
+        ratios.append(f"{ratio_text(ratio.with_update)} with update")
     if total.recompute:
-        said.append(f"{ratio_text(ratio.hardware)} on hardware, with recompute")
-    return "; ".join(said)
+        ratios.append(f"{ratio_text(ratio.hardware)} on hardware, with recompute")
+    return "; ".join(ratios)
 
 
 def _verdict(ledger: Ledger) -> list[Remark]:
@@ -123,12 +123,12 @@ def _verdict(ledger: Ledger) -> list[Remark]:
     if not ledger.analytic:
         return [Remark("reconciled", "analytic alone: no step was run beside it")]
     count = plural(len(ledger.layers()), "layer")
-    found = [Remark("reconciled", f"analytic = executed in all {count}", good=True)]
+    lines = [Remark("reconciled", f"analytic = executed in all {count}", good=True)]
     if ledger.saved_mismatches:
         differing = plural(len(ledger.saved_mismatches), "layer")
         first = f"the formulas differ in {differing}; {ledger.saved_mismatches[0]}"
-        found.append(Remark("saved", f"as autograd's hooks see it: {first}", good=False))
-    return found
+        lines.append(Remark("saved", f"as autograd's hooks see it: {first}", good=False))
+    return lines
 
 
 def _idle_parameters(ledger: Ledger) -> str:
@@ -142,15 +142,15 @@ def _idle_parameters(ledger: Ledger) -> str:
 
 
 def _memory(ledger: Ledger, *, exact: bool) -> str:
-    said = []
+    figures = []
     for name, figure in ledger.memory.items():
         if isinstance(figure, bool) or not isinstance(figure, int):
             continue
         text = f"{name.replace('_', ' ')} {quantity(figure, Kind.BYTES, exact=exact)}"
         if name == "peak" and ledger.memory.get("peak_phase"):
             text += f" (in {ledger.memory['peak_phase']})"
-        said.append(text)
-    return ", ".join(said)
+        figures.append(text)
+    return ", ".join(figures)
 
 
 def name_layers(names: tuple[str, ...]) -> str:
@@ -169,21 +169,24 @@ class Term(NamedTuple):
 
 def token_terms(ledger: Ledger) -> list[Term]:
     """6·N·D, what it misses and has too much, and the exact count; empty if there are no tokens."""
-    found: TokenEstimate | None = token_estimate(ledger)
-    if found is None:
+    estimate = token_estimate(ledger)
+    if estimate is None:
         return []
-    title = f"{found.factor}·N·D = {found.factor} · {found.parameters:,} · {found.tokens:,}"
-    share = f"{found.exact / found.estimate:.4f} of it" if found.estimate else "no parameters"
+    factor, total = estimate.factor, estimate.estimate
+    share = f"{estimate.exact / total:.4f} of it" if total else "no parameters"
     return [
-        Term(title, f"{found.estimate:,}"),
+        Term(
+            f"{factor}·N·D = {factor} · {estimate.parameters:,} · {estimate.tokens:,}",
+            f"{total:,}",
+        ),
         *(
             Term(
                 f"{difference.reason} ({name_layers(difference.layers)})", f"{difference.flops:+,}"
             )
-            for difference in found.differences
+            for difference in estimate.differences
         ),
         Term(
-            f"exact forward{' + backward' if found.factor == 6 else ''}: {share}",
-            f"{found.exact:,}",
+            f"exact forward{' + backward' if factor == 6 else ''}: {share}",
+            f"{estimate.exact:,}",
         ),
     ]

@@ -56,9 +56,9 @@ def _figure(line: Line, column: Column, view: View) -> int:
 def _units(view: View, lines: list[Line]) -> list[Unit | None]:
     def figures(columns: Iterable[Column]) -> list[int]:
         columns = list(columns)
-        found = [_figure(line, column, view) for column in columns for line in lines]
+        listed = [_figure(line, column, view) for column in columns for line in lines]
         # Lines that are all zero say nothing: then the unit is that of the total below them.
-        return found if any(found) else [_figure(view.total, column, view) for column in columns]
+        return listed if any(listed) else [_figure(view.total, column, view) for column in columns]
 
     products = choose(
         figures(column for column in view.columns if column.product),

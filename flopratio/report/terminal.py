@@ -21,17 +21,17 @@ def page(ledger: Ledger, view: View, *, width: int | None = None) -> Group:
         view: of this ledger.
         width: of the terminal in characters; None: as wide as it needs to be.
     """
-    said = Table.grid(padding=(0, 2, 0, 0))
-    said.add_column(no_wrap=True, style="bold")
-    said.add_column()
+    notes = Table.grid(padding=(0, 2, 0, 0))
+    notes.add_column(no_wrap=True, style="bold")
+    notes.add_column()
     for remark in remarks(ledger, view):
-        said.add_row(remark.about, Text(remark.text, STYLES[remark.good]))
+        notes.add_row(remark.about, Text(remark.text, STYLES[remark.good]))
     parts: list[RenderableType] = [
         Text(headline(ledger), "bold"),
         "",
         table(view, width=width),
         "",
-        said,
+        notes,
     ]
     if terms := token_terms(ledger):
         sum_of_terms = Table.grid(padding=(0, 2, 0, 0))

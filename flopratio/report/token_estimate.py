@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from flopratio.ledger import Ledger, Row
+from flopratio.ledger import Ledger, Row, autograd_node
 
 ATTENTION = "attention: products of two activations, no parameter"
 EMBEDDING = "embeddings: looked up, not multiplied"
@@ -73,7 +73,7 @@ def token_estimate(ledger: Ledger) -> TokenEstimate | None:
     for row in ledger.rows:
         rows[row.layer].append(row)
     parameters = _parameters_where_used(ledger, rows)
-    found: dict[str, dict[str, int]] = {reason: {} for reason in REASONS}
+    differences: dict[str, dict[str, int]] = {reason: {} for reason in REASONS}
     for layer in [*rows, *(layer for layer in parameters if layer not in rows)]:
         own = parameters.get(layer, 0)
         once = own * tokens * 2
@@ -81,7 +81,7 @@ def token_estimate(ledger: Ledger) -> TokenEstimate | None:
         unmultiplied = EMBEDDING if looked_up or _is_embedding(ledger, layer) else SCALES
         for reason, flops in _differences(rows[layer], once, factor // 2, unmultiplied):
             if flops:
-                found[reason][layer] = flops
+                differences[reason][layer] = flops
     return TokenEstimate(
         factor,
         total.parameters,
@@ -89,7 +89,7 @@ def token_estimate(ledger: Ledger) -> TokenEstimate | None:
         total.forward + total.backward,
         tuple(
             Difference(reason, sum(layers.values()), tuple(layers))
-            for reason, layers in found.items()
+            for reason, layers in differences.items()
             if layers
         ),
     )
@@ -134,7 +134,7 @@ def _differences(
             to_weight[row.autograd] += row.flops
     activations = weights = 0
     for op, flops in forward.items():
-        node = node_of(op)
+        node = autograd_node(op)
         if _no_parameter(op, flops, to_input[node], to_weight[node], once > 0):
             activations += flops + to_input[node]
         else:
@@ -170,9 +170,3 @@ def _no_parameter(op: str, forward: int, to_input: int, to_weight: int, owns: bo
     if to_input:
         return to_input > forward
     return "attention" in op or (op in ("aten.bmm", "aten.baddbmm") and not owns)
-
-
-def node_of(op: str) -> str:
-    """The autograd node of an operator: ``AddmmBackward0`` of ``aten.addmm``."""
-    words = op.partition(".")[2].split("_")
-    return "".join(word[:1].upper() + word[1:] for word in words) + "Backward0"

@@ -26,7 +26,7 @@ class Unit(NamedTuple):
     decimals: int
 
     def format(self, figure: int) -> str:
-        """The figure in this unit; what is too small for its decimals is told from nothing."""
+        """The figure in this unit; ``<0.001`` in place of a zero that is only rounded."""
         if self.size == 1:
             return f"{figure:,}"  # a float has too few digits for some
         if figure == 0:

@@ -267,7 +267,7 @@ def _sorted(lines: list[Line], sort: str | None) -> list[Line]:
     column = COLUMNS[sort]
 
     def figure(line: Line) -> float:
-        found = column.figure(line)
-        return float("-inf") if found is None else found
+        figure = column.figure(line)
+        return float("-inf") if figure is None else figure
 
     return sorted(lines, key=figure, reverse=True)

@@ -131,7 +131,7 @@ def check_keys(
     Args:
         keys: KEY -> values. In the place of a size, an array of sizes or a symbol will do.
         defaults: the model's keys; a whole number stands for a size.
-        minimum: smallest legal value of a key; a size's is 1 unless said.
+        minimum: smallest legal value of a key; a size's is 1 unless given.
         choices: the words that a key may be, where they are listed.
 
     Raises:

@@ -26,6 +26,20 @@ class TestOneDescription:
         x, target = batch_of(network)
         assert build_loss(network)(module(x), target).ndim == 0
 
+    def test_autograd_gives_its_nodes_the_names_that_the_ledger_has(self) -> None:
+        network = describe("convnet", batch=2, image=33)
+        loss = build_loss(network)
+        x, target = batch_of(network)
+        waiting, nodes = [loss(build(network)(x), target).grad_fn], set()
+        while waiting:
+            node = waiting.pop()
+            if node is not None:
+                nodes.add(node.name()[:-1])  # the digit tells overloads apart
+                waiting += [following for following, _ in node.next_functions]
+        named = {row.autograd[:-1] for row in analytic_ledger(network).rows if row.autograd}
+        assert "MaxPool2DWithIndicesBackward" in named
+        assert named <= nodes
+
     def test_a_shared_middle_has_the_parameters_of_one_layer(self) -> None:
         shared, distinct = (
             analytic_ledger("cnn", depth=5, shared=True),

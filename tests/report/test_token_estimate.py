@@ -2,16 +2,16 @@
 
 import pytest
 
-from flopratio.ledger import Ledger, Row
+from flopratio.ledger import Ledger, Row, autograd_node
 from flopratio.report import token_estimate as reasons
-from flopratio.report.token_estimate import node_of, token_estimate
+from flopratio.report.token_estimate import token_estimate
 
 TOKENS = 10
 
 
 def product(layer, op, forward, *, to_input=1, to_weight=1):
     """The rows of one operator, its gradients in multiples of its forward FLOP."""
-    node = node_of(op)
+    node = autograd_node(op)
     return [
         Row(layer, "Linear", op, "", "forward", forward),
         Row(layer, "Linear", "aten.mm", node, "grad_input", to_input * forward),
@@ -129,18 +129,3 @@ def test_recompute_is_no_part_of_the_exact_count():
 @pytest.mark.parametrize("settings", [{}, {"tokens": None}, {"tokens": 0}])
 def test_without_tokens_there_is_nothing_to_compare(settings):
     assert token_estimate(Ledger([], settings=settings)) is None
-
-
-@pytest.mark.parametrize(
-    ("op", "node"),
-    [
-        ("aten.addmm", "AddmmBackward0"),
-        ("aten._grouped_mm", "GroupedMmBackward0"),
-        (
-            "aten._scaled_dot_product_flash_attention_for_cpu",
-            "ScaledDotProductFlashAttentionForCpuBackward0",
-        ),
-    ],
-)
-def test_autograd_names_its_nodes_after_operators(op, node):
-    assert node_of(op) == node

@@ -1,0 +1,164 @@
+"""MODEL specs, loaded: a module with an example batch, without weights, downloads or computing.
+
+`load("torchvision:resnet50", {"batch": 8})` builds the model with its parameters on the meta device
+and hands them out as fake tensors, so that a training step runs on shapes alone. Two techniques:
+
+- The fake mode is entered for the whole step: image models of torchvision and timm, and the user's
+  own models where their forward allows it. Everything that a step makes is fake, so it costs
+  nothing, and the dispatch of fake tensors is cached.
+- The mode is not entered: parameters and floating inputs are fake, integer inputs are real, and so
+  is what the model computes from integers alone. Detection models and all of transformers get
+  this: many read a value of a mask or of a sequence length, and it costs the others little.
+
+The user's own models are tried with the first, and get the second if that fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from flopratio.models.example import Draft, Example, ModelError, Request
+from flopratio.models.explain import explain_failure
+from flopratio.models.factories import factory_draft, name_a_factory
+from flopratio.models.fakes import StepMode, fake, fake_module
+from flopratio.models.timm_models import timm_draft
+from flopratio.models.torchvision_models import torchvision_draft
+from flopratio.models.transformers_models import transformers_draft
+from flopratio.text.dtypes import parse_dtype
+from flopratio.torch_private import silent_fake_tensors, tree_map_only
+
+_LOADERS: Mapping[str, Callable[[Request], Draft]] = {
+    "torchvision": torchvision_draft,
+    "timm": timm_draft,
+    "hf": transformers_draft,
+}
+
+
+def load(
+    spec: str,
+    settings: Mapping[str, object],
+    *,
+    dtype: str | None = None,
+    real: bool = False,
+) -> Example:
+    """The model that `spec` names, in training mode, with inputs made by the KEY=VALUE `settings`.
+
+    dtype: of parameters and floating inputs, by torch's name or fp32, bf16, fp16; None leaves the
+        model's own. real: random weights and inputs on the CPU, instead of fake tensors.
+    ModelError: the model, one of its settings or its inputs can't be used.
+    """
+    prefix, colon, name = spec.partition(":")
+    if prefix.endswith(".py") and not name:
+        raise name_a_factory(prefix)
+    if not colon or not name:
+        raise ModelError(
+            f"'{spec}' is no MODEL: write torchvision:NAME, timm:NAME, hf:TYPE, "
+            "package.module:factory or path/file.py:factory"
+        )
+    request = Request(spec, name, settings, parse_dtype(dtype) if dtype else None, real)
+    if prefix not in _LOADERS:
+        return _load_own(request)
+    draft = _LOADERS[prefix](request)
+    return _first_running(draft, request) if draft.alternatives else next(_examples(draft, request))
+
+
+def _load_own(request: Request) -> Example:
+    """The user's own model, with the mode entered if it runs so."""
+    example = next(_examples(factory_draft(request), request))
+    if request.real or _failure(example) is None:
+        return example
+    draft = factory_draft(request)  # anew, for a forward that fails halfway may leave a trace
+    draft.enter_mode = False
+    return _first_running(draft, request)
+
+
+def _first_running(draft: Draft, request: Request) -> Example:
+    """The example with the first of the alternative inputs that the model runs with.
+
+    ModelError: it runs with none; the reason is that of the inputs with which it came farthest.
+    """
+    farthest, reason = -1, ModelError("")
+    for example in _examples(draft, request):
+        with _Progress() as progress:
+            failure = _failure(example)
+        if failure is None:
+            return example
+        if progress.calls > farthest:
+            farthest, reason = progress.calls, explain_failure(failure, example)
+    raise reason
+
+
+class _Progress(TorchFunctionMode):
+    """Counts the calls of torch that a forward makes before it ends or fails."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        self.calls += 1
+        return func(*args, **(kwargs or {}))
+
+
+def _failure(example: Example) -> Exception | None:
+    """The error that a forward of the example raises, or None."""
+    try:
+        with silent_fake_tensors(), example.context():
+            example.module(*example.args, **example.kwargs)
+    except Exception as error:  # a model may raise anything
+        return error
+    return None
+
+
+def _examples(draft: Draft, request: Request) -> Iterator[Example]:
+    """The draft with its inputs, and then with each alternative, all of the same module.
+
+    Its dtype is applied, and every tensor is fake or, on request, real.
+    """
+    module = draft.module.train()
+    if request.dtype is not None and draft.cast:
+        module.to(request.dtype)
+    mode = None if request.real else StepMode(select_all=draft.select_all, spread=draft.spread)
+    if mode is not None:
+        fake_module(module, mode, keep_integers=not draft.enter_mode)
+
+    def place(tensor: Tensor) -> Tensor:
+        if request.dtype is not None and tensor.is_meta and tensor.is_floating_point():
+            tensor = tensor.to(request.dtype)
+        if mode is None:
+            return _with_values(tensor)
+        if draft.enter_mode or tensor.is_meta:
+            return fake(tensor, mode, keep_integers=False)
+        return tensor
+
+    for inputs in (draft.kwargs, *draft.alternatives):
+        args, kwargs = tree_map_only(Tensor, place, (draft.args, inputs))
+        yield Example(
+            module=module,
+            args=args,
+            kwargs=kwargs,
+            mode=mode,
+            enter_mode=draft.enter_mode,
+            settings=dict(request.used),
+            kind=draft.kind,
+            tokens=draft.tokens,
+        )
+
+
+def _with_values(tensor: Tensor) -> Tensor:
+    """A real CPU tensor of the shape: random where it is floating, else ones."""
+    if not tensor.is_meta:
+        return tensor
+    made = torch.randn_like if tensor.is_floating_point() else torch.ones_like
+    return made(tensor, device="cpu", requires_grad=tensor.requires_grad)
