@@ -20,7 +20,7 @@ def describe_machine(device: str | torch.device) -> dict[str, Any]:
         JSON-ready values; sizes in bytes.
     """
     device = torch.device(device)
-    found: dict[str, Any] = {
+    machine: dict[str, Any] = {
         "device": device.type,
         "os": platform.system(),
         "processor": processor(),
@@ -32,8 +32,8 @@ def describe_machine(device: str | torch.device) -> dict[str, Any]:
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
     }
     if device.type == "cuda":
-        found |= _accelerator(device)
-    return found
+        machine |= _accelerator(device)
+    return machine
 
 
 def processor() -> str:
