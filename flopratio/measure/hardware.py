@@ -20,7 +20,7 @@ def describe_machine(device: str | torch.device) -> dict[str, Any]:
         JSON-ready values; sizes in bytes.
     """
     device = torch.device(device)
-    figures: dict[str, Any] = {
+    machine: dict[str, Any] = {
         "device": device.type,
         "os": platform.system(),
         "processor": processor(),
@@ -32,8 +32,8 @@ def describe_machine(device: str | torch.device) -> dict[str, Any]:
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
     }
     if device.type == "cuda":
-        figures |= _accelerator(device)
-    return figures
+        machine |= _accelerator(device)
+    return machine
 
 
 def processor() -> str:

@@ -30,8 +30,7 @@ def loss_of(output: Any, loss: str | LossFunction = "auto") -> Tensor:
             are applied to the predictions, whatever else the output holds.
 
     Raises:
-        UsageError: an unknown name, a loss that doesn't fit the output, or a function that fails
-            on it.
+        UsageError: an unknown name, a loss that doesn't fit, or a function that fails.
     """
     if not isinstance(loss, str):
         return _called(loss, output)

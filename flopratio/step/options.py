@@ -289,12 +289,13 @@ def takes_step_options(defaults: Mapping[str, Any]) -> Callable[[Function], Func
     def show(function: Function) -> Function:
         signature = inspect.signature(function)
         own = list(signature.parameters.values())
+        types = {field.name: field.type for field in dataclasses.fields(StepOptions)}
         options = [
             inspect.Parameter(
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
                 default=default,
-                annotation=StepOptions.__annotations__[name],
+                annotation=types[name],
             )
             for name, default in defaults.items()
         ]

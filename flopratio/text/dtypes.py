@@ -34,10 +34,10 @@ def parse_dtype(dtype: str | torch.dtype) -> torch.dtype:
     """
     import torch
 
-    found = getattr(torch, dtype_name(dtype), None)
-    if not isinstance(found, torch.dtype):
+    parsed = getattr(torch, dtype_name(dtype), None)
+    if not isinstance(parsed, torch.dtype):
         known = [name for name, value in vars(torch).items() if isinstance(value, torch.dtype)]
         raise UsageError(
             f"there is no dtype '{dtype}'{did_you_mean(str(dtype), [*SHORT_NAMES, *known])}"
         )
-    return found
+    return parsed

@@ -83,6 +83,21 @@ def test_a_claim_that_fails_exits_1(sweep, engine, capsys):
     assert capsys.readouterr().out.startswith("1 of 18 claims FAIL: ")
 
 
+def test_a_comparison_that_could_not_be_made_neither_fails_nor_passes(
+    sweep, engine, capsys, tmp_path
+):
+    engine.examine = lambda *point: {**toy.examine(*point), "fvcore_equal": None}
+    assert sweep() == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("All 17 claims hold, 1 left out: 9 points")
+    assert "fvcore is not installed" in " ".join(printed.split())
+    verdict = json.loads((tmp_path / "verdict.json").read_text())
+    assert [claim["claim"] for claim in verdict if claim["holds"] is None] == [
+        "forward = 2 x fvcore's multiply-adds"
+    ]
+    assert {row["fvcore_equal"] for row in csv.DictReader((tmp_path / "sweep.csv").open())} == {""}
+
+
 def test_json_is_one_document(sweep, engine, capsys):
     assert sweep("--json") == 0
     document = json.loads(capsys.readouterr().out)

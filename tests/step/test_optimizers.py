@@ -65,12 +65,12 @@ def test_the_formulas_of_a_network_agree(name: str, implementation: str) -> None
 
 
 def test_a_part_of_an_update_gone_missing_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    from flopratio.verbs import count as counting
+    from flopratio.step import run
 
     def half(name: str, parameters: Any, *more: Any) -> torch.optim.Optimizer | None:
         return make_optimizer(name, list(parameters)[:2], *more)
 
-    monkeypatch.setattr(counting, "make_optimizer", half)
+    monkeypatch.setattr(run, "make_optimizer", half)
     ledger = fr.count("mlp", batch=2, optimizer="adam", optimizer_implementation="foreach")
     assert [mismatch.phase for mismatch in ledger.mismatches] == ["update"]
 

@@ -1,5 +1,7 @@
 """Analytic = executed = peers, at every built-in network; and a broken formula is seen."""
 
+import sys
+
 import pytest
 
 from flopratio.formulas import OPERATORS, Cost
@@ -39,6 +41,15 @@ def test_every_source_agrees_to_the_integer(model: str, settings: dict) -> None:
     assert row["peak_bytes"] > row["inference_peak_bytes"] > 4 * row["parameters"]
     assert row["checkpointed_saved_bytes"] <= row["saved_bytes"]
     assert row["checkpointed_recompute"] <= row["forward"]
+
+
+def test_without_fvcore_the_rest_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fvcore", None)
+    row = examine("mlp", {"depth": 1, "batch": 2})
+    assert row["fvcore_equal"] is None
+    assert row["executed_equal"]
+    assert row["saved_equal"]
+    assert row["flop_counter_equal"]
 
 
 def test_checkpointing_keeps_what_enters_its_segments() -> None:
