@@ -11,3 +11,7 @@ class UsageError(ValueError):
     """
 
     key: str | None = None
+
+
+class FormulaError(UsageError):
+    """A formula that does not fit its operator: it takes or names something that is not there."""

@@ -16,7 +16,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from flopratio.formulas import OPERATORS, Cost, Tensor, operands_of
-from flopratio.formulas.movement import MOVEMENT
+from tests.formulas.executed import only_moves
 
 
 class Dispatched(NamedTuple):
@@ -96,7 +96,7 @@ class Recorder(TorchDispatchMode):
         op = func._schema.name.replace("::", ".")
         node = torch._C._current_autograd_node()
         accumulates = node is not None and "AccumulateGrad" in node.name()
-        if op not in MOVEMENT and not accumulates:
+        if not only_moves(op) and not accumulates:
             operands = self.describe(args)
             keywords = {name: self.describe(value) for name, value in kwargs.items()}
             cost = OPERATORS[op](*operands, **keywords, out=self.describe(out))
@@ -106,7 +106,8 @@ class Recorder(TorchDispatchMode):
             needed = frozenset(name for name, value in named if needs_gradient(value))
             for gradient in cost.gradients if needed else ():
                 assert set(operands_of(gradient)) <= set(names), f"no such operand of {op}"
-            works.append(Dispatched(op, cost, needed))
+            if not cost.view:
+                works.append(Dispatched(op, cost, needed))
         return out
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flopratio.formulas import OPERATORS, Tensor
-from flopratio.formulas.reduction import PER_ELEMENT_AND_RESULT
+from flopratio.formulas.reduction import REDUCTIONS
 from tests.formulas.counting import Counted, counted, reset, tensor, values
 from tests.formulas.executed import (
     agrees_on_arrays_and_symbols,
@@ -135,7 +135,7 @@ def test_gradients_are_those_that_autograd_runs(name: str) -> None:
     agrees_with_autograd(GRADIENTS[name], torch.randn(3, 4))
 
 
-@pytest.mark.parametrize(("names", "per_element"), [row[:2] for row in PER_ELEMENT_AND_RESULT])
+@pytest.mark.parametrize(("names", "per_element"), [row[:2] for row in REDUCTIONS])
 def test_table_names_operators_that_exist(names: str, per_element: int) -> None:
     for name in names.split():
         assert hasattr(torch.ops.aten, name), name
