@@ -133,9 +133,7 @@ def pdist_backward_flops(differences: Size, pairs: Size, order: float) -> Size:
 
 
 @operator("aten._pdist_backward")
-def pdist_backward(
-    grad: Tensor, self: Tensor, p: float, pdist: Tensor, *, out: Tensor
-) -> Cost:
+def pdist_backward(grad: Tensor, self: Tensor, p: float, pdist: Tensor, *, out: Tensor) -> Cost:
     pairs = pdist.numel
     return Cost(elementwise=pdist_backward_flops(pairs * self.shape[-1], pairs, p))
 

@@ -55,8 +55,6 @@ def foreach_norm(
     "aten._amp_foreach_non_finite_check_and_unscale",
     "aten._amp_foreach_non_finite_check_and_unscale_",
 )
-def unscale(
-    self: Sequence[Tensor], found_inf: Tensor, inv_scale: Tensor, *, out: Any
-) -> Cost:
+def unscale(self: Sequence[Tensor], found_inf: Tensor, inv_scale: Tensor, *, out: Any) -> Cost:
     """Gradient scaling: each gradient is compared with infinity and multiplied by 1 / scale."""
     return Cost(elementwise=sum(2 * tensor.numel for tensor in self))

@@ -283,8 +283,8 @@ EXAMPLES: list[Example] = []
 
 
 def operator(*names: str) -> Callable[[OperatorFormula], OperatorFormula]:
-    """Register a formula for operators by name (``aten.addmm``, all overloads). What it is given and
-    gives is said at the top of this module.
+    """Register a formula for operators by name (``aten.addmm``, all overloads). What it is given,
+    and what it gives, is said at the top of this module.
 
     Raises:
         ValueError: a name has a formula already.

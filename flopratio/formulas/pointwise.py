@@ -44,8 +44,8 @@ PER_ELEMENT: tuple[tuple[str, int, str], ...] = (
     ("bitwise_and bitwise_or bitwise_xor bitwise_not", 1, "one operation on bits"),
     ("bitwise_left_shift bitwise_right_shift", 1, "one operation on bits"),
 )
-"""Operators, FLOP for each element of the output, and why; also in place (``aten.sign_``). They have
-no gradient, or one that is left to a trace."""
+"""Operators, FLOP for each element of the output, and why; also in place (``aten.sign_``). Their
+gradients, where they have one, are left to a trace."""
 
 PER_ELEMENT_OUT_OF_PLACE: tuple[tuple[str, int, str], ...] = (
     ("special_erfcx special_i0e special_i1 special_i1e", 1, "one evaluation of a function"),

@@ -22,6 +22,7 @@ from flopratio.formulas.formula import (
 )
 from flopratio.formulas.pointwise import elementwise_gradients, maximum, minimum
 
+
 def results(out: Tensor | tuple[Tensor, ...]) -> Tensor:
     """The result whose gradient is taken: of several (a maximum and its index), the first."""
     return out[0] if isinstance(out, tuple) else out

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from flopratio.formulas import OPERATORS, Cost, Tensor
 from flopratio.formulas.attention import causal_half, is_causal
 from flopratio.formulas.formula import OperatorFormula
-from flopratio.trace.formula_check import OUT, OUTPUT, arguments_of, check_call, check_cost
+from flopratio.trace.formula_check import (
+    OUT,
+    OUTPUT,
+    arguments_of,
+    check_call,
+    check_cost,
+    operator_name,
+)
 from flopratio.trace.recorder import LIST, TENSOR, Record
 
 NO_COST = Cost()
@@ -27,13 +34,6 @@ class Costed(NamedTuple):
     bytes_written: int
     saves: tuple[tuple[int, ...], ...]
     """For each gradient, what forward keeps for it: positions among its tensors, inputs first."""
-
-
-@cache
-def operator_name(op: Any) -> str:
-    """``aten.addmm`` for ``aten.addmm.default``."""
-    name: str = op._schema.name
-    return name.replace("::", ".")
 
 
 def is_tensor(note: Any) -> bool:

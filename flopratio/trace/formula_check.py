@@ -1,4 +1,4 @@
-"""Whether a formula fits its operator: what it takes and what it names, beside the operator's schema.
+"""Whether a formula fits its operator: what it takes and names, beside the operator's schema.
 
 What it takes is compared once for each overload, when a trace first meets it; what it names, each
 time that it is evaluated (equal calls are evaluated once), as that depends on the call.
@@ -7,7 +7,7 @@ time that it is evaluated (equal calls are evaluated once), as that depends on t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from inspect import Parameter, signature
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from flopratio.errors import FormulaError
 from flopratio.formulas import OPERATORS, Cost, Gradient, Tensor, operands_of
 from flopratio.formulas.formula import Copy, OperatorFormula
 from flopratio.text.suggestions import did_you_mean
-from flopratio.torch_private import schema_of
+from flopratio.torch_private import every_operator, schema_of
 
 OUT, OUTPUT = "out", "output"
 """What a formula calls what its operator returned; an argument of that name that it is given."""
@@ -57,6 +57,7 @@ def arguments_of(op: Any) -> Arguments:
     )
 
 
+@cache
 def operator_name(op: Any) -> str:
     """``aten.addmm`` for ``aten.addmm.default``."""
     name: str = schema_of(op).name
@@ -83,7 +84,8 @@ def is_there(name: str) -> bool:
 
 
 def _error(op: Any, formula: OperatorFormula, what: str) -> FormulaError:
-    home = f"{formula.__module__}.{formula.__qualname__}"
+    named = formula if hasattr(formula, "__qualname__") else type(formula)
+    home = f"{named.__module__}.{named.__qualname__}"
     return FormulaError(f"the formula of {operator_name(op)} ({home}) {what}")
 
 
@@ -110,7 +112,9 @@ def check_call(op: Any, formula: OperatorFormula) -> None:
     kinds = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
     own = {name for name, one in every.parameters.items() if one.kind not in kinds} - {OUT}
     for name in sorted(own - set(arguments.given)):
-        known = {argument for each in _siblings(op, formula) for argument in arguments_of(each).given}
+        known = {
+            argument for each in _siblings(op, formula) for argument in arguments_of(each).given
+        }
         if name not in known:
             unknown = f"takes {name!r}, which is no argument of it{did_you_mean(name, known)}"
             raise _error(op, formula, unknown)
@@ -126,9 +130,7 @@ _differentiated: defaultdict[str, set[str]] = defaultdict(set)
 """Backward operator -> the operands of all forward operators that named it."""
 
 
-def check_cost(
-    op: Any, formula: OperatorFormula, cost: Any, positions: Mapping[int, int]
-) -> None:
+def check_cost(op: Any, formula: OperatorFormula, cost: Any, positions: Mapping[int, int]) -> None:
     """What a formula gave names operands and operators that are there, and keeps tensors that are.
 
     Args:
@@ -139,7 +141,10 @@ def check_cost(
     """
     if not isinstance(cost, Cost):
         raise _error(op, formula, f"gives {type(cost).__name__}, which is no Cost")
-    tensors = arguments_of(op).tensors
+    arguments = arguments_of(op)
+    if arguments.written:  # autograd takes no out= overload
+        return
+    tensors = arguments.tensors
     for gradient in cost.gradients:
         _check_operands(op, formula, "gradient", gradient, tensors)
         if gradient.op:
@@ -176,11 +181,7 @@ def _check_operands(
 def _no_such_operator(gradient: Gradient) -> str:
     operands = " and ".join(operands_of(gradient))
     namespace = gradient.op.partition(".")[0]
-    known = [name for name in _every_operator() if name.startswith(f"{namespace}.")]
+    names = {name.partition(".")[0].replace("::", ".") for name in every_operator()}
+    known = [name for name in names | set(OPERATORS) if name.startswith(f"{namespace}.")]
     what = f"says that {gradient.op!r} computes the gradient of {operands}, and there is none"
     return f"{what}{did_you_mean(gradient.op, known)}"
-
-
-def _every_operator() -> Iterable[str]:
-    names = {name.partition(".")[0] for name in torch._C._dispatch_get_all_op_names()}
-    return {name.replace("::", ".") for name in names} | set(OPERATORS)

@@ -90,7 +90,7 @@ class Recorder(TorchDispatchMode):
         op = ".".join(str(func).split(".")[:2])
         node = torch._C._current_autograd_node()
         accumulates = node is not None and "AccumulateGrad" in node.name()
-        if not only_moves(op) and not accumulates:
+        if not accumulates and not only_moves(op):
             names = (argument.name for argument in func._schema.arguments)
             operands = dict(zip(names, args, strict=False)) | (kwargs or {})
             operands = {name: self.tensor(value) for name, value in operands.items()}

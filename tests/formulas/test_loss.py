@@ -148,7 +148,9 @@ def test_loss_and_gradient_in_loops(layer: str, rows: int, columns: int, reducti
     assert cost.elementwise == forward
     assert cost.gradients[0].elementwise == backward
     keywords = {"target": Tensor(shape), "reduction": REDUCTIONS[reduction], **constants}
-    executed_backward = OPERATORS[f"aten.{op}_backward"](Tensor(()), Tensor(shape), **keywords)
+    executed_backward = OPERATORS[f"aten.{op}_backward"](
+        Tensor(()), Tensor(shape), **keywords, out=Tensor(shape)
+    )
     assert executed_backward.elementwise == backward
 
 
@@ -265,7 +267,12 @@ def test_negative_log_likelihood_in_loops(
     assert cost.elementwise == forward
     assert cost.gradients[0].elementwise == backward
     executed_backward = OPERATORS["aten.nll_loss_backward"](
-        Tensor(()), Tensor((rows, classes)), Tensor((rows,), 8), *arguments, Tensor(())
+        Tensor(()),
+        Tensor((rows, classes)),
+        Tensor((rows,), 8),
+        *arguments,
+        Tensor(()),
+        out=Tensor((rows, classes)),
     )
     assert executed_backward.elementwise == backward
 
@@ -376,7 +383,14 @@ def test_connectionist_temporal_classification_in_loops(
     assert cost.elementwise == forward
     assert cost.gradients[0].elementwise == backward
     executed_backward = OPERATORS["aten._ctc_loss_backward"](
-        Tensor((examples,)), log_probs, labels_of_all, *lengths, *results, 0, zero_infinity
+        Tensor((examples,)),
+        log_probs,
+        labels_of_all,
+        *lengths,
+        *results,
+        0,
+        zero_infinity,
+        out=log_probs,
     )
     assert executed_backward.elementwise == backward
 

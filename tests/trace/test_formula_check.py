@@ -1,44 +1,41 @@
-"""Formulas beside the schemas of their operators: every one of ours, and what is said of a misfit."""
+"""Formulas beside the schemas of their operators: all of ours; what is said of a misfit."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 
+import flopratio as fr
+from flopratio.errors import FormulaError
 from flopratio.formulas import OPERATORS, Tensor
+from flopratio.formulas.formula import OperatorFormula
 from flopratio.models.torchvision_operators import import_torchvision
-from flopratio.trace.formula_check import arguments_of, check_call, check_cost, overloads
+from flopratio.torch_private import every_operator, schema_of
+from flopratio.trace.formula_check import check_call, check_cost, operator_name, overloads
 
 with suppress(ImportError):
-    import torch.nn.attention.varlen  # has operators of its own
+    import torch.nn.attention.varlen  # defines operators of its own
 import_torchvision()
 
-SIZE = 4
-"""All sizes are equal, so that operands of unlike kinds fit each other."""
 
+class Choice(NamedTuple):
+    """One way to make up the arguments of an operator."""
 
-class Choice:
-    """One way to make up the arguments of an operator.
-
-    Args:
-        rank: how many dimensions a tensor has.
-        whole: what a whole number is.
-        true: what a truth value is.
-        length: how many entries a list has.
-        absent: whether what may be absent is.
-        word: what a string is.
-    """
-
-    def __init__(
-        self, size: int, rank: int, whole: int, true: bool, length: int, absent: bool
-    ) -> None:
-        self.size, self.rank, self.length = size, rank, length
-        self.whole, self.true, self.absent = whole, true, absent
+    size: int = 4
+    """Of every dimension of every tensor, so that operands of unlike kinds fit each other."""
+    rank: int = 2
+    number: int = 1
+    """What a whole number is."""
+    truth: bool = True
+    length: int = 1
+    """Of every list."""
+    absent: bool = False
+    """Whether what may be absent is."""
 
     def value(self, kind: str) -> Any:
         if kind.startswith("Optional["):
@@ -47,23 +44,23 @@ class Choice:
             return tuple(self.value(kind[len("List[") : -1]) for _ in range(self.length))
         if kind == "Tensor":
             return Tensor((self.size,) * self.rank)
-        plain = {"int": self.whole, "bool": self.true, "float": 0.5, "number": 0.5, "str": "linear"}
+        plain = {"int": self.number, "bool": self.truth, "float": 0.5, "number": 0.5, "str": "r"}
         return plain.get(kind)
 
-    def call(self, op: Any) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
-        """Positional arguments, named ones, and what the operator returns."""
-        schema = op._schema
-        given = [argument for argument in schema.arguments if not argument.is_out]
-        positional = tuple(self.value(str(one.type)) for one in given if not one.kwarg_only)
-        named = {one.name: self.value(str(one.type)) for one in given if one.kwarg_only}
-        results = tuple(self.value(str(one.type)) for one in schema.returns)
-        return positional, named, results[0] if len(results) == 1 else results or None
 
-
-CHOICES = [
-    Choice(*choice)
-    for choice in product((4, 2), (2, 4, 3, 1, 5, 0), (1, 0, 3), (True, False), (4, 1, 2, 3), (False, True))
-]
+def choices(op: Any) -> Iterator[Choice]:
+    """Those between which the kinds of an operator's arguments and results can tell."""
+    schema = schema_of(op)
+    kinds = " ".join(str(one.type) for one in (*schema.arguments, *schema.returns))
+    for choice in product(
+        (4, 2),
+        (2, 4, 3, 1, 5, 0),
+        (1, 0, 2, 3) if "int" in kinds else (1,),
+        (True, False) if "bool" in kinds else (True,),
+        (4, 1, 2, 3) if "List" in kinds else (1,),
+        (False, True) if "Optional" in kinds else (False,),
+    ):
+        yield Choice(*choice)
 
 
 def tensors(value: Any) -> Iterator[Tensor]:
@@ -74,36 +71,284 @@ def tensors(value: Any) -> Iterator[Tensor]:
             yield from tensors(item)
 
 
-def of_this_torch() -> list[tuple[str, Any]]:
-    dispatched = set(torch._C._dispatch_get_all_op_names())
-    return [(name, overload) for name in sorted(OPERATORS) for overload in overloads(name) if (overload._schema.name + ("." + overload._schema.overload_name if overload._schema.overload_name else "")) in dispatched]
-
-
-def with_a_working_call(op: Any, name: str) -> int:
-    """The check of whatever the formula gives in any of the made up calls; how many it took."""
-    formula, worked = OPERATORS[name], 0
-    for choice in CHOICES:
-        positional, named, out = choice.call(op)
+def check_made_up_calls(op: Any, formula: OperatorFormula) -> list[fr.Cost]:
+    """Check what the formula gives of each call that is made up and that it takes."""
+    schema, costs = schema_of(op), []
+    given = [argument for argument in schema.arguments if not argument.is_out]
+    for choice in choices(op):
+        positional = tuple(choice.value(str(one.type)) for one in given if not one.kwarg_only)
+        named = {one.name: choice.value(str(one.type)) for one in given if one.kwarg_only}
+        results = tuple(choice.value(str(one.type)) for one in schema.returns)
+        out = results[0] if len(results) == 1 else results or None
         try:
             cost = formula(*positional, **named, out=out)
-        except Exception:
+        except Exception:  # no call that there could be
             continue
-        worked += 1
+        costs.append(cost)
         known = (*tensors(positional), *tensors(tuple(named.values())), *tensors(out))
         check_cost(op, formula, cost, {id(tensor.storage): 0 for tensor in known})
-    return worked
+    return costs
 
 
-def test_all() -> None:
-    bad, silent = [], []
-    for name, op in of_this_torch():
+def met_by_a_trace(name: str, dispatched: set[str]) -> list[Any]:
+    """The overloads of an operator that a trace can meet: none that only scripts have, and none
+    that torch takes apart before, unless it takes apart all of them."""
+    found = [op for op in overloads(name) if full_name(op) in dispatched]
+    whole = [op for op in found if not is_composite(op)]
+    return whole or found
+
+
+def full_name(op: Any) -> str:
+    schema = schema_of(op)
+    return f"{schema.name}.{schema.overload_name}".removesuffix(".")
+
+
+def is_composite(op: Any) -> bool:
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    return bool(has_kernel(full_name(op), "CompositeImplicitAutograd"))
+
+
+@pytest.fixture(scope="module")
+def ours() -> list[tuple[Any, OperatorFormula]]:
+    """All operators of this torch that have a formula of ours, every overload."""
+    names = [name for name in OPERATORS if not name.startswith("flopratio_tests.")]
+    dispatched = set(every_operator())
+    return [(op, OPERATORS[name]) for name in names for op in met_by_a_trace(name, dispatched)]
+
+
+def test_our_formulas_can_be_called_as_their_operators_are(
+    ours: list[tuple[Any, OperatorFormula]],
+) -> None:
+    assert len({operator_name(op) for op, _ in ours}) > 800
+    misfits = {}
+    for op, formula in ours:
         try:
-            check_call(op, OPERATORS[name])
-            if not with_a_working_call(op, name):
-                silent.append(str(op))
-        except ValueError as error:
-            bad.append(f"{op}: {error}")
-    print("\n".join(bad))
-    print("silent", silent)
-    assert not bad
-    assert not silent
+            check_call(op, formula)
+        except FormulaError as error:
+            misfits[full_name(op)] = str(error)
+    assert misfits == {}
+
+
+def test_our_formulas_name_what_is_there(ours: list[tuple[Any, OperatorFormula]]) -> None:
+    """Operands, backward operators, kept tensors; the operands of backward operators once all the
+    forward operators are known."""
+    misfits: dict[str, str] = {}
+
+    def check(op: Any, formula: OperatorFormula) -> list[fr.Cost]:
+        try:
+            return check_made_up_calls(op, formula)
+        except FormulaError as error:
+            misfits[full_name(op)] = str(error)
+            return [fr.Cost()]
+
+    costs = [(op, formula, check(op, formula)) for op, formula in ours]
+    assert [full_name(op) for op, _, taken in costs if not taken] == []
+    fused = [(op, formula) for op, formula, taken in costs if any(cost.parts for cost in taken)]
+    assert len(fused) > 20
+    for op, formula in fused:
+        check(op, formula)
+    assert misfits == {}
+
+
+# A formula that does not fit ---------------------------------------------------------------------
+
+FORWARD, BACKWARD = "flopratio_tests::scaled_mm", "flopratio_tests::scaled_mm_backward"
+
+
+@torch.library.custom_op(FORWARD, mutates_args=())
+def scaled_mm(x: torch.Tensor, weight: torch.Tensor, scale: float = 2.0) -> torch.Tensor:
+    return scale * (x @ weight)
+
+
+@torch.library.custom_op(BACKWARD, mutates_args=())
+def scaled_mm_backward(
+    grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, scale: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return scale * (grad @ weight.T), scale * (x.T @ grad)
+
+
+def keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    x, weight, ctx.scale = inputs
+    ctx.save_for_backward(x, weight)
+
+
+scaled_mm.register_autograd(
+    lambda ctx, grad: (*scaled_mm_backward(grad, *ctx.saved_tensors, ctx.scale), None),
+    setup_context=keep,
+)
+
+X, WEIGHT = (8, 4), (4, 6)
+FLOPS = 2 * 8 * 4 * 6
+
+
+def forward(operand: str = "weight", op: str = BACKWARD, **saves: Any) -> OperatorFormula:
+    """A formula of the forward operator, in which something may be wrong."""
+
+    def formula(x: Tensor, weight: Tensor, scale: float = 2.0, *, out: Tensor) -> fr.Cost:
+        backward = op.replace("::", ".")
+        gradients = [fr.Gradient(name, backward, flops=FLOPS, **saves) for name in ("x", operand)]
+        return fr.Cost(flops=FLOPS, gradients=tuple(gradients))
+
+    return formula
+
+
+def backward(*operands: str) -> OperatorFormula:
+    def formula(grad: Tensor, x: Tensor, weight: Tensor, scale: float, *, out: Any) -> fr.Cost:
+        return fr.Cost.fused(*(fr.Part(operand, flops=FLOPS) for operand in operands))
+
+    return formula
+
+
+@pytest.fixture
+def registered() -> Iterator[Callable[[str, OperatorFormula], None]]:
+    """Formulas for as long as a test runs."""
+    names = []
+
+    def register(op: str, formula: OperatorFormula) -> None:
+        fr.register(op, formula)
+        names.append(op.replace("::", "."))
+
+    yield register
+    for name in names:
+        del OPERATORS[name]
+
+
+Register = Callable[[str, OperatorFormula], None]
+
+
+def ledger() -> fr.Ledger:
+    x, weight = (torch.randn(shape, requires_grad=True) for shape in (X, WEIGHT))
+    with fr.Profiler() as profiler:
+        scaled_mm(x, weight).sum().backward()
+    return profiler.ledger
+
+
+def test_formulas_that_fit(registered: Register) -> None:
+    registered(FORWARD, forward())
+    registered(BACKWARD, backward("x", "weight"))
+    totals = ledger().totals
+    assert (totals.forward, totals.backward) == (FLOPS, 2 * FLOPS)
+
+
+MISFITS: dict[str, tuple[OperatorFormula, str]] = {
+    "operand": (
+        forward(operand="wieght"),
+        "names a gradient of 'wieght', which is no tensor that it takes: did you mean 'weight'?",
+    ),
+    "operand that is no tensor": (
+        forward(operand="scale"),
+        "names a gradient of 'scale', which is no tensor that it takes: there are weight, x",
+    ),
+    "backward operator": (
+        forward(op="flopratio_tests::scaled_mm_bakward"),
+        "says that 'flopratio_tests.scaled_mm_bakward' computes the gradient of x, and there is "
+        "none: did you mean 'flopratio_tests.scaled_mm_backward'",
+    ),
+    "backward operator without a namespace": (
+        forward(op="mm"),
+        "says that 'mm' computes the gradient of x, and there is none",
+    ),
+    "kept tensor": (
+        forward(saves=(Tensor((3, 5)),)),
+        "keeps a tensor of (3, 5) for the gradient of x, which is neither one of its operands nor "
+        "of its results",
+    ),
+    "kept number": (
+        forward(saves=(2.0,)),
+        "keeps a tensor 2.0 for the gradient of x, which is neither one of its operands nor of "
+        "its results",
+    ),
+    "argument": (
+        lambda x, wieght, scale=2.0, *, out: fr.Cost(),
+        "takes 'wieght', which is no argument of it: did you mean 'weight'?",
+    ),
+    "order": (
+        lambda weight, x, scale=2.0, *, out: fr.Cost(),
+        "takes 'x' in the place of 'weight'",
+    ),
+    "too few": (
+        lambda x, *, out: fr.Cost(),
+        "is to be called with (x, weight, scale, *, out): too many positional arguments",
+    ),
+    "no default": (
+        lambda x, weight, scale, *, out: fr.Cost(),
+        "is to be called with (x, weight, *, out): missing a required argument: 'scale'",
+    ),
+    "no out": (
+        lambda x, weight, scale=2.0: fr.Cost(),
+        "is to be called with (x, weight, scale, *, out): got an unexpected keyword argument 'out'",
+    ),
+    "no cost": (lambda x, weight, scale=2.0, *, out: FLOPS, "gives int, which is no Cost"),
+}
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_a_misfit_is_an_error_that_names_the_formula(name: str, registered: Register) -> None:
+    formula, expected = MISFITS[name]
+    registered(FORWARD, formula)
+    with pytest.raises(FormulaError) as caught:
+        ledger()
+    start = "the formula of flopratio_tests.scaled_mm (tests.trace.test_formula_check."
+    assert str(caught.value).startswith(start)
+    assert expected in str(caught.value)
+    with pytest.raises(fr.UsageError):  # each time, not only the first
+        ledger()
+
+
+def test_a_part_of_what_the_forward_operator_has_not(registered: Register) -> None:
+    registered(FORWARD, forward())
+    registered(BACKWARD, backward("x", "wieght"))
+    with pytest.raises(FormulaError, match=r"names a part of 'wieght', .* did you mean 'weight'?"):
+        ledger()
+
+
+def test_the_check_finds_a_misfit_among_ours() -> None:
+    """That the test over all formulas can fail."""
+    softmax = OPERATORS["aten._softmax"]
+
+    def misspelt(*arguments: Any, **named: Any) -> fr.Cost:
+        cost = softmax(*arguments, **named)
+        return fr.Cost(gradients=(fr.Gradient("sefl", cost.gradients[0].op),))
+
+    op = torch.ops.aten._softmax.default
+    assert check_made_up_calls(op, softmax)
+    with pytest.raises(FormulaError, match="'sefl'"):
+        check_made_up_calls(op, misspelt)
+
+
+def test_a_shape_that_a_formula_did_not_expect_is_uncounted(registered: Register) -> None:
+    def of_three_dimensions(x: Tensor, weight: Tensor, scale: float = 2.0, *, out: Any) -> fr.Cost:
+        batch, rows, columns = x.shape
+        return fr.Cost(flops=2 * batch * rows * columns * weight.shape[-1])
+
+    registered(FORWARD, of_three_dimensions)
+    (name,) = (name for name in ledger().uncounted_ops if "backward" not in name)
+    assert name.startswith("flopratio_tests.scaled_mm (ValueError: not enough values to unpack")
+
+
+def test_equal_calls_are_checked_once(
+    registered: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flopratio.trace import evaluation
+
+    registered(FORWARD, forward())
+    registered(BACKWARD, backward("x", "weight"))
+    ledger()
+    monkeypatch.setattr(evaluation, "check_call", None)  # would fail if it were called
+    monkeypatch.setattr(evaluation, "check_cost", None)
+    ledger()
+
+
+def test_what_an_out_overload_writes_is_not_given() -> None:
+    """GIVEN out= under other names than out, THEN the operator counts as without."""
+    x, mean, rstd = torch.randn(2, 3, 4), torch.empty(0), torch.empty(0)
+    arguments = (x, None, None, None, None, True, 0.1, 1e-5)
+    with fr.Profiler() as plain:
+        torch.ops.aten.native_batch_norm(*arguments)
+    with fr.Profiler() as written:
+        torch.ops.aten.native_batch_norm.out(
+            *arguments, out=torch.empty(0), save_mean=mean, save_invstd=rstd
+        )
+    assert written.ledger.uncounted_ops == {}
+    elementwise = plain.ledger.totals.elementwise_forward
+    assert written.ledger.totals.elementwise_forward == elementwise > 0
