@@ -113,6 +113,7 @@ ELEMENTWISE: dict[str, tuple[str, dict[str, float], Loop, Loop]] = {
 1 / N of a mean, else None)."""
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("layer", ELEMENTWISE)
 @settings(max_examples=20, deadline=None)
 @given(rows=sizes, columns=sizes, reduction=reductions)
@@ -154,6 +155,7 @@ def test_loss_and_gradient_in_loops(layer: str, rows: int, columns: int, reducti
     assert executed_backward.elementwise == backward
 
 
+@pytest.mark.oracle
 @settings(max_examples=20, deadline=None)
 @given(
     rows=sizes, columns=sizes, reduction=reductions, weighted=st.booleans(), positive=st.booleans()
@@ -218,6 +220,7 @@ def test_weighted_binary_cross_entropy_is_what_torch_executes(reduction: str) ->
     assert step.backward[0].elementwise == unweighted.gradients[0].elementwise + 24
 
 
+@pytest.mark.oracle
 @settings(max_examples=25, deadline=None)
 @given(rows=sizes, classes=sizes, reduction=reductions, weighted=st.booleans())
 def test_negative_log_likelihood_in_loops(
@@ -301,6 +304,7 @@ def reached(before: list[Counted], state: int, labels: list[int], step: int) -> 
     return log_sum(*others[:2], others[2] if skips else Counted(IMPOSSIBLE))
 
 
+@pytest.mark.oracle
 @settings(max_examples=15, deadline=None)
 @given(
     steps=st.integers(5, 7),
@@ -445,6 +449,7 @@ def test_classification_losses_are_what_torch_executes(
     agrees_with_torch(LAYERS[layer], module, torch.randn(shape), reduction=reduction)
 
 
+@pytest.mark.oracle
 @settings(max_examples=20, deadline=None)
 @given(rows=sizes, columns=sizes)
 def test_l2_penalty_in_loops(rows: int, columns: int) -> None:

@@ -185,6 +185,7 @@ def channels_first(x: torch.Tensor) -> torch.Tensor:
     return x.transpose(0, 1).reshape(x.shape[1], -1)
 
 
+@pytest.mark.oracle
 @settings(max_examples=15, deadline=None)
 @given(batch=many, channels=sizes, length=sizes, training=st.booleans())
 def test_batch_norm_in_loops(batch: int, channels: int, length: int, training: bool) -> None:
@@ -247,6 +248,7 @@ def test_batch_norm_in_loops(batch: int, channels: int, length: int, training: b
 # Layer norm and group norm -----------------------------------------------------------------------
 
 
+@pytest.mark.oracle
 @settings(max_examples=15, deadline=None)
 @given(rows=sizes, size=many, other=sizes)
 def test_layer_norm_in_loops(rows: int, size: int, other: int) -> None:
@@ -285,6 +287,7 @@ def test_layer_norm_in_loops(rows: int, size: int, other: int) -> None:
         assert fused.elementwise == count == parts_of(cost, asked)
 
 
+@pytest.mark.oracle
 @settings(max_examples=15, deadline=None)
 @given(batch=sizes, groups=sizes, width=sizes, length=many)
 def test_group_norm_in_loops(batch: int, groups: int, width: int, length: int) -> None:
@@ -332,6 +335,7 @@ def test_group_norm_in_loops(batch: int, groups: int, width: int, length: int) -
 # RMS norm and weight norm ------------------------------------------------------------------------
 
 
+@pytest.mark.oracle
 @settings(max_examples=15, deadline=None)
 @given(rows=sizes, n=sizes, affine=st.booleans())
 def test_rms_norm_in_loops(rows: int, n: int, affine: bool) -> None:
@@ -378,6 +382,7 @@ def test_rms_norm_in_loops(rows: int, n: int, affine: bool) -> None:
         assert fused.elementwise == count == parts_of(cost, asked)
 
 
+@pytest.mark.oracle
 @settings(max_examples=15, deadline=None)
 @given(rows=sizes, n=sizes)
 def test_weight_norm_in_loops(rows: int, n: int) -> None:

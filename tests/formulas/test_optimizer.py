@@ -173,6 +173,7 @@ RULES = {
 }  # fmt: skip
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("name", RULES)
 def test_rules_in_loops(name: str) -> None:
     w, first, second = (tensor(SHAPE, seed) for seed in range(3))

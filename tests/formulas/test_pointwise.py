@@ -143,6 +143,7 @@ CASES: dict[str, tuple[Callable[..., torch.Tensor], Callable[..., Counted]]] = {
 """An operator; the same on one element, in counted arithmetic."""
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("case", CASES)
 def test_one_element_after_another(case: str) -> None:
     run, loop = CASES[case]
@@ -234,6 +235,7 @@ def broadcast_gradients(
     return gradient(x, y), gradient(y, x)
 
 
+@pytest.mark.oracle
 @settings(max_examples=30, deadline=None)
 @given(shapes=mutually_broadcastable_shapes(num_shapes=2, max_dims=3, max_side=3))
 def test_broadcast_product_in_loops(shapes: Any) -> None:
