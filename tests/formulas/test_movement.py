@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+import flopratio as fr
 from flopratio.formulas import OPERATORS, Cost, Tensor
 from flopratio.formulas.movement import MOVEMENT, VIEWS
 
@@ -53,6 +54,31 @@ def test_views_share_memory(name: str) -> None:
     further = (2, 1) if name == "unfold" else ()
     assert OPERATORS[f"aten.{name}"](Tensor((3, 4)), 1, *further, out=Tensor((3, 4))).view
     assert RETURNS_A_VIEW[name](x).untyped_storage()._cdata == x.untyped_storage()._cdata
+
+
+MOVED: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "clone": torch.clone,
+    "cat": lambda x: torch.cat([x, x]),
+    "flip": lambda x: x.flip(0),
+    "pixel_shuffle": lambda x: torch.pixel_shuffle(x, 2),
+    "roll": lambda x: x.roll(1, 0),
+    "tril": torch.tril,
+}
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_copies_are_the_same_values_in_another_place(name: str) -> None:
+    """And a trace of them counts bytes, but no FLOP."""
+    x = torch.rand(2, 4, 3, 3)
+    with fr.Profiler() as profiler:
+        y = MOVED[name](x)
+    assert set(y.flatten().tolist()) <= {0.0, *x.flatten().tolist()}
+    assert y.untyped_storage()._cdata != x.untyped_storage()._cdata
+    (row,) = profiler.ledger.rows
+    assert (row.op, row.flops, row.elementwise) == (f"aten.{name}", 0, 0)
+    assert row.bytes_read > 0
+    assert row.bytes_written == y.nbytes
+    assert profiler.ledger.uncounted_ops == {}
 
 
 @pytest.mark.parametrize("name", ["aten.clone", "aten.cat", "aten.copy_", "aten.repeat"])
