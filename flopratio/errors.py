@@ -16,3 +16,7 @@ class UsageError(ValueError):
 
 class UntestedTorch(UserWarning):
     """The torch at hand is older or newer than those that flopratio is tested with."""
+
+
+class FormulaError(UsageError):
+    """A formula that does not fit its operator: it takes or names something that is not there."""

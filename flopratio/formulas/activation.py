@@ -40,7 +40,7 @@ def activation_cost(elementwise: Size, backward: str, gradient: Cost, *saves: Te
 
 def kept_input(self: Tensor, out: Tensor) -> Tensor:
     """The input that a gradient needs: a copy of it, where the operator overwrites it."""
-    return self.new(*self.shape) if in_place(self, out) else self
+    return self.copy() if in_place(self, out) else self
 
 
 @operator("aten.relu", "aten.relu_")

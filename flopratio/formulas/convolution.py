@@ -20,6 +20,7 @@ from flopratio.formulas.formula import (
     Part,
     Size,
     Tensor,
+    asked_for,
     layer,
     operator,
     per_dimension,
@@ -110,9 +111,7 @@ def convolution_backward(
         Part("weight", flops=flops),
         Part("bias", elementwise=grad_output.numel),
     )
-    return Cost.fused(
-        *(part for part, asked in zip(parts, output_mask, strict=True) if asked),
-    )
+    return Cost.fused(*asked_for(parts, ("input", "weight", "bias"), output_mask))
 
 
 def padded_to_same(

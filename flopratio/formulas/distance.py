@@ -67,7 +67,7 @@ def cdist(x1: Tensor, x2: Tensor, p: float, compute_mode: Any = None, *, out: Te
 
 @operator("aten._cdist_backward")
 def cdist_backward(
-    grad: Tensor, x1: Tensor, x2: Tensor, p: float, cdist: Tensor, *, out: object = None
+    grad: Tensor, x1: Tensor, x2: Tensor, p: float, cdist: Tensor, *, out: Tensor
 ) -> Cost:
     """The gradient of x1 (of x2, with the two exchanged)."""
     pairs = cdist.numel
@@ -133,9 +133,7 @@ def pdist_backward_flops(differences: Size, pairs: Size, order: float) -> Size:
 
 
 @operator("aten._pdist_backward")
-def pdist_backward(
-    grad: Tensor, self: Tensor, p: float, pdist: Tensor, *, out: object = None
-) -> Cost:
+def pdist_backward(grad: Tensor, self: Tensor, p: float, pdist: Tensor, *, out: Tensor) -> Cost:
     pairs = pdist.numel
     return Cost(elementwise=pdist_backward_flops(pairs * self.shape[-1], pairs, p))
 

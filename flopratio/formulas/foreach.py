@@ -20,18 +20,14 @@ def on_each(name: str) -> OperatorFormula:
     """The sum of the operator's cost over the list. An argument that is a list of the same length
     has one entry for each tensor; any other is shared by all."""
 
-    def formula(
-        self: Any, *arguments: Any, alpha: Any = 1, out: Any = None, **options: Any
-    ) -> Cost:
-        results: Sequence[Tensor] = out if out else self  # in place there is no result
-        scaled = {} if name not in ("add", "sub") else {"alpha": alpha}
-        operands = (self, *arguments, *options.values())
+    def formula(self: Any, *arguments: Any, out: Sequence[Tensor] | None, **factors: Any) -> Cost:
+        results: Sequence[Tensor] = self if out is None else out  # in place there is no result
 
         def own(position: int) -> list[Any]:
-            return [o[position] if isinstance(o, Sequence) else o for o in operands]
+            return [o[position] if isinstance(o, Sequence) else o for o in (self, *arguments)]
 
         costs = (
-            OPERATORS[f"aten.{name}"](*own(position), **scaled, out=result)
+            OPERATORS[f"aten.{name}"](*own(position), **factors, out=result)
             for position, result in enumerate(results)
         )
         return Cost(elementwise=sum(cost.elementwise for cost in costs))
@@ -44,13 +40,13 @@ for _name in ON_EACH.split():
 
 
 @operator("aten._foreach_max")
-def foreach_max(self: Sequence[Tensor], *, out: Any = None) -> Cost:
+def foreach_max(self: Sequence[Tensor], *, out: Sequence[Tensor]) -> Cost:
     return Cost(elementwise=sum(tensor.numel for tensor in self))
 
 
 @operator("aten._foreach_norm")
 def foreach_norm(
-    self: Sequence[Tensor], ord: Any = 2, dtype: object = None, *, out: Any = None
+    self: Sequence[Tensor], ord: Any = 2, dtype: object = None, *, out: Sequence[Tensor]
 ) -> Cost:
     return Cost(elementwise=sum(norm_flops(tensor.numel, 1, ord) for tensor in self))
 
@@ -59,8 +55,6 @@ def foreach_norm(
     "aten._amp_foreach_non_finite_check_and_unscale",
     "aten._amp_foreach_non_finite_check_and_unscale_",
 )
-def unscale(
-    self: Sequence[Tensor], found_inf: Tensor, inv_scale: Tensor, *, out: Any = None
-) -> Cost:
+def unscale(self: Sequence[Tensor], found_inf: Tensor, inv_scale: Tensor, *, out: Any) -> Cost:
     """Gradient scaling: each gradient is compared with infinity and multiplied by 1 / scale."""
     return Cost(elementwise=sum(2 * tensor.numel for tensor in self))

@@ -2,11 +2,40 @@
 
 Every size may be a Python int (exact), a NumPy array of Python ints (a whole sweep at once, see
 :func:`exact`) or a SymPy expression (a closed form); formulas only add, multiply and divide them.
+
+One convention holds for forward and backward operators, ours and those of users.
+
+What a formula is given:
+
+- The operator's arguments under the names that its schema has for them: by position where the
+  schema allows it, else by keyword. A call may leave out what is at its default, so the formula
+  has a default wherever the schema has one.
+- In each tensor's place a :class:`Tensor`, in a list's place a tuple, None for what is absent;
+  numbers, truth values and strings as they are.
+- ``out``, always and by keyword: what the operator returned. A Tensor; of several results a tuple,
+  with None for one that is undefined (a gradient that was not asked for); None if it returns
+  nothing, as operators on lists do that work in place.
+- So an argument that the schema itself calls ``out`` and reads (attention's backward is given
+  the result of forward) comes as ``output``. One that an ``out=`` overload writes to is not given:
+  it is what the operator returns.
+
+What a formula gives, a :class:`Cost`:
+
+- of a forward operator a :class:`Gradient` for each piece of work of its backward, under the names
+  of its own operands;
+- of a fused backward operator, which computes the gradients of several operands, a :class:`Part`
+  for each piece of that work, under the names of the *forward* operator's operands, whatever the
+  backward operator calls them. If it has an ``output_mask``, only what that asks for:
+  :func:`asked_for`;
+- of a backward operator that computes one gradient (``aten.threshold_backward``) its work alone.
+
+A trace compares all of these names with the operator's schema when it first meets the operator: a
+misspelt one is an error, not a gradient that nobody claims.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -42,6 +71,17 @@ def per_dimension(value: Size | Sequence[Size], dimensions: int) -> tuple[Size, 
     return values * dimensions if len(values) == 1 else values
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Copy:
+    """The memory of a copy.
+
+    Args:
+        original: the memory that was copied.
+    """
+
+    original: object
+
+
 @dataclass(frozen=True, slots=True)
 class Tensor:
     """A tensor without its values: what a formula sees of an operand.
@@ -68,6 +108,10 @@ class Tensor:
         """The same memory under another shape."""
         return replace(self, shape=shape)
 
+    def copy(self) -> Tensor:
+        """What autograd keeps of an operand that the operator writes over: a copy of it."""
+        return replace(self, storage=Copy(self.storage))
+
     def new(self, *shape: Size, itemsize: int | None = None) -> Tensor:
         """A fresh tensor, of this one's element size unless told otherwise."""
         return Tensor(shape, self.itemsize if itemsize is None else itemsize)
@@ -78,13 +122,14 @@ class Gradient:
     """What autograd does for one operand of a forward operator, if that operand needs a gradient.
 
     Args:
-        operand: the operand's name in the formula's signature. Several names: an intermediate value
+        operand: the operand's name in the operator's schema. Several names: an intermediate value
             (attention's probabilities) whose gradient is needed if that of any of them is.
         op: the operator that computes the gradient (``aten.mm``); several gradients of one fused
-            operator (``aten.convolution_backward``) name the same one.
+            operator (``aten.convolution_backward``) name the same one. Empty: no operator does
+            (the gradient is handed on as it is), or which one does is left to a trace.
         flops: FLOP of its contraction: that of the forward operator, by the law.
         elementwise: all its other arithmetic.
-        saves: the tensors that forward must keep for it.
+        saves: the tensors that forward must keep for it, of its operands and results.
         inner: whether it is the gradient of a value between the operands and the result (a
             recurrent layer's hidden states), which depends on all of ``operand``.
     """
@@ -125,6 +170,7 @@ class Cost:
             ``flops`` and ``elementwise`` are their sums.
         recompute: contraction FLOP that it does again although forward had done them (Q @ K^T in
             a fused attention backward); not contained in ``flops``.
+        view: whether the result is an operand's own memory under another shape: no byte is moved.
     """
 
     flops: Size = 0
@@ -132,6 +178,7 @@ class Cost:
     gradients: tuple[Gradient, ...] = ()
     parts: tuple[Part, ...] = ()
     recompute: Size = 0
+    view: bool = False
 
     @staticmethod
     def fused(*parts: Part, recompute: Size = 0) -> Cost:
@@ -144,13 +191,37 @@ class Cost:
         )
 
 
+def restricted(parts: Iterable[Part], operands: Collection[str]) -> tuple[Part, ...]:
+    """The parts that are done for some of the operands, named for these alone."""
+    shares = ((tuple(o for o in operands_of(part) if o in operands), part) for part in parts)
+    return tuple(
+        replace(part, operand=names if len(names) > 1 else names[0])
+        for names, part in shares
+        if names
+    )
+
+
+def asked_for(
+    parts: Iterable[Part], operands: Sequence[str], output_mask: Sequence[bool]
+) -> tuple[Part, ...]:
+    """The parts of a fused backward operator that its ``output_mask`` asks for.
+
+    Args:
+        parts: all of them.
+        operands: the forward operator's operands for which the mask stands, in its order.
+        output_mask: whether the gradient of each is asked for.
+    """
+    asked = {name for name, wanted in zip(operands, output_mask, strict=True) if wanted}
+    return restricted(parts, asked)
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One operator applied to tensors, as a layer's description composes it.
 
     Args:
         op: the operator's name.
-        operands: by their names in the operator's formula; tensors and plain arguments alike.
+        operands: by their names in the operator's schema; tensors and plain arguments alike.
         out: what it returns.
     """
 
@@ -212,8 +283,8 @@ EXAMPLES: list[Example] = []
 
 
 def operator(*names: str) -> Callable[[OperatorFormula], OperatorFormula]:
-    """Register a formula for operators by name. It is called with the operator's own arguments, a
-    :class:`Tensor` in each tensor's place, and ``out``, what the operator returned.
+    """Register a formula for operators by name (``aten.addmm``, all overloads). What it is given,
+    and what it gives, is said at the top of this module.
 
     Raises:
         ValueError: a name has a formula already.
@@ -251,6 +322,9 @@ def register(
 
     Raises:
         ValueError: the operator has a formula already, or the name has no namespace.
+
+    A formula whose names are not those of the operator's schema is a :class:`FormulaError` of the
+    first ledger of a step that ran the operator.
     """
     schema = getattr(op, "_schema", None)
     name = (schema.name if schema is not None else str(op)).replace("::", ".")

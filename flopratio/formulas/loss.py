@@ -72,7 +72,7 @@ def mse_loss(self: Tensor, target: Tensor, reduction: int = MEAN, *, out: Tensor
 
 @operator("aten.mse_loss_backward")
 def mse_loss_backward(
-    grad_output: Tensor, self: Tensor, target: Tensor, reduction: int, *, out: object = None
+    grad_output: Tensor, self: Tensor, target: Tensor, reduction: int, *, out: Tensor
 ) -> Cost:
     """grad_x = (x - t) * (2 / N) * g: 3 N (2 in place of 2 / N if the loss is no mean)."""
     return Cost(elementwise=3 * self.numel)
@@ -99,7 +99,7 @@ def smooth_l1_loss_backward(
     reduction: int,
     beta: float,
     *,
-    out: object = None,
+    out: Tensor,
 ) -> Cost:
     """grad_x = clamp(x - t, -beta, beta) * (1 / (beta N)) * g: a subtraction, two comparisons, two
     multiplications, 5 N (1 / beta if the loss is no mean)."""
@@ -132,7 +132,7 @@ def huber_loss_backward(
     reduction: int,
     delta: float,
     *,
-    out: object = None,
+    out: Tensor,
 ) -> Cost:
     """grad_x = clamp(x - t, -delta, delta) * g: a subtraction, two comparisons, a multiplication,
     4 N; of the mean, times 1 / N, 5 N."""
@@ -155,7 +155,7 @@ def soft_margin_loss(self: Tensor, target: Tensor, reduction: int = MEAN, *, out
 
 @operator("aten.soft_margin_loss_backward")
 def soft_margin_loss_backward(
-    grad_output: Tensor, self: Tensor, target: Tensor, reduction: int, *, out: object = None
+    grad_output: Tensor, self: Tensor, target: Tensor, reduction: int, *, out: Tensor
 ) -> Cost:
     return Cost(elementwise=8 * self.numel)
 
@@ -211,7 +211,7 @@ def multi_margin_loss_backward(
     weight: Tensor | None = None,
     reduction: int = MEAN,
     *,
-    out: object = None,
+    out: Tensor,
 ) -> Cost:
     each, wrong = margin_flops(self, p, weight)
     return Cost(elementwise=each * wrong + self.numel)
@@ -261,7 +261,7 @@ def binary_cross_entropy_backward(
     weight: Tensor | None = None,
     reduction: int = MEAN,
     *,
-    out: object = None,
+    out: Tensor,
 ) -> Cost:
     """grad_x = g (x - t) / max(x (1 - x), eps): x - t; 1 - x; the product; the comparison; the
     division; times g: 6 N; times a weight, and by 1 / N for a mean, N each."""
@@ -361,7 +361,7 @@ def nll_loss_backward(
     ignore_index: int,
     total_weight: Tensor,
     *,
-    out: object = None,
+    out: Tensor,
 ) -> Cost:
     """grad[target] = -g, one number a row: R; times the class's weight, R more; for the mean g is
     first divided by the total weight: 1. All other entries are 0."""
@@ -446,7 +446,7 @@ def ctc_loss_backward(
     blank: int,
     zero_infinity: bool = False,
     *,
-    out: object = None,
+    out: Tensor,
 ) -> Cost:
     """See ``ctc_backward_flops``."""
     return Cost(elementwise=ctc_backward_flops(log_probs, log_alpha, zero_infinity))
@@ -606,6 +606,7 @@ EXAMPLES += [
             "self": Tensor((8, 10)),
             "target": Tensor((8, 10)),
             "reduction": 1,
+            "out": Tensor((8, 10)),
         },
         {"elementwise": 240},
         "(x - t) * (2 / N) * g: 3 * 80",

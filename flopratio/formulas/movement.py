@@ -1,8 +1,11 @@
 """Operators that only create, copy, reorder or look at memory: no FLOP.
 
-Sorting and searching are here as well: they compare, but how often depends on the values, so that
-no count from shapes is exact, and their time goes into moving bytes. Copies whose gradient is a sum
-stand in ``scatter``.
+Their gradients, most of which only move memory too, are left to a trace. Where one is to be told, a
+sum over copies or what autograd keeps for it, the operator is not in these tables, but has a
+formula in ``scatter`` or ``selection``.
+
+Searches are here as well: they compare, but how often depends on the values, so that no count from
+shapes is exact, and their time goes into moving bytes.
 """
 
 from __future__ import annotations
@@ -19,8 +22,8 @@ def names(table: str) -> frozenset[str]:
 VIEWS = names(
     """
     _conj _neg_view _reshape_alias _unsafe_view alias as_strided as_strided_ detach detach_
-    diagonal expand lift lift_fresh permute select slice slice_inverse split split_with_sizes
-    squeeze squeeze_ t t_ transpose transpose_ unbind unfold unsafe_split
+    diagonal lift lift_fresh permute select slice slice_inverse split split_with_sizes
+    squeeze squeeze_ t t_ transpose transpose_ unbind unsafe_split
     unsafe_split_with_sizes unsqueeze unsqueeze_ view view_as_complex view_as_real
 
     adjoint chunk contiguous expand_as flatten imag mH mT matrix_H movedim moveaxis narrow numpy_T
@@ -62,8 +65,7 @@ COPIES = names(
     select_backward slice_backward diagonal_backward
     select_scatter slice_scatter diagonal_scatter as_strided_scatter
 
-    masked_fill masked_fill_ masked_scatter masked_scatter_ masked_scatter_backward masked_select
-    _pack_padded_sequence index_copy index_copy_ index_fill index_fill_ take one_hot
+    masked_scatter_backward _pack_padded_sequence one_hot
     _foreach_clone _foreach_copy _foreach_copy_ _foreach_zero _foreach_zero_
     """
 )
@@ -71,7 +73,7 @@ COPIES = names(
 
 SEARCHES = names(
     """
-    sort argsort msort topk kthvalue median nanmedian mode nonzero nonzero_static
+    argsort msort nonzero nonzero_static
     unique_consecutive unique_dim unique_dim_consecutive _unique _unique2
     bucketize searchsorted isin bincount histc
     """
@@ -88,23 +90,19 @@ BOOKKEEPING = names(
 """Questions about a tensor and marks on it."""
 
 
-def moves(*arguments: Any, out: Any = None, **options: Any) -> Cost:
+def moves(*arguments: Any, out: Any, **options: Any) -> Cost:
     """Bytes, no FLOP."""
     return Cost()
 
 
-MOVEMENT = VIEWS | CREATION | COPIES | SEARCHES | BOOKKEEPING
-"""All of these names, and none that computes."""
+def views(*arguments: Any, out: Any, **options: Any) -> Cost:
+    """No bytes either."""
+    return Cost(view=True)
 
-OWN_FORMULA = names(
-    """
-    expand unfold
-    masked_fill masked_fill_ masked_scatter masked_scatter_ masked_select
-    sort topk kthvalue mode median nanmedian take index_fill index_fill_ index_copy index_copy_
-    """
-)
-"""Views whose gradient is a sum: their formulas are in ``scatter``. And values that something
-chooses, which autograd keeps: see ``selection``."""
 
-for _name in sorted(MOVEMENT - OWN_FORMULA):
+MOVEMENT = CREATION | COPIES | SEARCHES | BOOKKEEPING
+
+for _name in sorted(MOVEMENT):
     operator(_name)(moves)
+for _name in sorted(VIEWS):
+    operator(_name)(views)

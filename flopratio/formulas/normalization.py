@@ -9,7 +9,7 @@ done once, for either; the ledger puts it under the gradient of the input, if th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from flopratio.formulas.formula import (
@@ -22,10 +22,11 @@ from flopratio.formulas.formula import (
     Part,
     Size,
     Tensor,
+    asked_for,
     layer,
-    operands_of,
     operator,
     prod,
+    restricted,
 )
 
 STATISTICS_BYTES = 4
@@ -57,27 +58,16 @@ def gradients_of(op: str, parts: Sequence[Part], *saves: Tensor | None) -> tuple
     return tuple(Gradient(part.operand, op, part.flops, part.elementwise, kept) for part in parts)
 
 
-def restricted(parts: Sequence[Part], operands: Collection[str]) -> tuple[Part, ...]:
-    """The parts that are done for some of the operands only."""
-    shares = ((tuple(o for o in operands_of(part) if o in operands), part) for part in parts)
-    return tuple(
-        Part(names if len(names) > 1 else names[0], part.flops, part.elementwise)
-        for names, part in shares
-        if names
-    )
-
-
 def present(parts: Sequence[Part], **affine: Tensor | None) -> tuple[Part, ...]:
     """The parts without what the layer does not have (a layer norm without a bias)."""
     there = {name for name, tensor in affine.items() if tensor is not None}
     return restricted(parts, {"input", *there})
 
 
-def asked_for(parts: Sequence[Part], output_mask: Sequence[bool]) -> Cost:
-    """A fused backward operator does only what its ``output_mask`` asks for."""
+def masked(parts: Sequence[Part], output_mask: Sequence[bool]) -> Cost:
+    """The cost of what a mask asks for, of input, weight and (an RMS norm has none) bias."""
     operands = ("input", "weight", "bias")[: len(output_mask)]
-    wanted = {name for name, asked in zip(operands, output_mask, strict=True) if asked}
-    return Cost.fused(*restricted(parts, wanted))
+    return Cost.fused(*asked_for(parts, operands, output_mask))
 
 
 # Batch norm: one group a channel -----------------------------------------------------------------
@@ -277,10 +267,10 @@ def native_batch_norm_backward(
     eps: float,
     output_mask: Sequence[bool],
     *,
-    out: object = None,
+    out: tuple[Tensor | None, ...],
 ) -> Cost:
     parts = batch_norm_backward_parts(input, weight, weight, train)
-    return asked_for(parts, output_mask)
+    return masked(parts, output_mask)
 
 
 @operator("aten.batch_norm_backward")
@@ -297,10 +287,10 @@ def batch_norm_backward(
     output_mask: Sequence[bool],
     reserve: Tensor,
     *,
-    out: object = None,
+    out: tuple[Tensor | None, ...],
 ) -> Cost:
     parts = batch_norm_backward_parts(input, weight, weight, update)
-    return asked_for(parts, output_mask)
+    return masked(parts, output_mask)
 
 
 @operator("aten.cudnn_batch_norm_backward", "aten.miopen_batch_norm_backward")
@@ -309,7 +299,7 @@ def cudnn_batch_norm_backward(
     grad_output: Tensor,
     weight: Tensor,
     *arguments: Any,
-    out: object = None,
+    out: tuple[Tensor | None, ...],
     **named: Any,
 ) -> Cost:
     """All three gradients, asked for or not."""
@@ -374,10 +364,10 @@ def native_layer_norm_backward(
     bias: Tensor | None,
     output_mask: Sequence[bool],
     *,
-    out: object = None,
+    out: tuple[Tensor | None, ...],
 ) -> Cost:
     parts = layer_norm_backward_parts(input.numel, mean.numel, weight, bias)
-    return asked_for(parts, output_mask)
+    return masked(parts, output_mask)
 
 
 @operator("aten.native_group_norm")
@@ -413,10 +403,10 @@ def native_group_norm_backward(
     group: Size,
     output_mask: Sequence[bool],
     *,
-    out: object = None,
+    out: tuple[Tensor | None, ...],
 ) -> Cost:
     parts = layer_norm_backward_parts(input.numel, mean.numel, weight, weight)
-    return asked_for(parts, output_mask)
+    return masked(parts, output_mask)
 
 
 # RMS norm ----------------------------------------------------------------------------------------
@@ -474,10 +464,10 @@ def fused_rms_norm_backward(
     weight: Tensor | None,
     output_mask: Sequence[bool],
     *,
-    out: object = None,
+    out: tuple[Tensor | None, ...],
 ) -> Cost:
     parts = rms_norm_backward_parts(input.numel, rstd.numel, weight)
-    return asked_for(parts, output_mask)
+    return masked(parts, output_mask)
 
 
 # Weight norm -------------------------------------------------------------------------------------
@@ -491,7 +481,7 @@ def weight_norm(v: Tensor, g: Tensor, dim: int = 0, *, out: tuple[Tensor, Tensor
 
     1. norms = sqrt(sum(v v)): 2 N + G. 2. g / norms: G. 3. w: N.
     """
-    gradient = weight_norm_backward(out[0], v, g, out[1], dim)
+    gradient = weight_norm_backward(out[0], v, g, out[1], dim, out=(v, g))
     return Cost(
         elementwise=3 * v.numel + 2 * g.numel,
         gradients=gradients_of(
@@ -508,7 +498,7 @@ def weight_norm_backward(
     saved_norms: Tensor,
     dim: int,
     *,
-    out: object = None,
+    out: tuple[Tensor | None, ...],
 ) -> Cost:
     """Both gradients, asked for or not.
 

@@ -240,12 +240,12 @@ def fused_adam_cost(self: Sequence[Tensor], options: Mapping[str, Any], decouple
 
 
 @operator("aten._fused_adam", "aten._fused_adam_")
-def fused_adam(self: Sequence[Tensor], *states: Any, out: object = None, **options: Any) -> Cost:
+def fused_adam(self: Sequence[Tensor], *states: Any, out: Any, **options: Any) -> Cost:
     return fused_adam_cost(self, options, decoupled=False)
 
 
 @operator("aten._fused_adamw", "aten._fused_adamw_")
-def fused_adamw(self: Sequence[Tensor], *states: Any, out: object = None, **options: Any) -> Cost:
+def fused_adamw(self: Sequence[Tensor], *states: Any, out: Any, **options: Any) -> Cost:
     return fused_adam_cost(self, options, decoupled=True)
 
 
@@ -260,7 +260,7 @@ def fused_sgd(
     maximize: bool,
     is_first_step: bool,
     grad_scale: Tensor | None = None,
-    out: object = None,
+    out: Any,
     **options: Any,
 ) -> Cost:
     """w = w - lr g: 2 P. With momentum first b = mu b + (1 - dampening) g: 2 P, or 3 P if damped,
@@ -279,7 +279,7 @@ def fused_adagrad(
     weight_decay: float,
     maximize: bool,
     grad_scale: Tensor | None = None,
-    out: object = None,
+    out: Any,
     **options: Any,
 ) -> Cost:
     """``adagrad``, 7 P."""
@@ -291,10 +291,11 @@ EXAMPLES += [
     Example(
         "aten._fused_adam_",
         {
-            "self": [Tensor((10,)), Tensor((2, 5))],
+            "self": (Tensor((10,)), Tensor((2, 5))),
             "weight_decay": 0.0,
             "amsgrad": False,
             "maximize": False,
+            "out": None,
         },
         {"flops": 0, "elementwise": 260},
         "13 for each of 20 parameters",

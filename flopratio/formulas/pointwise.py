@@ -28,16 +28,9 @@ from flopratio.formulas.formula import (
 )
 
 PER_ELEMENT: tuple[tuple[str, int, str], ...] = (
-    ("neg abs sign sgn deg2rad rad2deg", 1, "one operation on one number"),
-    ("reciprocal square", 1, "one division, one multiplication"),
-    ("exp exp2 expm1 log log2 log10 log1p sqrt rsqrt", 1, "one evaluation of a function"),
-    ("sin cos tan asin acos atan sinh cosh asinh acosh atanh", 1, "one evaluation of a function"),
-    ("erf erfc erfinv lgamma digamma polygamma i0", 1, "one evaluation of a function"),
-    ("special_erfcx special_i0e special_i1 special_i1e", 1, "one evaluation of a function"),
-    ("special_log_ndtr special_ndtri", 1, "one evaluation of a function"),
-    ("special_entr", 3, "-x log(x): a logarithm, a multiplication, a sign"),
-    ("special_xlog1py", 2, "x log1p(y): a logarithm and a multiplication"),
-    ("angle", 1, "one selection by the sign; of a complex number one evaluation of a function"),
+    ("sign sgn", 1, "one operation on one number"),
+    ("square", 1, "one multiplication"),
+    ("digamma polygamma i0", 1, "one evaluation of a function"),
     ("floor ceil round trunc", 1, "one rounding"),
     ("frac", 2, "x - trunc(x)"),
     ("sinc", 3, "sin(pi x) / (pi x): a multiplication, a sine, a division"),
@@ -45,22 +38,26 @@ PER_ELEMENT: tuple[tuple[str, int, str], ...] = (
     ("hypot fmod remainder copysign", 1, "one evaluation of a function of two numbers"),
     ("floor_divide", 2, "a division and a rounding"),
     ("xlogy", 2, "x log(y): a logarithm and a multiplication"),
-    ("fmax fmin", 1, "one comparison, which selects"),
     ("heaviside", 1, "one selection"),
     ("eq ne lt le gt ge", 1, "one comparison"),
-    ("isnan isinf isposinf isneginf signbit", 1, "one comparison"),
     ("logical_and logical_or logical_xor logical_not", 1, "one operation on truth values"),
     ("bitwise_and bitwise_or bitwise_xor bitwise_not", 1, "one operation on bits"),
     ("bitwise_left_shift bitwise_right_shift", 1, "one operation on bits"),
+)
+"""Operators, FLOP for each element of the output, and why; also in place (``aten.sign_``). Their
+gradients, where they have one, are left to a trace."""
+
+PER_ELEMENT_OUT_OF_PLACE: tuple[tuple[str, int, str], ...] = (
+    ("special_erfcx special_i0e special_i1 special_i1e", 1, "one evaluation of a function"),
+    ("special_log_ndtr special_ndtri", 1, "one evaluation of a function"),
+    ("special_entr", 3, "-x log(x): a logarithm, a multiplication, a sign"),
+    ("special_xlog1py", 2, "x log1p(y): a logarithm and a multiplication"),
+    ("angle", 1, "one selection by the sign; of a complex number one evaluation of a function"),
+    ("fmax fmin", 1, "one comparison, which selects"),
+    ("isnan isinf isposinf isneginf signbit", 1, "one comparison"),
     ("polar", 4, "r cos(t) + i r sin(t): two functions and two multiplications"),
 )
-"""Operators, FLOP for each element of the output, and why; also in place (``aten.neg_``)."""
-
-ONLY_OUT_OF_PLACE = """
-    fmax fmin isnan isinf isposinf isneginf signbit polar angle
-    special_erfcx special_i0e special_i1 special_i1e special_log_ndtr special_ndtri special_entr
-    special_xlog1py
-"""
+"""The same for operators that torch does not have in place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +104,8 @@ DERIVATIVES = {
     "erfinv": Derivative("erfinv pow exp mul mul", "self"),  # g sqrt(pi) / 2 exp(erfinv(x)^2)
     "lgamma": Derivative("digamma mul", "self"),  # g digamma(x)
 }
-"""Function of one variable -> its derivative, with x its input, y its output, g the gradient."""
+"""Function of one variable, 1 FLOP an element, also in place -> its derivative, with x its input, y
+its output, g the gradient."""
 
 
 def elementwise_gradients(
@@ -159,28 +157,34 @@ def scaling(factor: object) -> int:
     return 0 if factor == 1 else 1
 
 
-def elementwise(name: str, flops: int) -> OperatorFormula:
+def elementwise(flops: int) -> OperatorFormula:
     """The formula of an operator of ``PER_ELEMENT``."""
-    derivative = DERIVATIVES.get(name)
 
-    def formula(self: Any = None, *arguments: Any, out: Tensor, **options: Any) -> Cost:
-        if derivative is None:
-            return Cost(elementwise=flops * out.numel)
-        saves = {"self": (self,), "out": (out,), "": ()}[derivative.saves]
-        chain = elementwise_gradients("self", derivative.chain, out.numel, *saves)
-        return Cost(elementwise=flops * out.numel, gradients=chain)
+    def formula(*operands: Any, out: Tensor, **options: Any) -> Cost:
+        return Cost(elementwise=flops * out.numel)
 
     return formula
 
 
-def in_place_too(name: str) -> tuple[str, ...]:
-    both = (f"aten.{name}", f"aten.{name}_")
-    return both[:1] if name in ONLY_OUT_OF_PLACE.split() else both
+def function(derivative: Derivative) -> OperatorFormula:
+    """The formula of a function of one variable."""
+
+    def formula(self: Tensor, *, out: Tensor) -> Cost:
+        saves = {"self": (self,), "out": (out,), "": ()}[derivative.saves]
+        chain = elementwise_gradients("self", derivative.chain, out.numel, *saves)
+        return Cost(elementwise=out.numel, gradients=chain)
+
+    return formula
 
 
 for _names, _flops, _ in PER_ELEMENT:
     for _name in _names.split():
-        operator(*in_place_too(_name))(elementwise(_name, _flops))
+        operator(f"aten.{_name}", f"aten.{_name}_")(elementwise(_flops))
+for _names, _flops, _ in PER_ELEMENT_OUT_OF_PLACE:
+    for _name in _names.split():
+        operator(f"aten.{_name}")(elementwise(_flops))
+for _name, _derivative in DERIVATIVES.items():
+    operator(f"aten.{_name}", f"aten.{_name}_")(function(_derivative))
 
 
 @operator("aten.add", "aten.add_")
@@ -356,9 +360,11 @@ def logaddexp(self: Tensor, other: Tensor, *, out: Tensor) -> Cost:
 
 
 @operator("aten.where")
-def where(condition: Tensor, self: Any = None, other: Any = None, *, out: Tensor) -> Cost:
+def where(condition: Tensor, self: Any = None, other: Any = None, *, out: Any) -> Cost:
     """out = self where the condition holds, else other: one selection an element; the gradients are
-    g or 0 by the same condition."""
+    g or 0 by the same condition. Without operands out tells where it holds: no arithmetic."""
+    if isinstance(out, tuple):
+        return Cost()
     return Cost(
         elementwise=out.numel,
         gradients=operand_gradients(

@@ -7,6 +7,7 @@ zeroed accumulator, N additions; a maximum is N comparisons.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from flopratio.formulas.formula import (
@@ -20,24 +21,6 @@ from flopratio.formulas.formula import (
     operator,
 )
 from flopratio.formulas.pointwise import elementwise_gradients, maximum, minimum
-
-PER_ELEMENT_AND_RESULT: tuple[tuple[str, int, int, str], ...] = (
-    ("sum", 1, 0, "one addition an element"),
-    ("nansum", 2, 0, "a selection against nan and an addition"),
-    ("mean", 1, 1, "the sum, then a division a result"),
-    ("prod cumprod cumprod_", 1, 0, "one multiplication an element"),
-    ("cumsum cumsum_", 1, 0, "one addition an element"),
-    ("amax amin argmax argmin", 1, 0, "one comparison an element"),
-    ("_cummax_helper _cummin_helper", 1, 0, "one comparison an element"),
-    ("aminmax", 2, 0, "two comparisons an element"),
-    ("all any _is_all_true _is_any_true", 1, 0, "one operation on truth values an element"),
-    ("count_nonzero", 2, 0, "a comparison and an addition"),
-    ("var var_mean", 4, 2, "mean: 1 and 1; x - mean, squared, summed: 3; divided: 1"),
-    ("std std_mean", 4, 3, "as var, and a square root"),
-    ("logsumexp", 4, 2, "maximum m, x - m, exp, sum: 4; log, and + m: 2"),
-    ("logcumsumexp _logcumsumexp", 8, 0, "logaddexp with the running result"),
-)
-"""Operators, FLOP for each element in, FLOP for each result, and why."""
 
 
 def results(out: Tensor | tuple[Tensor, ...]) -> Tensor:
@@ -95,38 +78,58 @@ def prod_gradient(self: Tensor, out: Tensor) -> tuple[Gradient, ...]:
     return (Gradient("self", "", saves=(self, out)),)
 
 
-GRADIENTS = {
-    "prod": prod_gradient,
-    "cumprod": prod_gradient,
-    "sum": lambda self, out: (Gradient("self", ""),),  # g, repeated
-    "mean": mean_gradient,
-    "cumsum": cumsum_gradient,
-    "cumsum_": cumsum_gradient,
-    "var": var_gradient,
-    "var_mean": var_gradient,
-    "std": std_gradient,
-    "amax": amax_gradient,
-    "amin": amax_gradient,
-    "logsumexp": logsumexp_gradient,
-}
+def sum_gradient(self: Tensor, out: Tensor) -> tuple[Gradient, ...]:
+    """g, repeated."""
+    return (Gradient("self", ""),)
 
 
-def reduction(name: str, per_element: int, per_result: int) -> OperatorFormula:
-    """The formula of an operator of ``PER_ELEMENT_AND_RESULT``."""
-    gradients = GRADIENTS.get(name)
+def no_gradient(self: Tensor, out: Tensor) -> tuple[Gradient, ...]:
+    """There is none, or its chain is left to a trace."""
+    return ()
+
+
+Gradients = Callable[[Tensor, Tensor], tuple[Gradient, ...]]
+
+REDUCTIONS: tuple[tuple[str, int, int, str, Gradients], ...] = (
+    ("sum", 1, 0, "one addition an element", sum_gradient),
+    ("nansum", 2, 0, "a selection against nan and an addition", no_gradient),
+    ("mean", 1, 1, "the sum, then a division a result", mean_gradient),
+    ("prod cumprod", 1, 0, "one multiplication an element", prod_gradient),
+    ("cumprod_", 1, 0, "one multiplication an element", no_gradient),
+    ("cumsum cumsum_", 1, 0, "one addition an element", cumsum_gradient),
+    ("amax amin", 1, 0, "one comparison an element", amax_gradient),
+    ("argmax argmin", 1, 0, "one comparison an element", no_gradient),
+    ("_cummax_helper _cummin_helper", 1, 0, "one comparison an element", no_gradient),
+    ("aminmax", 2, 0, "two comparisons an element", no_gradient),
+    ("all any _is_all_true _is_any_true", 1, 0, "one operation on truth values", no_gradient),
+    ("count_nonzero", 2, 0, "a comparison and an addition", no_gradient),
+    ("var var_mean", 4, 2, "mean: 1, 1; x - mean, squared, summed: 3; divided: 1", var_gradient),
+    ("std", 4, 3, "as var, and a square root", std_gradient),
+    ("std_mean", 4, 3, "as var, and a square root", no_gradient),
+    ("logsumexp", 4, 2, "maximum m, x - m, exp, sum: 4; log, and + m: 2", logsumexp_gradient),
+    ("logcumsumexp _logcumsumexp", 8, 0, "logaddexp with the running result", no_gradient),
+)
+"""Operators, FLOP for each element in, FLOP for each result, why, and how autograd computes the
+gradient, of self and (the first) result."""
+
+
+def reduction(per_element: int, per_result: int, gradients: Gradients) -> OperatorFormula:
+    """The formula of an operator of ``REDUCTIONS``."""
 
     def formula(self: Tensor, *arguments: Any, out: Any, **options: Any) -> Cost:
+        if out is None:  # what it computes is written over an argument
+            return Cost(elementwise=per_element * self.numel)
         return Cost(
             elementwise=per_element * self.numel + per_result * results(out).numel,
-            gradients=() if gradients is None else gradients(self, results(out)),
+            gradients=gradients(self, results(out)),
         )
 
     return formula
 
 
-for _names, _per_element, _per_result, _ in PER_ELEMENT_AND_RESULT:
+for _names, _per_element, _per_result, _, _gradients in REDUCTIONS:
     for _name in _names.split():
-        operator(f"aten.{_name}")(reduction(_name, _per_element, _per_result))
+        operator(f"aten.{_name}")(reduction(_per_element, _per_result, _gradients))
 
 
 def extremum_with_index(self: Tensor, out: Any) -> Cost:
@@ -200,14 +203,12 @@ def norm_flops(elements: Size, groups: Size, order: Any) -> Size:
     return 3 * elements + groups
 
 
-@operator("aten.linalg_vector_norm", "aten.norm")
-def norm(self: Tensor, order: Any = 2, *arguments: Any, out: Tensor, **options: Any) -> Cost:
-    """out = the norm of each group, of the order that the operator calls ``ord`` or ``p``.
+def norm_cost(self: Tensor, order: Any, out: Tensor) -> Cost:
+    """out = the norm of each group, of the order p.
 
     For p = 2, grad = g * (x / out), 0 where out is 0: N divisions, G comparisons, N
     multiplications. For p = 1, grad = sgn(x) * g.
     """
-    order = options.get("ord", options.get("p", order))
     n, groups = self.numel, out.numel
     gradients: tuple[Gradient, ...] = ()
     if order in (2, None):
@@ -221,8 +222,18 @@ def norm(self: Tensor, order: Any = 2, *arguments: Any, out: Tensor, **options: 
     return Cost(elementwise=norm_flops(n, groups, order), gradients=gradients)
 
 
+@operator("aten.linalg_vector_norm")
+def vector_norm(self: Tensor, ord: Any = 2, *arguments: Any, out: Tensor, **options: Any) -> Cost:
+    return norm_cost(self, ord, out)
+
+
+@operator("aten.norm")
+def norm(self: Tensor, p: Any = 2, *arguments: Any, out: Tensor, **options: Any) -> Cost:
+    return norm_cost(self, p, out)
+
+
 @operator("aten.equal")
-def equal(self: Tensor, other: Tensor, *, out: object = None) -> Cost:
+def equal(self: Tensor, other: Tensor, *, out: bool) -> Cost:
     """Whether two tensors agree everywhere: one comparison an element."""
     return Cost(elementwise=self.numel)
 

@@ -23,6 +23,7 @@ from flopratio.formulas.formula import (
     Part,
     Size,
     Tensor,
+    asked_for,
     operator,
     prod,
 )
@@ -227,8 +228,13 @@ def grid_sampler(
     )
 
 
-def sampler(backward: str) -> OperatorFormula:
-    """The formula of ``grid_sampler_2d`` and its like."""
+def sampler(backward: str, masked: bool) -> OperatorFormula:
+    """The formula of ``grid_sampler_2d`` and its like.
+
+    Args:
+        masked: whether the backward operator has an ``output_mask``; else it computes both
+            gradients.
+    """
 
     def formula(
         input: Tensor,
@@ -249,25 +255,37 @@ def sampler(backward: str) -> OperatorFormula:
         interpolation_mode: int,
         padding_mode: int,
         align_corners: bool,
-        output_mask: Sequence[bool] = (True, True),
         *,
-        out: tuple[Tensor | None, ...],
+        out: tuple[Tensor, Tensor],
     ) -> Cost:
         settings = (interpolation_mode, padding_mode, align_corners)
-        places, *each = sampling_parts("input", grad_output.numel, grid, *settings)
-        asked = [part for part, wanted in zip(each, output_mask, strict=True) if wanted]
-        return Cost.fused(places, *asked)
+        return Cost.fused(*sampling_parts("input", grad_output.numel, grid, *settings))
 
-    operator(backward)(backward_formula)
+    def masked_backward_formula(
+        grad_output: Tensor,
+        input: Tensor,
+        grid: Tensor,
+        interpolation_mode: int,
+        padding_mode: int,
+        align_corners: bool,
+        output_mask: Sequence[bool],
+        *,
+        out: tuple[Tensor | None, Tensor | None],
+    ) -> Cost:
+        settings = (interpolation_mode, padding_mode, align_corners)
+        parts = sampling_parts("input", grad_output.numel, grid, *settings)
+        return Cost.fused(*asked_for(parts, ("input", "grid"), output_mask))
+
+    operator(backward)(masked_backward_formula if masked else backward_formula)
     return formula
 
 
-for _name in (
-    "aten.grid_sampler_2d",
-    "aten.grid_sampler_3d",
-    "aten._grid_sampler_2d_cpu_fallback",
+for _name, _masked in (
+    ("aten.grid_sampler_2d", True),
+    ("aten.grid_sampler_3d", True),
+    ("aten._grid_sampler_2d_cpu_fallback", False),
 ):
-    operator(_name)(sampler(f"{_name}_backward"))
+    operator(_name)(sampler(f"{_name}_backward", _masked))
 
 
 @operator("aten.grid_sampler")

@@ -22,12 +22,23 @@ from flopratio.formulas.formula import (
 from flopratio.formulas.pointwise import scaling
 
 
-@operator("aten.expand", "aten.repeat")
-def repeated(self: Tensor, *arguments: Any, out: Tensor, **options: Any) -> Cost:
-    """Every element several times; the gradient sums over the copies."""
+def sum_over_copies(self: Tensor, out: Tensor) -> Gradient:
+    """The gradient of an element that is there several times."""
     if same_shape(self.shape, out.shape):
-        return Cost(gradients=(Gradient("self", ""),))
-    return Cost(gradients=(Gradient("self", "aten.sum", elementwise=out.numel),))
+        return Gradient("self", "")
+    return Gradient("self", "aten.sum", elementwise=out.numel)
+
+
+@operator("aten.expand")
+def expand(self: Tensor, size: Any, *, implicit: bool = False, out: Tensor) -> Cost:
+    """Every element several times, as a view."""
+    return Cost(gradients=(sum_over_copies(self, out),), view=True)
+
+
+@operator("aten.repeat")
+def repeat(self: Tensor, repeats: Any, *, out: Tensor) -> Cost:
+    """Every element several times."""
+    return Cost(gradients=(sum_over_copies(self, out),))
 
 
 @operator("aten.index", "aten._unsafe_index")
@@ -88,19 +99,44 @@ def scatter(
     return Cost(gradients=tuple(gradients))
 
 
-@operator("aten.scatter_reduce", "aten.scatter_reduce_", "aten.index_reduce", "aten.index_reduce_")
-def scatter_reduce(
-    self: Tensor, dim: int, index: Tensor, *arguments: Any, out: Tensor, **named: Any
+def reduced_by_index(
+    self: Tensor, index: Tensor, source: Tensor, source_name: str, out: Tensor
 ) -> Cost:
     """One addition, multiplication or comparison for each element of the source. How the gradients
     are computed depends on the reduction: only what they keep is told."""
-    operand = "source" if "source" in named else "src"
-    source = named.get(operand, arguments[0] if arguments else index)
     kept = (self, index, source, out)
     return Cost(
         elementwise=source.numel,
-        gradients=(Gradient("self", "", saves=kept), Gradient(operand, "", saves=kept)),
+        gradients=(Gradient("self", "", saves=kept), Gradient(source_name, "", saves=kept)),
     )
+
+
+@operator("aten.scatter_reduce", "aten.scatter_reduce_")
+def scatter_reduce(
+    self: Tensor,
+    dim: int,
+    index: Tensor,
+    src: Tensor,
+    reduce: str,
+    *,
+    include_self: bool = True,
+    out: Tensor,
+) -> Cost:
+    return reduced_by_index(self, index, src, "src", out)
+
+
+@operator("aten.index_reduce", "aten.index_reduce_")
+def index_reduce(
+    self: Tensor,
+    dim: int,
+    index: Tensor,
+    source: Tensor,
+    reduce: str,
+    *,
+    include_self: bool = True,
+    out: Tensor,
+) -> Cost:
+    return reduced_by_index(self, index, source, "source", out)
 
 
 @operator("aten.index_add", "aten.index_add_")
@@ -183,7 +219,8 @@ def col2im(self: Tensor, *arguments: Any, out: Tensor, **options: Any) -> Cost:
 @operator("aten.unfold")
 def unfold(self: Tensor, dimension: int, size: int, step: int, *, out: Tensor) -> Cost:
     """Every window along a dimension, as a view."""
-    return Cost(gradients=(Gradient("self", "aten.unfold_backward", elementwise=out.numel),))
+    gradient = Gradient("self", "aten.unfold_backward", elementwise=out.numel)
+    return Cost(gradients=(gradient,), view=True)
 
 
 @operator("aten.unfold_backward")

@@ -52,7 +52,7 @@ def take(self: Tensor, index: Tensor, *, out: Tensor) -> Cost:
     """out[i] = self[index[i]] of the flattened self, which torch keeps too, for its shape. The
     gradient adds, as an index may come twice."""
     return Cost(
-        gradients=(Gradient("self", "aten.put_", elementwise=out.numel, saves=(self, index)),)
+        gradients=(Gradient("self", "aten.put", elementwise=out.numel, saves=(self, index)),)
     )
 
 

@@ -16,7 +16,6 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from flopratio.formulas.dependence import DATA, depends_on, phase_of
-from flopratio.formulas.movement import VIEWS
 from flopratio.ledger import Row
 from flopratio.trace.attribution import Attribution
 from flopratio.trace.recording import ACCUMULATE_GRAD, Recording
@@ -186,7 +185,7 @@ class _Join:
         matched: dict[int, Any] = {}
         position = 0
         for record in records:
-            if self._recording.records[record].op.name in VIEWS:
+            if self._is_view(record):
                 continue  # made in other ways while a dispatch mode watches; part of the rest
             name = self._recording.records[record].op.name.replace(".", "::", 1)
             # Sums that torch adds up in place it makes anew while a dispatch mode watches.
@@ -201,6 +200,10 @@ class _Join:
             while position < len(below) and below[position].depth > below[following].depth:
                 position += 1  # what a kernel calls for itself
         return matched, inner
+
+    def _is_view(self, record: int) -> bool:
+        rows = (self._timed.rows[row] for row in self._rows_of[record])
+        return not any(row.flops or row.elementwise or row.bytes_written for row in rows)
 
     def _of(self, event: Any) -> float:
         return float(getattr(event, self._time))

@@ -9,7 +9,13 @@ from typing import Any, NamedTuple
 from flopratio.formulas import OPERATORS, Cost, Tensor
 from flopratio.formulas.attention import causal_half, is_causal
 from flopratio.formulas.formula import OperatorFormula
-from flopratio.formulas.movement import VIEWS
+from flopratio.trace.formula_check import (
+    OUT,
+    OUTPUT,
+    arguments_of,
+    check_call,
+    check_cost,
+)
 from flopratio.trace.recording import LIST, TENSOR, Operator, Record
 
 NO_COST = Cost()
@@ -109,12 +115,20 @@ def _evaluate(
     formula: OperatorFormula | None,
     causal: str,
 ) -> Costed:
-    """The cost of one signature. Models repeat their layers, and steps repeat themselves."""
+    """The cost of one signature. Models repeat their layers, and steps repeat themselves.
+
+    A formula that raises an error (a shape that it did not expect) counts nothing: its operator is
+    uncounted, and the error is in the name under which it is listed.
+
+    Raises:
+        FormulaError: the formula does not fit its operator.
+    """
     name = op.name
     positional = [_describe(note) for note in arguments]
     named = {key: _describe(note) for key, note in keywords}
     out = _describe(results)
-    names = op.arguments
+    schema = arguments_of(op)
+    names = schema.given
     operands: list[str] = []
     read = 0
     positions: dict[int, int] = {}
@@ -127,18 +141,25 @@ def _evaluate(
     for index, tensor in enumerate(_tensors(out)):
         positions.setdefault(id(tensor.storage), len(operands) + index)
         written += tensor.nbytes
-    if name in VIEWS:
-        read = written = 0
     cost = NO_COST
     if formula is not None:
-        named.pop("out", None)  # what an out= overload writes is what it returns
+        check_call(op, formula)
+        given = {
+            OUTPUT if key == OUT else key: value
+            for key, value in named.items()
+            if key not in schema.written
+        }
         try:
-            cost = formula(*positional, **named, out=out)
-        except Exception as error:  # a formula that does not fit its operator counts nothing,
-            name, formula = f"{name} ({type(error).__name__}: {error})", None  # and is told
+            cost = formula(*positional, **given, out=out)
+        except Exception as error:
+            name, formula = f"{name} ({type(error).__name__}: {error})", None
+        else:
+            check_cost(op, formula, cost, positions)
         if causal == "half":
-            given = {**dict(zip(names, positional, strict=False)), **named}
+            given = {**dict(zip(names, positional, strict=False)), **given}
             cost = causal_half(cost) if is_causal(name, given) else cost
+    if cost.view:
+        read = written = 0
     saves = tuple(
         tuple(
             positions[id(tensor.storage)]

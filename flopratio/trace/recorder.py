@@ -33,6 +33,7 @@ from flopratio.trace.recording import (
     ACCUMULATE_GRAD,
     LIST,
     TENSOR,
+    Argument,
     Operator,
     Record,
     Recording,
@@ -54,6 +55,35 @@ PLAIN = (int, float, bool, str, complex, type(None), torch.dtype, torch.device)
 def _call(func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The ordinary call of an operator."""
     return func(*args, **kwargs)
+
+
+_operators: dict[Any, Operator] = {}
+"""``OpOverload`` -> what is noted of it."""
+
+
+def operator_of(func: Any) -> Operator:
+    """What is noted of an ``OpOverload``."""
+    operator = _operators.get(func)
+    if operator is None:
+        schema = schema_of(func)
+        arguments = tuple(
+            Argument(
+                argument.name,
+                "Tensor" in str(argument.type),
+                argument.is_out,
+                argument.kwarg_only,
+                argument.has_default_value(),
+            )
+            for argument in schema.arguments
+        )
+        operator = _operators[func] = Operator.of(
+            schema.name.replace("::", "."),
+            schema.overload_name or "default",
+            arguments,
+            schema.is_mutable,
+            torch.Tag.nondeterministic_seeded in func.tags,
+        )
+    return operator
 
 
 class _Watch(weakref.ref):  # type: ignore[type-arg]
@@ -97,7 +127,6 @@ class Recorder(TorchDispatchMode):
         self.hooks = 0
         self._numbers: dict[int, int] = {}
         self._watches: dict[int, _Watch] = {}
-        self._operators: dict[Any, Operator] = {}
         self._references_of_the_engine = references_of_the_engine()
         self._call = call_below if CAN_CALL_DIRECTLY else _call
         self._detach = detach_below if CAN_DETACH_DIRECTLY else _call
@@ -243,7 +272,7 @@ class Recorder(TorchDispatchMode):
         results = self._note((out,) if single else out, outputs, None, "made")
         recording.records.append(
             Record(
-                self._operators.get(func) or self._operator(func),
+                _operators.get(func) or operator_of(func),
                 arguments,
                 keywords,
                 results[0] if single else (LIST, *results),
@@ -260,17 +289,6 @@ class Recorder(TorchDispatchMode):
             )
         )
         return out
-
-    def _operator(self, func: Any) -> Operator:
-        schema = schema_of(func)
-        operator = self._operators[func] = Operator.of(
-            schema.name.replace("::", "."),
-            schema.overload_name or "default",
-            tuple(argument.name for argument in schema.arguments),
-            schema.is_mutable,
-            torch.Tag.nondeterministic_seeded in func.tags,
-        )
-        return operator
 
     # -- saved tensors ----------------------------------------------------------------------
 

@@ -28,6 +28,18 @@ Scope = Literal["forward", "backward", "update"]
 """Who runs: the user's code, autograd's engine, or ``Optimizer.step``."""
 
 
+class Argument(NamedTuple):
+    """An argument of an operator, by its schema."""
+
+    name: str
+    is_tensor: bool
+    """Or a list of them."""
+    is_out: bool
+    """Whether an ``out=`` overload writes to it."""
+    kwarg_only: bool
+    has_default: bool
+
+
 class Operator:
     """An overload of an operator of torch, by what the passes over a recording ask of it.
 
@@ -36,17 +48,17 @@ class Operator:
     Attributes:
         name: ``aten.addmm``.
         overload: ``default``.
-        arguments: the names of its arguments, in order.
+        arguments: in order.
         is_mutable: whether it writes to an argument.
         is_random: whether it draws numbers.
     """
 
     __slots__ = ("arguments", "is_mutable", "is_random", "name", "overload")
-    _known: ClassVar[dict[tuple[str, str], Operator]] = {}
+    _known: ClassVar[dict[tuple[Any, ...], Operator]] = {}
 
     name: str
     overload: str
-    arguments: tuple[str, ...]
+    arguments: tuple[Argument, ...]
     is_mutable: bool
     is_random: bool
 
@@ -55,23 +67,22 @@ class Operator:
         cls,
         name: str,
         overload: str,
-        arguments: tuple[str, ...],
+        arguments: tuple[Argument, ...],
         is_mutable: bool,
         is_random: bool,
     ) -> Operator:
         """The one object for this overload."""
-        known = cls._known.get((name, overload))
+        values = name, overload, arguments, is_mutable, is_random
+        known = cls._known.get(values)
         if known is None:
-            known = cls._known[name, overload] = cls()
+            known = cls._known[values] = cls()
             known.name, known.overload, known.arguments = name, overload, arguments
             known.is_mutable, known.is_random = is_mutable, is_random
         return known
 
     def __reduce__(self) -> Any:
-        return Operator.of, tuple(
-            getattr(self, name)
-            for name in ("name", "overload", "arguments", "is_mutable", "is_random")
-        )
+        values = self.name, self.overload, self.arguments, self.is_mutable, self.is_random
+        return Operator.of, values
 
     def __repr__(self) -> str:
         return f"{self.name}.{self.overload}"

@@ -8,16 +8,22 @@ from typing import Any
 
 import numpy as np
 
-COUNT = {"flops": 0}
+COUNT = {"flops": 0, "before": 0}
 
 
 def reset() -> None:
+    COUNT["before"] += COUNT["flops"]
     COUNT["flops"] = 0
 
 
 def counted() -> int:
     """Arithmetic operations since :func:`reset`: each +, -, *, /, comparison and function call."""
     return COUNT["flops"]
+
+
+def ever_counted() -> int:
+    """Arithmetic operations since the tests began."""
+    return COUNT["before"] + COUNT["flops"]
 
 
 class Counted:

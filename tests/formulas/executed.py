@@ -15,7 +15,11 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from flopratio.formulas import OPERATORS, Call, LayerCost, Tensor, exact, operands_of
-from flopratio.formulas.movement import MOVEMENT
+
+
+def only_moves(op: str) -> bool:
+    """Whether no call of an operator does arithmetic: by the file in which its formula stands."""
+    return OPERATORS[op].__module__.rpartition(".")[2] in ("movement", "selection")
 
 
 class Work(NamedTuple):
@@ -76,7 +80,7 @@ class Recorder(TorchDispatchMode):
             storage = self.storages.setdefault(value.untyped_storage()._cdata, object())
             return Tensor(tuple(value.shape), value.element_size(), storage)
         if isinstance(value, (list, tuple)):
-            return type(value)(self.tensor(item) for item in value)
+            return tuple(self.tensor(item) for item in value)
         return value
 
     def __torch_dispatch__(
@@ -86,13 +90,14 @@ class Recorder(TorchDispatchMode):
         op = ".".join(str(func).split(".")[:2])
         node = torch._C._current_autograd_node()
         accumulates = node is not None and "AccumulateGrad" in node.name()
-        if op not in MOVEMENT and not accumulates:
+        if not accumulates and not only_moves(op):
             names = (argument.name for argument in func._schema.arguments)
             operands = dict(zip(names, args, strict=False)) | (kwargs or {})
             operands = {name: self.tensor(value) for name, value in operands.items()}
             cost = OPERATORS[op](**operands, out=self.tensor(out))
             works = self.step.forward if node is None else self.step.backward
-            works.append(Work(op, cost.flops, cost.elementwise))
+            if not cost.view:
+                works.append(Work(op, cost.flops, cost.elementwise))
         return out
 
 
@@ -129,7 +134,7 @@ def analytic(layer: LayerCost, *needed: Tensor) -> Step:
     step, saved = Step(), {}
     for call in layer.calls:
         cost = call.cost
-        if call.op not in MOVEMENT:
+        if not cost.view and not only_moves(call.op):
             step.forward.append(Work(call.op, cost.flops, cost.elementwise))
         operands = {
             name: operand
@@ -144,7 +149,7 @@ def analytic(layer: LayerCost, *needed: Tensor) -> Step:
         works = [
             Work(gradient.op, gradient.flops, gradient.elementwise)
             for gradient in asked
-            if gradient.op and gradient.op not in MOVEMENT
+            if gradient.op and not only_moves(gradient.op)
         ]
         step.backward = works + step.backward
         for tensor in chain.from_iterable(gradient.saves for gradient in asked):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, combinations
 from types import ModuleType
@@ -16,7 +16,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from flopratio.formulas import OPERATORS, Cost, Tensor, operands_of
-from flopratio.formulas.movement import MOVEMENT
+from tests.formulas.executed import only_moves
 
 
 class Dispatched(NamedTuple):
@@ -96,7 +96,7 @@ class Recorder(TorchDispatchMode):
         op = func._schema.name.replace("::", ".")
         node = torch._C._current_autograd_node()
         accumulates = node is not None and "AccumulateGrad" in node.name()
-        if op not in MOVEMENT and not accumulates:
+        if not accumulates and not only_moves(op):
             operands = self.describe(args)
             keywords = {name: self.describe(value) for name, value in kwargs.items()}
             cost = OPERATORS[op](*operands, **keywords, out=self.describe(out))
@@ -106,7 +106,8 @@ class Recorder(TorchDispatchMode):
             needed = frozenset(name for name, value in named if needs_gradient(value))
             for gradient in cost.gradients if needed else ():
                 assert set(operands_of(gradient)) <= set(names), f"no such operand of {op}"
-            works.append(Dispatched(op, cost, needed))
+            if not cost.view:
+                works.append(Dispatched(op, cost, needed))
         return out
 
 
@@ -139,12 +140,15 @@ def subsets(names: Iterable[str]) -> list[tuple[str, ...]]:
     return list(chain.from_iterable(combinations(names, size) for size in range(1, len(names) + 1)))
 
 
-def work_by_operand(works: Iterable[Any]) -> Counter[tuple[Any, str]]:
-    """Work of gradients or parts, added up for each operand."""
+def work_by_operand(
+    works: Iterable[Any], needed: Collection[str] | None = None
+) -> Counter[tuple[Any, str]]:
+    """Work of gradients or parts, added up for each operand, or for those that need a gradient."""
     total: Counter[tuple[Any, str]] = Counter()
     for work in works:
-        total[operands_of(work), "flops"] += work.flops
-        total[operands_of(work), "elementwise"] += work.elementwise
+        operands = tuple(o for o in operands_of(work) if needed is None or o in needed)
+        total[operands, "flops"] += work.flops
+        total[operands, "elementwise"] += work.elementwise
     return +total
 
 
@@ -171,7 +175,8 @@ def agrees_with_torch(
         (backward,) = {gradient.op for gradient in asked}
         cost = step.cost(backward)
         done = [part for part in cost.parts if set(operands_of(part)) & set(needed)]
-        assert work_by_operand(asked) == work_by_operand(done), f"gradients of {needed}"
+        of_asked, of_done = (work_by_operand(works, needed) for works in (asked, done))
+        assert of_asked == of_done, f"gradients of {needed}"
         assert cost.flops == sum(part.flops for part in cost.parts)
         assert cost.elementwise == sum(part.elementwise for part in cost.parts)
     return step

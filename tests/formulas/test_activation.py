@@ -255,6 +255,7 @@ def torch_call(op: str, x: torch.Tensor, arguments: dict[str, Any]) -> torch.Ten
     return y[0] if isinstance(y, tuple) else y
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("name", FUNCTIONS)
 @settings(max_examples=10, deadline=None)
 @given(shape=shapes)
@@ -279,6 +280,7 @@ def test_an_activation_and_its_gradient_are_counted(name: str, shape: tuple[int,
     np.testing.assert_allclose(values(grad_x), torch_x.grad, rtol=1e-6, atol=1e-12)
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize(
     "arguments", [{}, {"alpha": 2.0}, SELU, {"alpha": 2.0, "input_scale": 0.5}]
 )
@@ -306,6 +308,7 @@ def test_log_sigmoid_takes_the_exponential_again_where_it_was_not_kept() -> None
     assert backward(Tensor((0,))) == backward(Tensor((4, 5))) + 20 * again
 
 
+@pytest.mark.oracle
 @settings(max_examples=20, deadline=None)
 @given(shape=shapes, number=st.integers(1, 3))
 def test_glu_and_its_gradient_are_counted(shape: tuple[int, ...], number: int) -> None:
@@ -334,6 +337,7 @@ def test_glu_and_its_gradient_are_counted(shape: tuple[int, ...], number: int) -
     np.testing.assert_allclose(found.reshape(torch_x.shape), torch_x.grad)
 
 
+@pytest.mark.oracle
 @settings(max_examples=20, deadline=None)
 @given(batch=st.integers(1, 3), channels=st.integers(1, 3), length=st.integers(1, 3))
 def test_prelu_and_its_gradients_are_counted(batch: int, channels: int, length: int) -> None:
@@ -404,6 +408,7 @@ def safe_softmax(row: np.ndarray) -> np.ndarray:
     return powers / total(powers)
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize(
     ("op", "forward", "gradient"),
     [

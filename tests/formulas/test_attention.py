@@ -175,6 +175,7 @@ def real(array: np.ndarray) -> torch.Tensor:
     return torch.tensor(values(array), requires_grad=True)
 
 
+@pytest.mark.oracle
 @settings(max_examples=25, deadline=None)
 @given(
     batch=st.integers(1, 2),
@@ -250,6 +251,33 @@ def test_oracle(
         (*of_scores, "value"): (0, counts["P again"]),
     }
     assert attention.backward_cost.recompute == counts["Q K again"]
+
+    # And so are the operators.
+    q, k, v, y, b = (None if x is None else Tensor(x.shape) for x in (query, key, value, out, bias))
+    rows_kept, probability = Tensor(out.shape[:-1]), 0.3 if dropping else 0.0
+    forward = OPERATORS["aten._scaled_dot_product_efficient_attention"](
+        q, k, v, b, True, probability, out=(y, rows_kept, Tensor(()), Tensor(()))
+    )
+    backward = OPERATORS["aten._scaled_dot_product_efficient_attention_backward"](
+        *(y, q, k, v, b, y, rows_kept, Tensor(()), Tensor(())),
+        probability,
+        (True, True, True, biased),
+        out=(q, k, v, b),
+    )
+    assert forward.flops == counts["Q K"] + counts["P V"]
+    assert forward.elementwise == counts["softmax"] + counts["dropout"]
+    products = ("grad_q", "grad_k", "grad_v", "grad_P")
+    of_backward = (
+        sum(counts[line] for line in products),
+        counts["P again"] + counts["grad_scores"],
+    )
+    assert (backward.flops, backward.elementwise) == of_backward
+    assert backward.recompute == counts["Q K again"]
+    gradients_of_forward = [
+        sum(gradient.flops for gradient in forward.gradients),
+        sum(gradient.elementwise for gradient in forward.gradients),
+    ]
+    assert gradients_of_forward == list(of_backward)
 
 
 HEADS_FIRST = ((2, 4, 5, 16), (2, 4, 7, 16), (2, 4, 7, 16))

@@ -29,6 +29,7 @@ def bilinear(rows: Any, one: Any, other: Any, features: Any) -> Cost:
     )
 
 
+@pytest.mark.oracle
 @settings(max_examples=20, deadline=None)
 @given(rows=sizes, one=sizes, other=sizes, features=sizes)
 def test_bilinear_in_loops(rows: int, one: int, other: int, features: int) -> None:
@@ -57,6 +58,59 @@ def test_bilinear_in_loops(rows: int, one: int, other: int, features: int) -> No
     np.testing.assert_allclose(values(out), expected.numpy(), rtol=1e-6)
     cost = bilinear(rows, one, other, features)
     assert (cost.flops, cost.elementwise) == (contraction, elementwise)
+
+
+@pytest.mark.oracle
+@settings(max_examples=20, deadline=None)
+@given(rows=sizes, one=sizes, other=sizes, features=sizes)
+def test_bilinear_gradients_in_loops(rows: int, one: int, other: int, features: int) -> None:
+    """Output by output: a product with the gradient entry by entry, a contraction, and the sum into
+    the gradient's zeroed memory."""
+    x1, weight = tensor((rows, one), 1), tensor((features, one, other), 2)
+    x2, g = tensor((rows, other), 3), tensor((rows, features), 4)
+    gradients = {name: zeros(x.shape) for name, x in (("i1", x1), ("i2", weight), ("i3", x2))}
+    counts = {name: {"contraction": 0, "elementwise": 0} for name in gradients}
+
+    def note(name: str, kind: str) -> None:
+        counts[name][kind] += counted()
+        reset()
+
+    reset()
+    for o in range(features):
+        share = np.array([weight[o] * g[n, o] for n in range(rows)])
+        note("i1", "elementwise")
+        of_x1 = zeros((rows, one))
+        for n, i, j in np.ndindex(rows, one, other):
+            of_x1[n, i] = of_x1[n, i] + share[n, i, j] * x2[n, j]
+        note("i1", "contraction")
+        gradients["i1"] += of_x1
+        note("i1", "elementwise")
+
+        share = np.array([x1[n] * g[n, o] for n in range(rows)])
+        note("i2", "elementwise")
+        of_weight = zeros((one, other))
+        for n, i, j in np.ndindex(rows, one, other):
+            of_weight[i, j] = of_weight[i, j] + share[n, i] * x2[n, j]
+        note("i2", "contraction")
+        gradients["i2"][o] += of_weight
+        note("i2", "elementwise")
+
+        of_x2 = zeros((rows, other))
+        for n, i, j in np.ndindex(rows, one, other):
+            of_x2[n, j] = of_x2[n, j] + x1[n, i] * weight[o, i, j]
+        note("i3", "contraction")
+        gradients["i3"] += np.array([of_x2[n] * g[n, o] for n in range(rows)])
+        note("i3", "elementwise")
+
+    real = [torch.tensor(values(x), requires_grad=True) for x in (x1, weight, x2)]
+    out = torch.nn.functional.bilinear(real[0], real[2], real[1])
+    out.backward(torch.tensor(values(g)))
+    for found, operand in zip(gradients.values(), real, strict=True):
+        np.testing.assert_allclose(values(found), operand.grad.numpy(), rtol=1e-6, atol=1e-12)
+    assert {
+        gradient.operand: {"contraction": gradient.flops, "elementwise": gradient.elementwise}
+        for gradient in bilinear(rows, one, other, features).gradients
+    } == counts
 
 
 @pytest.mark.parametrize("bias", [False, True])

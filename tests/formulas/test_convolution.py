@@ -204,6 +204,7 @@ def count(run: Any, *arguments: Any) -> tuple[Any, int]:
     return result, counted()
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("transposed", [False, True], ids=["plain", "transposed"])
 @settings(max_examples=30, deadline=None)
 @given(case=cases())

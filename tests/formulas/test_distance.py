@@ -67,6 +67,7 @@ def share(d: Counted, distance: Counted, order: float, ratio: Counted) -> Counte
     return ratio * sign(d) * power(abs(d), order - 1)
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("order", [1.0, 2.0, 3.0, float("inf")])
 @settings(max_examples=10, deadline=None)
 @given(rows=sizes, others=sizes, coordinates=sizes)
@@ -146,6 +147,7 @@ def test_distances_within_a_set_are_those_of_its_pairs() -> None:
     assert gradient.elementwise == between.gradients[0].elementwise * 10 // 25 + 30
 
 
+@pytest.mark.oracle
 def test_product_in_loops() -> None:
     """(-2 x, x x, 1) @ (y, 1, y y): the multiply-adds of the one product, entry by entry."""
     x, y = tensor((6, 3), 1), tensor((4, 3), 2)

@@ -18,6 +18,7 @@ from tests.formulas.executed import (
 )
 
 
+@pytest.mark.oracle
 @settings(max_examples=20, deadline=None)
 @given(
     shape=st.lists(st.integers(1, 4), min_size=1, max_size=3).map(tuple),

@@ -33,6 +33,7 @@ def count(run: Any, *arguments: Any) -> tuple[Any, int]:
     return result, counted()
 
 
+@pytest.mark.oracle
 @settings(max_examples=30, deadline=None)
 @given(
     rows=sizes,
@@ -106,6 +107,7 @@ def gradient_of(cost: Cost, operand: str) -> int:
     return int(elementwise)
 
 
+@pytest.mark.oracle
 @settings(max_examples=40, deadline=None)
 @given(
     rows=sizes,

@@ -73,6 +73,7 @@ def solve(a: np.ndarray, b: np.ndarray, unit: bool) -> np.ndarray:
 ORDER = st.integers(1, 5)
 
 
+@pytest.mark.oracle
 @settings(max_examples=20, deadline=None)
 @given(n=ORDER)
 def test_cholesky_oracle(n: int) -> None:
@@ -88,6 +89,7 @@ def test_cholesky_oracle(n: int) -> None:
     np.testing.assert_allclose(np.tril(values(found)), np.linalg.cholesky(matrix), atol=1e-9)
 
 
+@pytest.mark.oracle
 @settings(max_examples=30, deadline=None)
 @given(m=ORDER, n=ORDER)
 def test_lu_oracle(m: int, n: int) -> None:
@@ -104,6 +106,7 @@ def test_lu_oracle(m: int, n: int) -> None:
     np.testing.assert_allclose(lower @ upper, plain, atol=1e-9)
 
 
+@pytest.mark.oracle
 @settings(max_examples=20, deadline=None)
 @given(n=ORDER, columns=ORDER)
 def test_solve_oracle(n: int, columns: int) -> None:

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from flopratio.formulas import OPERATORS
 from flopratio.formulas.foreach import ON_EACH
+from tests.formulas.counting import Counted, counted, reset, tensor, values
 from tests.formulas.executed import Recorder
 
 TENSORS = (torch.rand(3, 4), torch.rand(5))
@@ -86,6 +88,47 @@ def test_costs_are_the_sum_over_the_list(name: str) -> None:
     run, expected = CALLS[name]
     found = flops(lambda: run([tensor.clone() for tensor in TENSORS]))
     assert sum(count for _, count in found) == expected
+
+
+Each = Callable[..., Counted]
+
+LOOPS: dict[str, tuple[Callable[..., Any], Each]] = {
+    "add": (lambda xs, ys: torch._foreach_add(xs, ys), lambda x, y: x + y),
+    "add scaled": (
+        lambda xs, ys: torch._foreach_add(xs, ys, alpha=-0.1),
+        lambda x, y: x + y * -0.1,
+    ),
+    "mul": (lambda xs, ys: torch._foreach_mul(xs, ys), lambda x, y: x * y),
+    "div number": (lambda xs, ys: torch._foreach_div(xs, 3.0), lambda x, y: x / 3.0),
+    "sqrt": (lambda xs, ys: torch._foreach_sqrt(xs), lambda x, y: x.sqrt()),
+    "lerp": (lambda xs, ys: torch._foreach_lerp(xs, ys, 0.1), lambda x, y: x + (y - x) * 0.1),
+    "addcmul": (
+        lambda xs, ys: torch._foreach_addcmul(xs, ys, ys, 0.1),
+        lambda x, y: x + y * y * 0.1,
+    ),
+    "addcdiv numbers": (
+        lambda xs, ys: torch._foreach_addcdiv(xs, xs, ys, [0.1, 0.1]),
+        lambda x, y: x + x / y * 0.1,
+    ),
+}
+"""An operator on lists; the same on one element, in counted arithmetic."""
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("name", LOOPS)
+def test_one_element_of_one_tensor_after_another(name: str) -> None:
+    run, each = LOOPS[name]
+    xs, ys = ([abs(tensor((3, 4), seed)), abs(tensor((5,), seed + 1))] for seed in (0, 2))
+    reset()
+    expected = [
+        np.array([each(a, b) for a, b in zip(x.flat, y.flat, strict=True)], dtype=object)
+        for x, y in zip(xs, ys, strict=True)
+    ]
+    count = counted()
+    real = [[torch.tensor(values(x)) for x in several] for several in (xs, ys)]
+    for result, numbers in zip(run(*real), expected, strict=True):
+        np.testing.assert_allclose(result.flatten().numpy(), values(numbers))
+    assert sum(flop for _, flop in flops(lambda: run(*real))) == count
 
 
 def test_gradient_clipping_costs_the_same_either_way() -> None:

@@ -50,6 +50,7 @@ def gradient_of(cost: Cost, operand: str) -> tuple[int, int]:
     return sum(g.flops for g in own), sum(g.elementwise for g in own)
 
 
+@pytest.mark.oracle
 @settings(max_examples=40, deadline=None)
 @given(m=sizes, n=sizes, k=sizes)
 def test_a_product_and_its_gradients_are_counted(m: int, n: int, k: int) -> None:
@@ -76,6 +77,7 @@ def scaled(array: np.ndarray, factor: float) -> np.ndarray:
     return array if factor == 1 else array * factor
 
 
+@pytest.mark.oracle
 @settings(max_examples=40, deadline=None)
 @given(
     b=sizes,
@@ -137,6 +139,7 @@ def test_a_sum_of_bias_and_products_is_counted(
         np.testing.assert_allclose(values(found), operand.grad)
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("op", ["addmm", "addbmm", "addmv"])
 @settings(max_examples=20, deadline=None)
 @given(
@@ -180,6 +183,7 @@ def test_other_sums_of_bias_and_products_are_counted(
     np.testing.assert_allclose(values(out), expected.detach())
 
 
+@pytest.mark.oracle
 @settings(max_examples=20, deadline=None)
 @given(m=sizes, k=sizes)
 def test_products_with_vectors_are_counted(m: int, k: int) -> None:
@@ -205,6 +209,7 @@ def test_products_with_vectors_are_counted(m: int, k: int) -> None:
     assert gradient_of(inner, "self") == (0, count(np.multiply, v, Counted(2))[1])
 
 
+@pytest.mark.oracle
 @settings(max_examples=20, deadline=None)
 @given(groups=st.lists(st.integers(0, 3), min_size=1, max_size=3), m=sizes, n=sizes)
 def test_grouped_products_are_counted_by_the_pieces(groups: list[int], m: int, n: int) -> None:

@@ -113,6 +113,7 @@ ELEMENTWISE: dict[str, tuple[str, dict[str, float], Loop, Loop]] = {
 1 / N of a mean, else None)."""
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("layer", ELEMENTWISE)
 @settings(max_examples=20, deadline=None)
 @given(rows=sizes, columns=sizes, reduction=reductions)
@@ -148,10 +149,13 @@ def test_loss_and_gradient_in_loops(layer: str, rows: int, columns: int, reducti
     assert cost.elementwise == forward
     assert cost.gradients[0].elementwise == backward
     keywords = {"target": Tensor(shape), "reduction": REDUCTIONS[reduction], **constants}
-    executed_backward = OPERATORS[f"aten.{op}_backward"](Tensor(()), Tensor(shape), **keywords)
+    executed_backward = OPERATORS[f"aten.{op}_backward"](
+        Tensor(()), Tensor(shape), **keywords, out=Tensor(shape)
+    )
     assert executed_backward.elementwise == backward
 
 
+@pytest.mark.oracle
 @settings(max_examples=20, deadline=None)
 @given(
     rows=sizes, columns=sizes, reduction=reductions, weighted=st.booleans(), positive=st.booleans()
@@ -216,6 +220,7 @@ def test_weighted_binary_cross_entropy_is_what_torch_executes(reduction: str) ->
     assert step.backward[0].elementwise == unweighted.gradients[0].elementwise + 24
 
 
+@pytest.mark.oracle
 @settings(max_examples=25, deadline=None)
 @given(rows=sizes, classes=sizes, reduction=reductions, weighted=st.booleans())
 def test_negative_log_likelihood_in_loops(
@@ -265,7 +270,12 @@ def test_negative_log_likelihood_in_loops(
     assert cost.elementwise == forward
     assert cost.gradients[0].elementwise == backward
     executed_backward = OPERATORS["aten.nll_loss_backward"](
-        Tensor(()), Tensor((rows, classes)), Tensor((rows,), 8), *arguments, Tensor(())
+        Tensor(()),
+        Tensor((rows, classes)),
+        Tensor((rows,), 8),
+        *arguments,
+        Tensor(()),
+        out=Tensor((rows, classes)),
     )
     assert executed_backward.elementwise == backward
 
@@ -294,6 +304,7 @@ def reached(before: list[Counted], state: int, labels: list[int], step: int) -> 
     return log_sum(*others[:2], others[2] if skips else Counted(IMPOSSIBLE))
 
 
+@pytest.mark.oracle
 @settings(max_examples=15, deadline=None)
 @given(
     steps=st.integers(5, 7),
@@ -376,7 +387,14 @@ def test_connectionist_temporal_classification_in_loops(
     assert cost.elementwise == forward
     assert cost.gradients[0].elementwise == backward
     executed_backward = OPERATORS["aten._ctc_loss_backward"](
-        Tensor((examples,)), log_probs, labels_of_all, *lengths, *results, 0, zero_infinity
+        Tensor((examples,)),
+        log_probs,
+        labels_of_all,
+        *lengths,
+        *results,
+        0,
+        zero_infinity,
+        out=log_probs,
     )
     assert executed_backward.elementwise == backward
 
@@ -431,6 +449,7 @@ def test_classification_losses_are_what_torch_executes(
     agrees_with_torch(LAYERS[layer], module, torch.randn(shape), reduction=reduction)
 
 
+@pytest.mark.oracle
 @settings(max_examples=20, deadline=None)
 @given(rows=sizes, columns=sizes)
 def test_l2_penalty_in_loops(rows: int, columns: int) -> None:

@@ -5,18 +5,21 @@ from collections.abc import Callable
 import pytest
 import torch
 
+import flopratio as fr
 from flopratio.formulas import OPERATORS, Cost, Tensor
-from flopratio.formulas.movement import MOVEMENT, OWN_FORMULA, VIEWS
+from flopratio.formulas.movement import MOVEMENT, VIEWS
 
 
 def test_names_are_operators_that_exist() -> None:
-    missing = [name for name in MOVEMENT if not hasattr(torch.ops.aten, name.removeprefix("aten."))]
+    names = sorted(MOVEMENT | VIEWS)
+    missing = [name for name in names if not hasattr(torch.ops.aten, name.removeprefix("aten."))]
     assert not missing
 
 
-@pytest.mark.parametrize("name", sorted(MOVEMENT - OWN_FORMULA))
+@pytest.mark.parametrize("name", sorted(MOVEMENT | VIEWS))
 def test_no_flop(name: str) -> None:
-    assert OPERATORS[name](Tensor((3, 4)), 1, dtype=None, out=Tensor((3, 4))) == Cost()
+    cost = OPERATORS[name](Tensor((3, 4)), 1, dtype=None, out=Tensor((3, 4)))
+    assert cost == Cost(view=name in VIEWS)
 
 
 RETURNS_A_VIEW: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -48,10 +51,36 @@ RETURNS_A_VIEW: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 @pytest.mark.parametrize("name", RETURNS_A_VIEW)
 def test_views_share_memory(name: str) -> None:
     x = torch.randn(3, 4)
-    assert f"aten.{name}" in VIEWS
+    further = (2, 1) if name == "unfold" else ()
+    assert OPERATORS[f"aten.{name}"](Tensor((3, 4)), 1, *further, out=Tensor((3, 4))).view
     assert RETURNS_A_VIEW[name](x).untyped_storage()._cdata == x.untyped_storage()._cdata
+
+
+MOVED: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "clone": torch.clone,
+    "cat": lambda x: torch.cat([x, x]),
+    "flip": lambda x: x.flip(0),
+    "pixel_shuffle": lambda x: torch.pixel_shuffle(x, 2),
+    "roll": lambda x: x.roll(1, 0),
+    "tril": torch.tril,
+}
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_copies_are_the_same_values_in_another_place(name: str) -> None:
+    """And a trace of them counts bytes, but no FLOP."""
+    x = torch.rand(2, 4, 3, 3)
+    with fr.Profiler() as profiler:
+        y = MOVED[name](x)
+    assert set(y.flatten().tolist()) <= {0.0, *x.flatten().tolist()}
+    assert y.untyped_storage()._cdata != x.untyped_storage()._cdata
+    (row,) = profiler.ledger.rows
+    assert (row.op, row.flops, row.elementwise) == (f"aten.{name}", 0, 0)
+    assert row.bytes_read > 0
+    assert row.bytes_written == y.nbytes
+    assert profiler.ledger.uncounted_ops == {}
 
 
 @pytest.mark.parametrize("name", ["aten.clone", "aten.cat", "aten.copy_", "aten.repeat"])
 def test_copies_are_no_views(name: str) -> None:
-    assert name not in VIEWS
+    assert not OPERATORS[name](Tensor((3, 4)), 1, out=Tensor((3, 4))).view

@@ -174,11 +174,18 @@ def parts_of(cost: Cost, asked: Sequence[str]) -> int:
 # Batch norm --------------------------------------------------------------------------------------
 
 
+def undefined_but(asked: Sequence[str], *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    """What a backward operator returns: the gradients asked for."""
+    pairs = zip(OPERANDS, gradients, strict=True)
+    return tuple(gradient if name in asked else None for name, gradient in pairs)
+
+
 def channels_first(x: torch.Tensor) -> torch.Tensor:
     """x[B, C, L] as [C, B L]."""
     return x.transpose(0, 1).reshape(x.shape[1], -1)
 
 
+@pytest.mark.oracle
 @settings(max_examples=15, deadline=None)
 @given(batch=many, channels=sizes, length=sizes, training=st.booleans())
 def test_batch_norm_in_loops(batch: int, channels: int, length: int, training: bool) -> None:
@@ -227,7 +234,13 @@ def test_batch_norm_in_loops(batch: int, channels: int, length: int, training: b
         mask = [name in asked for name in OPERANDS]
         statistics = [Tensor((channels,))] * 5
         fused = OPERATORS["aten.native_batch_norm_backward"](
-            Tensor(shape), Tensor(shape), *statistics, training, EPSILON, mask
+            Tensor(shape),
+            Tensor(shape),
+            *statistics,
+            training,
+            EPSILON,
+            mask,
+            out=undefined_but(asked, Tensor(shape), Tensor((channels,)), Tensor((channels,))),
         )
         assert fused.elementwise == count == parts_of(cost, asked)
 
@@ -235,6 +248,7 @@ def test_batch_norm_in_loops(batch: int, channels: int, length: int, training: b
 # Layer norm and group norm -----------------------------------------------------------------------
 
 
+@pytest.mark.oracle
 @settings(max_examples=15, deadline=None)
 @given(rows=sizes, size=many, other=sizes)
 def test_layer_norm_in_loops(rows: int, size: int, other: int) -> None:
@@ -262,11 +276,18 @@ def test_layer_norm_in_loops(rows: int, size: int, other: int) -> None:
                 close(operand.grad, found[name])
         statistics, affine = [Tensor((rows, 1, 1))] * 2, [Tensor((size, other))] * 2
         fused = OPERATORS["aten.native_layer_norm_backward"](
-            shape, shape, [size, other], *statistics, *affine, [name in asked for name in OPERANDS]
+            shape,
+            shape,
+            (size, other),
+            *statistics,
+            *affine,
+            [name in asked for name in OPERANDS],
+            out=undefined_but(asked, shape, *affine),
         )
         assert fused.elementwise == count == parts_of(cost, asked)
 
 
+@pytest.mark.oracle
 @settings(max_examples=15, deadline=None)
 @given(batch=sizes, groups=sizes, width=sizes, length=many)
 def test_group_norm_in_loops(batch: int, groups: int, width: int, length: int) -> None:
@@ -297,7 +318,16 @@ def test_group_norm_in_loops(batch: int, groups: int, width: int, length: int) -
                 close(operand.grad, found[name])
         statistics, mask = [Tensor((batch, groups))] * 2, [name in asked for name in OPERANDS]
         fused = OPERATORS["aten.native_group_norm_backward"](
-            shape, shape, *statistics, Tensor((channels,)), batch, channels, length, groups, mask
+            shape,
+            shape,
+            *statistics,
+            Tensor((channels,)),
+            batch,
+            channels,
+            length,
+            groups,
+            mask,
+            out=undefined_but(asked, shape, Tensor((channels,)), Tensor((channels,))),
         )
         assert fused.elementwise == count == parts_of(cost, asked)
 
@@ -305,6 +335,7 @@ def test_group_norm_in_loops(batch: int, groups: int, width: int, length: int) -
 # RMS norm and weight norm ------------------------------------------------------------------------
 
 
+@pytest.mark.oracle
 @settings(max_examples=15, deadline=None)
 @given(rows=sizes, n=sizes, affine=st.booleans())
 def test_rms_norm_in_loops(rows: int, n: int, affine: bool) -> None:
@@ -346,11 +377,12 @@ def test_rms_norm_in_loops(rows: int, n: int, affine: bool) -> None:
             close(inputs[0].grad, grad_x)
         mask = [name in asked for name in ("input", "weight")]
         fused = OPERATORS["aten._fused_rms_norm_backward"](
-            shape, shape, [n], Tensor((rows, 1)), own, mask
+            shape, shape, (n,), Tensor((rows, 1)), own, mask, out=(shape, own)
         )
         assert fused.elementwise == count == parts_of(cost, asked)
 
 
+@pytest.mark.oracle
 @settings(max_examples=15, deadline=None)
 @given(rows=sizes, n=sizes)
 def test_weight_norm_in_loops(rows: int, n: int) -> None:
@@ -366,7 +398,9 @@ def test_weight_norm_in_loops(rows: int, n: int) -> None:
     t = totals(grad_w * v)
     grad_scale = t / norms
     grad_v = column(scale / norms) * (grad_w - v * column(t / (norms * norms)))
-    backward = OPERATORS["aten._weight_norm_interface_backward"](shape, shape, own, own, 0)
+    backward = OPERATORS["aten._weight_norm_interface_backward"](
+        shape, shape, own, own, 0, out=(shape, own)
+    )
     assert backward.elementwise == counted()
 
     inputs = [real(v, grad=True), real(scale, grad=True)]
@@ -513,7 +547,9 @@ def test_vendor_libraries_do_the_same_work() -> None:
     native = OPERATORS["aten.native_batch_norm"](*arguments, out=(x, s, s))
     assert cudnn.elementwise == native.elementwise
     assert workspace in cudnn.gradients[0].saves
-    backward = OPERATORS["aten.cudnn_batch_norm_backward"](x, x, w, s, s, s, s, EPSILON, workspace)
+    backward = OPERATORS["aten.cudnn_batch_norm_backward"](
+        x, x, w, s, s, s, s, EPSILON, workspace, out=(x, w, w)
+    )
     assert backward.elementwise == sum(g.elementwise for g in native.gradients)
     with_update = OPERATORS["aten._batch_norm_with_update"](
         x, w, w, s, s, 0.1, EPSILON, out=(x, s, s, workspace)
@@ -525,7 +561,7 @@ def test_vendor_libraries_do_the_same_work() -> None:
     assert no_update.elementwise == 4 * 24 + 2 * 4
     mask = [True, True, True]
     fused = OPERATORS["aten.batch_norm_backward"](
-        x, x, w, s, s, s, s, True, EPSILON, mask, workspace
+        x, x, w, s, s, s, s, True, EPSILON, mask, workspace, out=(x, w, w)
     )
     assert fused.elementwise == backward.elementwise
 

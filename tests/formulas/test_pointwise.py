@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis.extra.numpy import mutually_broadcastable_shapes
 
 from flopratio.formulas import OPERATORS, Tensor
-from flopratio.formulas.pointwise import DERIVATIVES, PER_ELEMENT, in_place_too
+from flopratio.formulas.pointwise import DERIVATIVES, PER_ELEMENT, PER_ELEMENT_OUT_OF_PLACE
 from tests.formulas.counting import Counted, counted, reset, tensor, values, zeros
 from tests.formulas.executed import (
     agrees_on_arrays_and_symbols,
@@ -143,6 +143,7 @@ CASES: dict[str, tuple[Callable[..., torch.Tensor], Callable[..., Counted]]] = {
 """An operator; the same on one element, in counted arithmetic."""
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("case", CASES)
 def test_one_element_after_another(case: str) -> None:
     run, loop = CASES[case]
@@ -234,6 +235,7 @@ def broadcast_gradients(
     return gradient(x, y), gradient(y, x)
 
 
+@pytest.mark.oracle
 @settings(max_examples=30, deadline=None)
 @given(shapes=mutually_broadcastable_shapes(num_shapes=2, max_dims=3, max_side=3))
 def test_broadcast_product_in_loops(shapes: Any) -> None:
@@ -251,13 +253,21 @@ def test_broadcast_product_in_loops(shapes: Any) -> None:
     assert sum(gradient.elementwise for gradient in cost.gradients) == count
 
 
-@pytest.mark.parametrize(("names", "flops"), [(names, flops) for names, flops, _ in PER_ELEMENT])
-def test_table_names_operators_that_exist(names: str, flops: int) -> None:
-    for name in names.split():
-        for full in in_place_too(name):
-            assert hasattr(aten, full.removeprefix("aten.")), full
-        cost = OPERATORS[f"aten.{name}"](Tensor((4, 5)), out=Tensor((4, 5)))
-        assert cost.elementwise == 20 * flops
+TABLES = {
+    **{name: flops for names, flops, _ in PER_ELEMENT for name in names.split()},
+    **{name: flops for names, flops, _ in PER_ELEMENT_OUT_OF_PLACE for name in names.split()},
+    **dict.fromkeys(DERIVATIVES, 1),
+}
+
+
+@pytest.mark.parametrize("name", sorted(TABLES))
+def test_tables_name_operators_that_exist(name: str) -> None:
+    """In place as well where they say so."""
+    out_of_place = " ".join(names for names, *_ in PER_ELEMENT_OUT_OF_PLACE).split()
+    for full in (name,) if name in out_of_place else (name, f"{name}_"):
+        assert hasattr(aten, full), full
+        cost = OPERATORS[f"aten.{full}"](Tensor((4, 5)), out=Tensor((4, 5)))
+        assert cost.elementwise == 20 * TABLES[name]
 
 
 def test_in_place_costs_the_same() -> None:

@@ -154,6 +154,7 @@ def sliding_windows(case: dict[str, Any], out: Index) -> Windows:
     return windows_of(out, along)
 
 
+@pytest.mark.oracle
 @settings(max_examples=40, deadline=None)
 @given(case=sliding(dilated=True))
 def test_max_pooling_and_its_gradient_are_counted(case: dict[str, Any]) -> None:
@@ -171,6 +172,7 @@ def test_max_pooling_and_its_gradient_are_counted(case: dict[str, Any]) -> None:
     np.testing.assert_allclose(values(grad_x), torch_grad)
 
 
+@pytest.mark.oracle
 @settings(max_examples=40, deadline=None)
 @given(case=sliding(dilated=False), include=st.booleans(), divisor=st.sampled_from([None, 5]))
 def test_average_pooling_and_its_gradient_are_counted(
@@ -204,6 +206,7 @@ def test_average_pooling_and_its_gradient_are_counted(
     np.testing.assert_allclose(values(grad_x), torch_grad, atol=1e-12)
 
 
+@pytest.mark.oracle
 @settings(max_examples=40, deadline=None)
 @given(
     sizes=st.lists(st.tuples(st.integers(1, 7), st.integers(2, 7)), min_size=1, max_size=3),

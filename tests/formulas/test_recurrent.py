@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flopratio.formulas import OPERATORS, Tensor, exact
+from flopratio.formulas import OPERATORS, Tensor, exact, operands_of
 from flopratio.formulas import recurrent as recurrent_formulas
 from flopratio.formulas.recurrent import GRU, LSTM, RELU, TANH, Direction, network
 from tests.formulas.counting import Counted, counted, reset, tensor, values, zeros
@@ -29,6 +29,8 @@ from tests.formulas.fused import (
 
 aten = torch.ops.aten
 CELLS = {"RNN": TANH, "RNN relu": RELU, "GRU": GRU, "LSTM": LSTM}
+CUDNN = {"RNN relu": 0, "RNN": 1, "LSTM": 2, "GRU": 3}
+"""Its number of each."""
 
 
 # -- the loops ----------------------------------------------------------------------------------
@@ -231,6 +233,7 @@ def module_of(kind: str, width: int, units: int, biased: bool, **more: Any) -> t
     return getattr(torch.nn, kind.split()[0])(width, units, bias=biased, **more)
 
 
+@pytest.mark.oracle
 @settings(max_examples=25, deadline=None)
 @given(
     kind=st.sampled_from(list(CELLS)),
@@ -279,6 +282,235 @@ def test_oracle(kind: str, steps: int, rows: int, width: int, units: int, biased
     assert direction.elementwise == counts["forward"]
     assert direction.inner_elementwise == counts["backward"]
     assert direction.bias_elementwise == (counts["grad b"] if biased else 0)
+
+    # And so are oneDNN's operators, of the one cell that it has.
+    if kind != "LSTM":
+        return
+    x_described, h_described = Tensor(inputs.shape), Tensor(h0.shape)
+    biases = [Tensor((wide,)) if biased else weight for weight in (w_ih, w_hh)]
+    tensors = (x_described, w_ih, w_hh, *biases, h_described, h_described)
+    y = Tensor(outputs.shape)
+    workspace = Tensor((0,), 1)
+    forward = OPERATORS["aten.mkldnn_rnn_layer"](
+        *tensors,
+        *(False, (), 2, units, 1, biased, False, False, True),
+        out=(y, h_described, h_described, workspace),
+    )
+    backward = OPERATORS["aten.mkldnn_rnn_layer_backward"](
+        *tensors,
+        *(y, h_described, h_described, y, h_described, h_described),
+        *(False, 2, units, 1, biased, True, False, (), False, workspace),
+        out=tensors,
+    )
+    assert (forward.flops, forward.elementwise) == (
+        counts["W x"] + counts["W h"],
+        counts["forward"],
+    )
+    of_biases = {("weight2", "weight3"): (0, counts["grad b"])} if biased else {}
+    named = ("weight2", "weight3") if biased else ()
+    expected_parts = {
+        ("input",): (counts["grad x"], 0),
+        ("weight0",): (counts["grad W_ih"], 0),
+        ("weight1",): (counts["grad W_hh"], 0),
+        **of_biases,
+        ("hx_",): (counts["grad h0"], 0),
+        ("input", "weight0", "weight1", *named, "hx_", "cx_"): (
+            counts.get("grad h", 0),
+            counts["backward"],
+        ),
+    }
+    assert figures_by_operand(backward.parts) == expected_parts
+    assert figures_by_operand(forward.gradients) == expected_parts
+
+
+def figures_by_operand(works: Any) -> dict[tuple[str, ...], tuple[int, int]]:
+    return {operands_of(work): (work.flops, work.elementwise) for work in works}
+
+
+class Stack:
+    """Several layers, in one direction or in both, of :class:`Loops`."""
+
+    def __init__(self, kind: str, layers: list[list[list[np.ndarray]]]) -> None:
+        self.layers = [[Loops(kind, weights, True) for weights in layer] for layer in layers]
+        self.both_ways = [0] * len(layers)
+        """For each layer, additions of the gradients that its directions have for its input."""
+
+    def forward(self, x: np.ndarray, states: list[np.ndarray]) -> np.ndarray:
+        """states: the first h, which is also the first c, of each direction of each layer."""
+        first = iter(states)
+        for layer in self.layers:
+            outputs = []
+            for loops, way in zip(layer, (1, -1), strict=False):
+                state = next(first)
+                outputs.append(loops.forward(x[::way], state, state)[::way])
+            x = np.concatenate(outputs, axis=-1)
+        return x
+
+    def backward(self, grad: np.ndarray) -> tuple[np.ndarray, list[list[dict[str, np.ndarray]]]]:
+        gradients = []
+        for index in reversed(range(len(self.layers))):
+            layer = self.layers[index]
+            shares = np.split(grad, len(layer), axis=-1)
+            found = [
+                loops.backward(share[::way])
+                for loops, share, way in zip(layer, shares, (1, -1), strict=False)
+            ]
+            gradients.append(found)
+            reset()
+            grad = found[0]["x"]
+            for other in found[1:]:
+                grad = grad + other["x"][::-1]
+            self.both_ways[index] = counted()
+        return grad, gradients[::-1]
+
+    def total(self, *lines: str) -> int:
+        every = [loops.counts for layer in self.layers for loops in layer]
+        return sum(counts.get(line, 0) for counts in every for line in lines)
+
+
+@pytest.mark.oracle
+@settings(max_examples=12, deadline=None)
+@given(
+    kind=st.sampled_from(list(CELLS)),
+    steps=st.integers(1, 3),
+    layers=st.integers(1, 2),
+    directions=st.integers(1, 2),
+    width=st.integers(1, 3),
+    units=st.integers(1, 2),
+)
+def test_stack_oracle(
+    kind: str, steps: int, layers: int, directions: int, width: int, units: int
+) -> None:
+    """GIVEN layers of any kind, in one direction or both, THEN cuDNN's operators, forward and
+    backward, are what the loops count, and the loops are torch's module."""
+    wide, rows = CELLS[kind].gates * units, 2
+    module = module_of(kind, width, units, True, num_layers=layers, bidirectional=directions == 2)
+    drawn: list[list[list[np.ndarray]]] = []
+    for layer in range(layers):
+        into = directions * units if layer else width
+        shapes = [(wide, into), (wide, units), (wide,), (wide,)]
+        drawn.append([
+            [tensor(shape, 100 * layer + 10 * way + seed) for seed, shape in enumerate(shapes)]
+            for way in range(directions)
+        ])  # fmt: skip
+    weights = [weight for layer in drawn for way in layer for weight in way]
+    stack = Stack(kind, drawn)
+    inputs = tensor((steps, rows, width), seed=5)
+    states = [tensor((rows, units), seed=6 + index) for index in range(layers * directions)]
+    outputs = stack.forward(inputs, states)
+    grad_outputs = tensor(outputs.shape, seed=8)
+    grad_inputs, gradients = stack.backward(grad_outputs)
+
+    # The loops are torch's module.
+    module = module.double()
+    with torch.no_grad():
+        for parameter, weight in zip(module.parameters(), weights, strict=True):
+            parameter.copy_(torch.tensor(values(weight)))
+    x = torch.tensor(values(inputs), requires_grad=True)
+    h = torch.tensor(np.array([values(state) for state in states]))
+    out, _ = module(x, (h, h) if kind == "LSTM" else h)
+    out.backward(torch.tensor(values(grad_outputs)))
+    np.testing.assert_allclose(values(outputs), out.detach().numpy(), atol=1e-12)
+    np.testing.assert_allclose(values(grad_inputs), x.grad.numpy(), atol=1e-12)
+    names = ("w_ih", "w_hh", "b_ih", "b_hh")
+    of_weights = [way[name] for layer in gradients for way in layer for name in names]
+    for found, parameter in zip(of_weights, module.parameters(), strict=True):
+        np.testing.assert_allclose(values(found), parameter.grad.numpy(), atol=1e-12)
+
+    # cuDNN's operators are what the loops count.
+    described = tuple(Tensor(weight.shape) for weight in weights)
+    state, y = Tensor((layers * directions, rows, units)), Tensor(outputs.shape)
+    cx = state if kind == "LSTM" else None
+    flat, reserve = Tensor((sum(weight.numel for weight in described),)), Tensor((7,), 1)
+    given_first = (Tensor(inputs.shape), described, 4, None, state, cx)
+    settings_ = (CUDNN[kind], units, 0, layers, False, 0.0, True, directions == 2, (), None)
+    forward = OPERATORS["aten._cudnn_rnn"](
+        *given_first, *settings_, out=(y, state, cx, reserve, flat)
+    )
+    backward = OPERATORS["aten._cudnn_rnn_backward"](
+        *given_first,
+        *(y, y, None, None),
+        *settings_,
+        reserve,
+        (True, True, cx is not None, True),
+        out=(given_first[0], state, cx, described),
+    )
+    of_first, of_later = (
+        sum(loops.counts["grad x"] for layer in which for loops in layer)
+        for which in (stack.layers[:1], stack.layers[1:])
+    )
+    assert forward.flops == stack.total("W x", "W h")
+    assert forward.elementwise == stack.total("forward")
+    expected = {
+        ("input",): (of_first, stack.both_ways[0]),
+        ("hx",): (stack.total("grad h0"), 0),
+        ("input", "weight", "hx", "cx"): (
+            of_later + stack.total("grad h"),
+            stack.total("backward") + sum(stack.both_ways[1:]),
+        ),
+        ("weight",): (stack.total("grad W_ih", "grad W_hh"), stack.total("grad b")),
+    }
+    assert figures_by_operand(backward.parts) == expected
+    assert figures_by_operand(forward.gradients) == expected
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_fused_gates_oracle(kind: str, biased: bool) -> None:
+    """CUDA's operators on the gates of one time step, unit by unit. The LSTM's backward takes
+    tanh(c) again, and the gradient of c meets what comes from h."""
+    rows, units = 2, 3
+    gates = CELLS[kind].gates
+    x, h = tensor((rows, gates * units), 1), tensor((rows, gates * units), 2)
+    b_x, b_h = tensor((gates * units,), 3), tensor((gates * units,), 4)
+    last, grad, grad_c = (tensor((rows, units), seed) for seed in (5, 6, 7))
+    reset()
+    if biased:
+        x, h = x + b_x, h + b_h
+    cells = {}
+    for row, unit in np.ndindex(rows, units):
+        cells[row, unit] = UNITS[kind]()
+        own = [[array[row, gate * units + unit] for gate in range(gates)] for array in (x, h)]
+        cells[row, unit].forward(*own, last[row, unit], last[row, unit])
+    count = counted()
+
+    reset()
+    of_x, of_h = (np.empty((rows, gates * units), dtype=object) for _ in range(2))
+    for row, unit in np.ndindex(rows, units):
+        cell, carried = cells[row, unit], None
+        if kind == "LSTM":
+            cell.tanh_c, carried = cell.tanh_c.apply("tanh"), grad_c[row, unit]
+        for_x, for_h, *_ = cell.backward(grad[row, unit], carried)
+        of_x[row, unit::units], of_h[row, unit::units] = for_x, for_h
+    meeting = counted()
+    reset()
+    if biased:
+        Loops.add_up(zeros((gates * units,)), of_x)
+        if kind == "GRU":
+            Loops.add_up(zeros((gates * units,)), of_h)
+    summed = counted()
+
+    both = (Tensor((rows, gates * units)), Tensor((rows, gates * units)))
+    biases = (Tensor((gates * units,)), Tensor((gates * units,))) if biased else (None, None)
+    state = Tensor((rows, units))
+    if kind == "LSTM":
+        workspace = both[0].new(*both[0].shape)
+        results: tuple[Tensor, ...] = (state.new(rows, units), state.new(rows, units), workspace)
+        forward = OPERATORS["aten._thnn_fused_lstm_cell"](*both, state, *biases, out=results)
+        backward = OPERATORS["aten._thnn_fused_lstm_cell_backward_impl"](
+            state, state, state, results[1], workspace, biased, out=(both[0], state, biases[0])
+        )
+    else:
+        workspace = state.new(rows, 5 * units)
+        results = (state.new(rows, units), workspace)
+        forward = OPERATORS["aten._thnn_fused_gru_cell"](*both, state, *biases, out=results)
+        backward = OPERATORS["aten._thnn_fused_gru_cell_backward"](
+            state, workspace, biased, out=(*both, state, *biases)
+        )
+    assert (forward.flops, forward.elementwise) == (0, count)
+    assert (backward.flops, backward.elementwise) == (0, meeting + summed)
+    assert sum(gradient.elementwise for gradient in forward.gradients) == meeting + summed
 
 
 # -- against torch ------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flopratio.formulas import OPERATORS, Tensor
-from flopratio.formulas.reduction import PER_ELEMENT_AND_RESULT
+from flopratio.formulas.reduction import REDUCTIONS
 from tests.formulas.counting import Counted, counted, reset, tensor, values
 from tests.formulas.executed import (
     agrees_on_arrays_and_symbols,
@@ -95,6 +95,7 @@ CASES: dict[str, tuple[Callable[..., torch.Tensor], Callable[[Row], Counted]]] =
 """An operator along the rows; the same on one row, in counted arithmetic."""
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("case", CASES)
 @settings(max_examples=15, deadline=None)
 @given(rows=st.integers(1, 4), columns=st.integers(2, 5))
@@ -107,6 +108,87 @@ def test_row_after_row(case: str, rows: int, columns: int) -> None:
     real = torch.tensor(values(x), requires_grad=True)
     np.testing.assert_allclose(run(real).detach().numpy(), values(out), rtol=1e-6, atol=1e-12)
     assert sum(work.elementwise for work in executed(run, real).forward) == count
+
+
+def mean_gradient(row: Row, g: Counted) -> list[Counted]:
+    return [g / len(row) for _ in row]
+
+
+def cumsum_gradient(row: Row, g: Row) -> list[Counted]:
+    """The sum of g from each place to the end, g being one for each place."""
+    sums, running = [], Counted(0)
+    for each in reversed(g):
+        running = running + each
+        sums.append(running)
+    return sums[::-1]
+
+
+def variance_gradient(row: Row, g: Counted) -> list[Counted]:
+    center = mean(row)
+    factor = g * (2 / (len(row) - 1))
+    return [factor * (x - center) for x in row]
+
+
+def deviation_gradient(row: Row, g: Counted) -> list[Counted]:
+    """Its three FLOP apart, by the variance's; the deviation itself comes from forward."""
+    deviation = Counted(np.std([x.value for x in row], ddof=1))
+    share = g / (deviation * 2)
+    share = share if deviation > 0 else Counted(0)
+    return variance_gradient(row, share)
+
+
+def extremum_gradient(row: Row, g: Counted) -> list[Counted]:
+    best = max(x.value for x in row)
+    chosen = [x._did(float(x.value == best)) for x in row]
+    share = g / total(chosen)
+    return [one * share for one in chosen]
+
+
+def log_sum_exp_gradient(row: Row, g: Counted) -> list[Counted]:
+    out = np.log(sum(np.exp(x.value) for x in row))
+    return [g * (x - out).apply("exp") for x in row]
+
+
+def norm_gradient(row: Row, g: Counted) -> list[Counted]:
+    out = Counted(np.sqrt(sum(x.value**2 for x in row)))
+    g = g if out > 0 else Counted(0)
+    return [g * (x / out) for x in row]
+
+
+def absolute_gradient(row: Row, g: Counted) -> list[Counted]:
+    return [x._did(np.sign(x.value)) * g for x in row]
+
+
+OF_ROWS: dict[str, tuple[Callable[..., torch.Tensor], Callable[..., list[Counted]]]] = {
+    "mean": (lambda x: x.mean(1), mean_gradient),
+    "cumsum": (lambda x: x.cumsum(1), cumsum_gradient),
+    "var": (lambda x: x.var(1), variance_gradient),
+    "std": (lambda x: x.std(1), deviation_gradient),
+    "amax": (lambda x: x.amax(1), extremum_gradient),
+    "logsumexp": (lambda x: x.logsumexp(1), log_sum_exp_gradient),
+    "vector_norm": (lambda x: torch.linalg.vector_norm(x, dim=1), norm_gradient),
+    "vector_norm 1": (lambda x: torch.linalg.vector_norm(x, 1, dim=1), absolute_gradient),
+}
+"""An operator along the rows; the gradient of one row, in counted arithmetic."""
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("case", OF_ROWS)
+@settings(max_examples=15, deadline=None)
+@given(rows=st.integers(1, 4), columns=st.integers(2, 5))
+def test_gradient_of_row_after_row(case: str, rows: int, columns: int) -> None:
+    run, loop = OF_ROWS[case]
+    x = tensor((rows, columns))
+    real = torch.tensor(values(x), requires_grad=True)
+    out = run(real)
+    g = tensor(tuple(out.shape), 2)
+    reset()
+    gradient = np.array([loop(row, each) for row, each in zip(x, g, strict=True)], dtype=object)
+    count = counted()
+    out.backward(torch.tensor(values(g)))
+    np.testing.assert_allclose(values(gradient), real.grad.numpy(), rtol=1e-6, atol=1e-12)
+    executed_backward = executed(run, torch.tensor(values(x), requires_grad=True)).backward
+    assert sum(work.elementwise for work in executed_backward) == count
 
 
 GRADIENTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -135,7 +217,7 @@ def test_gradients_are_those_that_autograd_runs(name: str) -> None:
     agrees_with_autograd(GRADIENTS[name], torch.randn(3, 4))
 
 
-@pytest.mark.parametrize(("names", "per_element"), [row[:2] for row in PER_ELEMENT_AND_RESULT])
+@pytest.mark.parametrize(("names", "per_element"), [row[:2] for row in REDUCTIONS])
 def test_table_names_operators_that_exist(names: str, per_element: int) -> None:
     for name in names.split():
         assert hasattr(torch.ops.aten, name), name

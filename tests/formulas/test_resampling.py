@@ -89,6 +89,7 @@ def resample(array: np.ndarray, along: list[list[Taps]], back: bool, shape: Any)
 SIZE = st.integers(1, 4)
 
 
+@pytest.mark.oracle
 @settings(max_examples=30, deadline=None)
 @given(data=st.data(), align_corners=st.booleans())
 @pytest.mark.parametrize(
@@ -125,6 +126,7 @@ def test_interpolation_oracle(
     assert back.elementwise == backward
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("kind", ["nearest", "nearest-exact"])
 @pytest.mark.parametrize("dimensions", [1, 2, 3])
 def test_nearest_oracle(kind: str, dimensions: int) -> None:
@@ -180,6 +182,7 @@ def antialiased_along(reach: int, size: int, places: int) -> list[Taps]:
     return found
 
 
+@pytest.mark.oracle
 @settings(max_examples=30, deadline=None)
 @given(sizes=st.tuples(*[st.integers(2, 7)] * 2), places=st.tuples(*[st.integers(2, 9)] * 2))
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
@@ -372,6 +375,7 @@ class Sampling:
         return total * coordinates[d].factor
 
 
+@pytest.mark.oracle
 @settings(max_examples=10, deadline=None)
 @given(align_corners=st.booleans(), channels=st.integers(1, 2), seed=st.integers(0, 99))
 @pytest.mark.parametrize(("dimensions", "mode"), [(2, 0), (2, 1), (2, 2), (3, 0), (3, 1)])
@@ -532,6 +536,7 @@ def test_affine_grid(dimensions: int, align_corners: bool) -> None:
 # -- torchvision's operators (its compiled part is not always there) ----------------------------
 
 
+@pytest.mark.oracle
 def test_nms_oracle() -> None:
     """GIVEN boxes, THEN the formula counts their areas and the overlap of every pair."""
     boxes = np.sort(tensor((5, 2, 2)), axis=1).reshape(5, 4)
@@ -564,6 +569,7 @@ def bilinear(x: np.ndarray, sample: tuple[Any, Any]) -> tuple[list[tuple[int, in
     return taps, [one_v * one_h, one_v * h, v * one_h, v * h]
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("aligned", [True, False])
 @pytest.mark.parametrize("ratio", [1, 2])
 def test_roi_align_oracle(aligned: bool, ratio: int) -> None:
@@ -774,6 +780,7 @@ class Deformed:
         return out
 
 
+@pytest.mark.oracle
 @settings(max_examples=8, deadline=None)
 @given(
     n=st.integers(1, 2),

@@ -79,6 +79,69 @@ def test_sums_without_a_gradient_of_ours() -> None:
         assert sum(work.elementwise for work in step.forward) == expected
 
 
+@pytest.mark.oracle
+@pytest.mark.parametrize(
+    ("run", "shape"),
+    [
+        *((COPIES[name], (3, 4)) for name in COPIES if name != "expand to its own shape"),
+        *((IMAGES[name], (2, 3, 6, 5)) for name in IMAGES if name != "constant_pad_nd"),
+        (lambda x: x.take(INDEX), (3, 4)),
+    ],
+)
+def test_gradients_of_copies_in_loops(
+    run: Callable[[torch.Tensor], torch.Tensor], shape: tuple[int, ...]
+) -> None:
+    """GIVEN copies, THEN each element of the gradient is added to that of the element of which it
+    is a copy, or to what falls on padding."""
+    number = int(np.prod(shape))
+    copied_from = run(torch.arange(1.0, number + 1).reshape(shape)).flatten().int().tolist()
+    g = tensor((len(copied_from),))
+    reset()
+    grad = zeros((1 + number,))
+    for each, place in zip(g, copied_from, strict=True):
+        grad[place] = grad[place] + each
+    count = counted()
+
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    y = run(x)
+    y.backward(torch.tensor(values(g)).reshape(y.shape))
+    np.testing.assert_allclose(x.grad.flatten().numpy(), values(grad[1:]))
+    step = agrees_with_autograd(run, torch.randn(shape))
+    assert sum(work.elementwise for work in step.backward) == count
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("alpha", [1, 0.5])
+def test_sums_by_index_in_loops(alpha: float) -> None:
+    x = tensor((3, 2))
+    reset()
+    scattered = zeros((3, 4))
+    for row, column in np.ndindex(3, 2):
+        place = row, int(POSITIONS[row, column])
+        scattered[place] = scattered[place] + x[row, column]
+    additions = counted()
+    reset()
+    added = zeros((5, 2))
+    for row, column in np.ndindex(3, 2):
+        place, term = (int(INDEX[row]), column), x[row, column]
+        added[place] = added[place] + (term if alpha == 1 else term * alpha)
+    scaled_additions = counted()
+
+    real = torch.tensor(values(x), requires_grad=True)
+    runs: list[tuple[Callable[[torch.Tensor], torch.Tensor], np.ndarray, int]] = [
+        (lambda y: torch.zeros(3, 4).double().scatter_add(1, POSITIONS, y), scattered, additions),
+        (
+            lambda y: torch.zeros(5, 2).double().index_add(0, INDEX, y, alpha=alpha),
+            added,
+            scaled_additions,
+        ),
+    ]
+    for run, expected, count in runs:
+        np.testing.assert_allclose(run(real).detach().numpy(), values(expected))
+        assert sum(work.elementwise for work in executed(run, real).forward) == count
+
+
+@pytest.mark.oracle
 @settings(max_examples=20, deadline=None)
 @given(rows=st.integers(1, 4), columns=st.integers(1, 4), index=st.data())
 def test_gather_backward_in_loops(rows: int, columns: int, index: st.DataObject) -> None:

@@ -36,6 +36,7 @@ def transform(numbers: list[Complex]) -> list[Complex]:
     return [first for first, _ in pairs] + [second for _, second in pairs]
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("length", [1, 2, 4, 8, 32])
 def test_oracle(length: int) -> None:
     """GIVEN a power of two, THEN the formula is what the transform counts, which is NumPy's."""

@@ -51,10 +51,17 @@ def test_with_one_it_counts() -> None:
 
 
 @pytest.mark.usefixtures("forgotten")
-def test_a_formula_that_does_not_fit_is_told() -> None:
-    fr.register(NAME, lambda nothing_like_it: fr.Cost())
+def test_a_formula_that_fails_is_told() -> None:
+    fr.register(NAME, lambda x, weight, *, out: fr.Cost(flops=1 // (len(x.shape) - 2)))
     (name,) = profile().uncounted_ops
-    assert name.startswith("flopratio_tests.scaled_product (TypeError")
+    assert name.startswith("flopratio_tests.scaled_product (ZeroDivisionError")
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_a_formula_of_another_operator_is_an_error() -> None:
+    fr.register(NAME, lambda nothing_like_it: fr.Cost())
+    with pytest.raises(fr.UsageError, match=r"is to be called with \(x, weight, \*, out\)"):
+        profile()
 
 
 def test_a_second_formula_needs_to_be_asked_for() -> None:

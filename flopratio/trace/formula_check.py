@@ -1,0 +1,184 @@
+"""Whether a formula fits its operator: what it takes and names, beside the operator's schema.
+
+What it takes is compared once for each overload, when a trace first meets it; what it names, each
+time that it is evaluated (equal calls are evaluated once), as that depends on the call.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from functools import cache
+from inspect import Parameter, signature
+from typing import Any, NamedTuple
+
+import torch
+
+from flopratio.errors import FormulaError
+from flopratio.formulas import OPERATORS, Cost, Gradient, Tensor, operands_of
+from flopratio.formulas.formula import Copy, OperatorFormula
+from flopratio.text.suggestions import did_you_mean
+from flopratio.torch_private import operator_names
+from flopratio.trace.recorder import operator_of
+from flopratio.trace.recording import Operator
+
+OUT, OUTPUT = "out", "output"
+"""What a formula calls what its operator returned; an argument of that name that it is given."""
+
+
+class Arguments(NamedTuple):
+    """What a formula is given of the arguments of an overload."""
+
+    given: tuple[str, ...]
+    """Their names, in order. The first :attr:`by_position` come by position."""
+    by_position: int
+    needed: frozenset[str]
+    """Those that each call gives, for they have no default."""
+    tensors: frozenset[str]
+    """Those that are tensors or lists of them."""
+    written: frozenset[str]
+    """What an ``out=`` overload writes to, which is not given."""
+
+
+@cache
+def arguments_of(op: Operator) -> Arguments:
+    """What a formula is given of the arguments of an operator."""
+    every = op.arguments
+    given = [
+        (OUTPUT if argument.name == OUT else argument.name, argument)
+        for argument in every
+        if not argument.is_out
+    ]
+    return Arguments(
+        tuple(name for name, _ in given),
+        sum(not argument.kwarg_only for _, argument in given),
+        frozenset(name for name, argument in given if not argument.has_default),
+        frozenset(name for name, argument in given if argument.is_tensor),
+        frozenset(argument.name for argument in every if argument.is_out),
+    )
+
+
+def overloads(name: str) -> list[Any]:
+    """The overloads of an operator; none of one that this torch has not."""
+    namespace, _, rest = name.partition(".")
+    packet = getattr(getattr(torch.ops, namespace), rest, None) if rest else None
+    return [getattr(packet, each) for each in getattr(packet, "overloads", list)()]
+
+
+_there: set[str] = set()
+"""Operators that were looked up, and are there."""
+
+
+def is_there(name: str) -> bool:
+    """Whether an operator has a formula or is one of this torch."""
+    if name in _there or name in OPERATORS or overloads(name):
+        _there.add(name)
+        return True
+    return False
+
+
+def _error(op: Operator, formula: OperatorFormula, what: str) -> FormulaError:
+    named = formula if hasattr(formula, "__qualname__") else type(formula)
+    home = f"{named.__module__}.{named.__qualname__}"
+    return FormulaError(f"the formula of {op.name} ({home}) {what}")
+
+
+@cache
+def check_call(op: Operator, formula: OperatorFormula) -> None:
+    """A formula can be called with whatever calls of an overload give, and calls it by its name.
+
+    Raises:
+        FormulaError: it can not, or it has a parameter that is no argument of the operator.
+    """
+    arguments = arguments_of(op)
+    every = signature(formula)
+    for given in (arguments.given, [name for name in arguments.given if name in arguments.needed]):
+        positional = [name for name in arguments.given[: arguments.by_position] if name in given]
+        named = {name: name for name in arguments.given[arguments.by_position :] if name in given}
+        try:
+            bound = every.bind(*positional, **named, out=None)
+        except TypeError as error:
+            called = f"({', '.join((*positional, '*', *named, OUT))})"
+            raise _error(op, formula, f"is to be called with {called}: {error}") from None
+        for parameter, argument in bound.arguments.items():
+            if isinstance(argument, str) and argument != parameter and argument in every.parameters:
+                raise _error(op, formula, f"takes {argument!r} in the place of {parameter!r}")
+    kinds = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    own = {name for name, one in every.parameters.items() if one.kind not in kinds} - {OUT}
+    for name in sorted(own - set(arguments.given)):
+        known = {
+            argument for each in _siblings(op, formula) for argument in arguments_of(each).given
+        }
+        if name not in known:
+            unknown = f"takes {name!r}, which is no argument of it{did_you_mean(name, known)}"
+            raise _error(op, formula, unknown)
+
+
+def _siblings(op: Operator, formula: OperatorFormula) -> list[Operator]:
+    """The overloads of all operators that have the same formula."""
+    names = [name for name, other in OPERATORS.items() if other is formula]
+    every = (overload for name in names for overload in overloads(name))
+    return [op, *(operator_of(overload) for overload in every)]
+
+
+_differentiated: defaultdict[str, set[str]] = defaultdict(set)
+"""Backward operator -> the operands of all forward operators that named it."""
+
+
+def check_cost(
+    op: Operator, formula: OperatorFormula, cost: Any, positions: Mapping[int, int]
+) -> None:
+    """What a formula gave names operands and operators that are there, and keeps tensors that are.
+
+    Args:
+        positions: the storages of operands and results, by their ``id``.
+
+    Raises:
+        FormulaError: it does not.
+    """
+    if not isinstance(cost, Cost):
+        raise _error(op, formula, f"gives {type(cost).__name__}, which is no Cost")
+    arguments = arguments_of(op)
+    if arguments.written:  # autograd takes no out= overload
+        return
+    tensors = arguments.tensors
+    for gradient in cost.gradients:
+        _check_operands(op, formula, "gradient", gradient, tensors)
+        if gradient.op:
+            if not is_there(gradient.op):
+                raise _error(op, formula, _no_such_operator(gradient))
+            _differentiated[gradient.op] |= tensors
+        for tensor in gradient.saves:
+            storage = tensor.storage if isinstance(tensor, Tensor) else None
+            kept = storage.original if isinstance(storage, Copy) else storage
+            if id(kept) not in positions:
+                what = f"of {tensor.shape}" if isinstance(tensor, Tensor) else repr(tensor)
+                operands = " and ".join(operands_of(gradient))
+                raise _error(
+                    op,
+                    formula,
+                    f"keeps a tensor {what} for the gradient of {operands}, "
+                    "which is neither one of its operands nor of its results",
+                )
+    if cost.parts and (known := _differentiated.get(op.name)):
+        for part in cost.parts:
+            _check_operands(op, formula, "part", part, known)
+
+
+def _check_operands(
+    op: Operator, formula: OperatorFormula, kind: str, work: Any, known: Collection[str]
+) -> None:
+    for operand in operands_of(work):
+        if operand not in known:
+            whose = "it" if kind == "gradient" else "the operator whose gradients it computes"
+            what = f"names a {kind} of {operand!r}, which is no tensor that {whose} takes"
+            raise _error(op, formula, f"{what}{did_you_mean(operand, known)}")
+
+
+def _no_such_operator(gradient: Gradient) -> str:
+    operands = " and ".join(operands_of(gradient))
+    namespace = gradient.op.partition(".")[0]
+    names = {name.partition(".")[0].replace("::", ".") for name in operator_names()}
+    known = [name for name in names | set(OPERATORS) if name.startswith(f"{namespace}.")]
+    what = f"says that {gradient.op!r} computes the gradient of {operands}, and there is none"
+    return f"{what}{did_you_mean(gradient.op, known)}"
