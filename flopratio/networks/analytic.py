@@ -100,6 +100,7 @@ class _Walk:
         tensors = {key: t for key, t in call.operands.items() if isinstance(t, Tensor)}
         outs = call.out if isinstance(call.out, tuple) else (call.out,)
         self.kept += tensors.values()
+        cost = call.cost  # worked out each time that it is asked for
         dependences = {
             key: self.dependences.get(id(tensor.storage), DATA)  # such as the loss's target
             for key, tensor in tensors.items()
@@ -111,7 +112,7 @@ class _Walk:
         }
         gradients = [
             (gradient, phase)
-            for gradient in call.cost.gradients
+            for gradient in cost.gradients
             if (phase := phase_among(gradient, needed, dependences)) is not None
         ]
         row = Row(
@@ -120,8 +121,8 @@ class _Walk:
             call.op,
             "",
             "forward",
-            call.cost.flops,
-            call.cost.elementwise,
+            cost.flops,
+            cost.elementwise,
             sum(tensor.nbytes for tensor in tensors.values()),
             sum(out.nbytes for out in outs),
             self._save(gradient for gradient, _ in gradients),
