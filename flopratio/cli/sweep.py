@@ -20,7 +20,7 @@ from flopratio.cli.options import (
 from flopratio.verbs.sweep.plan import SWEPT_DEFAULTS
 
 if TYPE_CHECKING:
-    from flopratio.verbs.sweep.file import Row
+    from flopratio.verbs.sweep.file import SweepRow
     from flopratio.verbs.sweep.plan import Plan, Point
 
 
@@ -85,7 +85,7 @@ MOST_LAYERS = 10
 """The bars a layer are drawn of the deepest network of at most this depth: more can't be read."""
 
 
-def _draw(grid: Plan, rows: list[Row], output: Path) -> None:
+def _draw(grid: Plan, rows: list[SweepRow], output: Path) -> None:
     """Draw the figures of the rows, and the bars a layer of one point."""
     from flopratio.networks.analytic import analytic_ledger
     from flopratio.report.figures import draw_all
@@ -105,7 +105,7 @@ def _draw(grid: Plan, rows: list[Row], output: Path) -> None:
     draw_all(to_frame(grid, rows), output, ledger.layers())
 
 
-def _run(grid: Plan, output: Path, *, fresh: bool, quiet: bool, verbose: bool) -> list[Row]:
+def _run(grid: Plan, output: Path, *, fresh: bool, quiet: bool, verbose: bool) -> list[SweepRow]:
     """Run the plan under a progress bar on stderr."""
     from rich.console import Console
     from rich.progress import (
@@ -124,7 +124,7 @@ def _run(grid: Plan, output: Path, *, fresh: bool, quiet: bool, verbose: bool) -
     progress = Progress(*columns, TimeRemainingColumn(), console=console, disable=quiet)
     task = progress.add_task("sweep", total=len(grid.points))
 
-    def finished(row: Row) -> None:
+    def finished(row: SweepRow) -> None:
         progress.advance(task)
         if verbose and not quiet:
             own = [f"{key}={format_value(row[key])}" for key in grid.grids[row["model"]]]

@@ -455,7 +455,7 @@ def ctc_loss_backward(
 # The layers --------------------------------------------------------------------------------------
 
 
-def loss_of(x: Tensor, shape: tuple[Size, ...], reduction: str) -> Tensor:
+def loss_tensor(x: Tensor, shape: tuple[Size, ...], reduction: str) -> Tensor:
     """A number, or without reduction one for each entry of ``shape``."""
     return x.new(*(shape if reduction == "none" else ()))
 
@@ -464,7 +464,7 @@ def elementwise_loss(x: Tensor, op: str, reduction: str, **constants: float) -> 
     """One operator on the prediction and a target of its shape."""
     target = x.new(*x.shape)
     operands = {"self": x, "target": target, "reduction": REDUCTIONS[reduction], **constants}
-    loss = loss_of(x, x.shape, reduction)
+    loss = loss_tensor(x, x.shape, reduction)
     return LayerCost(loss, (Call(op, operands, loss),))
 
 
@@ -522,7 +522,7 @@ def nll_loss_layer(x: Tensor, *, ignore_index: int = -100, reduction: str = "mea
             seen_shape = (shape[0], 1, prod(shape[1:]))
             log_probabilities = x.view(*x.shape[:2], *seen_shape[1:])
             classes = target.view(*seen_shape)
-    loss = loss_of(x, shape, reduction)
+    loss = loss_tensor(x, shape, reduction)
     operands = {
         "self": log_probabilities,
         "target": classes,

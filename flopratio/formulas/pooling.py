@@ -72,7 +72,7 @@ def adaptive_taps(x: Tensor, y: Tensor) -> Size:
     return prod(along(size, outputs) for size, outputs in zip(x.shape, y.shape, strict=True))
 
 
-def register(dimensions: int) -> None:
+def register_pooling(dimensions: int) -> None:
     """The operators of two or of three dimensions."""
     max_pool_name = f"aten.max_pool{dimensions}d_with_indices"
     avg_pool_name = f"aten.avg_pool{dimensions}d"
@@ -199,8 +199,8 @@ def register(dimensions: int) -> None:
         return Cost(elementwise=mean_backward_flops(taps, grad_output))
 
 
-register(2)
-register(3)
+register_pooling(2)
+register_pooling(3)
 
 
 def output_positions(

@@ -279,7 +279,7 @@ def mkldnn_rnn_layer_backward(
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class RecurrentStack:
     """All layers of a recurrent module.
 
     Args:
@@ -356,7 +356,7 @@ def network(
     directions: int,
     biased: bool,
     dropout: float,
-) -> Network:
+) -> RecurrentStack:
     """weights: for each direction of each layer W_ih, W_hh, two biases and W_hr, the last three if
     they are there."""
     rows = prod(input.shape[:-1])
@@ -379,7 +379,7 @@ def network(
     layers = [
         tuple(found[start : start + directions]) for start in range(0, len(found), directions)
     ]
-    return Network(tuple(layers), dropout)
+    return RecurrentStack(tuple(layers), dropout)
 
 
 @operator("aten._cudnn_rnn")

@@ -44,7 +44,7 @@ NOT_THE_SAME = (
 
 Forward = Callable[..., Any]
 
-Layer = Callable[[str], AbstractContextManager[Any]]
+EnterLayer = Callable[[str], AbstractContextManager[Any]]
 """What is entered while a module is computed again, given its name."""
 
 
@@ -54,7 +54,7 @@ def checkpointed(
     checkpoint: str | None,
     forward: Callable[[], object],
     *,
-    layer: Layer = nullcontext,
+    layer: EnterLayer = nullcontext,
     preserve_rng_state: bool = True,
 ) -> Iterator[None]:
     """Parts of a module forget their activations meanwhile, and compute them again in backward.
@@ -107,7 +107,7 @@ def _replaced(forwards: Mapping[nn.Module, Forward]) -> Iterator[None]:
 
 
 def _by_pattern(
-    module: nn.Module, pattern: str, layer: Layer, preserve_rng_state: bool
+    module: nn.Module, pattern: str, layer: EnterLayer, preserve_rng_state: bool
 ) -> dict[nn.Module, Forward]:
     """The outermost modules that match, and their forwards under a checkpoint each."""
     chosen: dict[str, nn.Module] = {}
@@ -269,7 +269,7 @@ class _Segments:
         module: nn.Module,
         chain: _Chain,
         number: int,
-        layer: Layer,
+        layer: EnterLayer,
         preserve_rng_state: bool,
     ) -> None:
         starts = chain.starts
@@ -339,7 +339,7 @@ class _Segment:
     when the graph goes.
     """
 
-    def __init__(self, layer: Layer, preserve_rng_state: bool) -> None:
+    def __init__(self, layer: EnterLayer, preserve_rng_state: bool) -> None:
         self._preserve_rng_state = preserve_rng_state
         # By identity and version: one that the model has written to since is another.
         self._sources: dict[int, tuple[weakref.ref[Tensor], int, _Source]] = {}
@@ -483,7 +483,7 @@ def _keep(tensor: Tensor) -> Callable[[], Tensor]:
 
 
 def _replay(
-    calls: list[_Recorded], autocast: Callable[[], ExitStack], layer: Layer, *kept: Tensor
+    calls: list[_Recorded], autocast: Callable[[], ExitStack], layer: EnterLayer, *kept: Tensor
 ) -> None:
     """Make the calls of a segment again, from what it kept."""
     uses = Counter(value for call in calls for value in call.values if isinstance(value, _Source))

@@ -20,7 +20,7 @@ from flopratio.ledger import Row
 from flopratio.trace.evaluation import Costed, Evaluator, shapes
 from flopratio.trace.forward_call import ForwardCall, NodeRun, reached_by_gradient
 from flopratio.trace.recording import ACCUMULATE_GRAD, OUTSIDE, Record, Recording
-from flopratio.trace.update import Update
+from flopratio.trace.update import UpdateLayers
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class _Pass:
         self.first_rows: list[int] = []
         self.forward_calls: defaultdict[int, list[ForwardCall]] = defaultdict(list)
         self.copies: dict[tuple[int, int], int] = {}
-        self._update = Update(recording)
+        self._update = UpdateLayers(recording)
         self._functions: set[int] = set()
         self._rerun: Counter[int] = Counter()
         """Sequence number of a checkpoint's node -> how many of its operators have run again."""

@@ -43,12 +43,12 @@ def is_list(note: Any) -> bool:
     return type(note) is tuple and len(note) > 0 and note[0] == LIST
 
 
-def _describe(note: Any) -> Any:
+def _for_formula(note: Any) -> Any:
     """The formula's view of a noted argument."""
     if is_tensor(note):
         return Tensor(note[1], note[2].itemsize)
     if is_list(note):
-        return tuple(_describe(item) for item in note[1:])
+        return tuple(_for_formula(item) for item in note[1:])
     return note
 
 
@@ -124,9 +124,9 @@ def _evaluate(
         FormulaError: the formula does not fit its operator.
     """
     name = op.name
-    positional = [_describe(note) for note in arguments]
-    named = {key: _describe(note) for key, note in keywords}
-    out = _describe(results)
+    positional = [_for_formula(note) for note in arguments]
+    named = {key: _for_formula(note) for key, note in keywords}
+    out = _for_formula(results)
     schema = arguments_of(op)
     names = schema.given
     operands: list[str] = []

@@ -8,7 +8,7 @@ from flopratio.trace.evaluation import is_list_of_tensors, narrowed_to
 from flopratio.trace.recording import Record, Recording
 
 
-class Update:
+class UpdateLayers:
     """The update of a recorded step."""
 
     def __init__(self, recording: Recording) -> None:

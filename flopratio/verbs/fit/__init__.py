@@ -13,7 +13,13 @@ from flopratio.errors import UsageError
 from flopratio.step.options import DEFAULTS, StepKeywords, StepOptions, takes_step_options
 from flopratio.text.byte_size import parse_bytes
 from flopratio.text.grammar import unknown
-from flopratio.verbs.fit.levers import Combination, Lever, combinations, compare_levers, nearest
+from flopratio.verbs.fit.levers import (
+    Combination,
+    Lever,
+    closest_lever,
+    combinations,
+    compare_levers,
+)
 from flopratio.verbs.fit.search import Search, Tried
 from flopratio.verbs.fit.step import OpenStep
 from flopratio.version import versions
@@ -223,7 +229,7 @@ def fit(
         step=search.step,
         falls=tuple(search.falls),
         gaps=tuple(search.gaps),
-        help=None if largest else nearest(search, after, options, trace),
+        help=None if largest else closest_lever(search, after, options, trace),
         base=base.size,
         levers=compare_levers(search, base, options, trace, one_more, key=key) if levers else (),
     )

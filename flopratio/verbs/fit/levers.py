@@ -198,7 +198,7 @@ def _lever(
     )
 
 
-def nearest(
+def closest_lever(
     search: Search, smallest: Tried, options: StepOptions, trace: Trace
 ) -> tuple[Combination, Tried] | None:
     """The first lever that makes the smallest size fit, alone or, if none does, with all others;

@@ -75,7 +75,7 @@ the root of its length (``--checkpoint auto``)."""
 FILE_SUFFIXES = (".csv", ".html", ".json", ".md", ".png", ".svg")
 """Of names that are meant for a file."""
 
-Row = dict[str, Any]
+SweepRow = dict[str, Any]
 """One point's figures by column; None where one does not apply."""
 
 Known = Mapping[str, Value | None]
@@ -83,14 +83,14 @@ Known = Mapping[str, Value | None]
 what every row of the sweep shares. They tell whether a line is this sweep's."""
 
 
-def make_row(columns: Sequence[str], known: Known, figures: Mapping[str, Any]) -> Row:
+def make_row(columns: Sequence[str], known: Known, figures: Mapping[str, Any]) -> SweepRow:
     """A row with every column of ``columns``, in plain Python types: what its line in the file
     reads back as.
 
     Raises:
         KeyError: ``figures`` has a column that no row has.
     """
-    row: Row = dict.fromkeys(columns)
+    row: SweepRow = dict.fromkeys(columns)
     for column, value in figures.items():
         missing = value is None or (isinstance(value, float) and not math.isfinite(value))
         row[column] = None if missing else COLUMNS[column](value)
@@ -105,7 +105,7 @@ def open_sweep(
     environment: Mapping[str, Any],
     *,
     fresh: bool = False,
-) -> Iterator[tuple[list[Row], Callable[[Row], None]]]:
+) -> Iterator[tuple[list[SweepRow], Callable[[SweepRow], None]]]:
     """Open the ``sweep.csv`` of a directory, which is made if need be.
 
     Args:
@@ -122,7 +122,7 @@ def open_sweep(
         UsageError: the directory can't be written, or holds another sweep.
     """
     path = directory / "sweep.csv"
-    rows: list[Row] = []
+    rows: list[SweepRow] = []
     if directory.is_file() or (directory.suffix in FILE_SUFFIXES and not directory.exists()):
         raise UsageError(
             f"{directory} should be a directory, not a file: a sweep writes {path.name}, its "
@@ -149,7 +149,7 @@ def open_sweep(
             writer.writerow(columns)
             file.flush()
 
-        def append(row: Row) -> None:
+        def append(row: SweepRow) -> None:
             writer.writerow([_text(row[column]) for column in columns])
             file.flush()
 
@@ -165,7 +165,7 @@ def _resume(
     columns: Sequence[str],
     points: Sequence[Known],
     environment: Mapping[str, Any],
-) -> tuple[list[Row], int]:
+) -> tuple[list[SweepRow], int]:
     """The finished rows of a file and the bytes that they take, its header included."""
     data = path.read_bytes()
     if data.count(b"\n") <= 1 and b"model,".startswith(data[:6]):
@@ -180,7 +180,7 @@ def _resume(
         raise UsageError(f"{path} is from another sweep ({difference}): {advice}")
     if lines[0] != ",".join(columns) or len(lines) > len(points) + 1:
         raise UsageError(f"{path} is from another sweep (other columns or points): {advice}")
-    rows: list[Row] = []
+    rows: list[SweepRow] = []
     for number, (line, point) in enumerate(zip(lines[1:], points, strict=False), start=2):
         texts = dict(zip(columns, next(csv.reader([line]), []), strict=False))
         figures = _figures(texts) if len(texts) == len(columns) else None

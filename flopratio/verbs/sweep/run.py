@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flopratio import version
 from flopratio.step.options import StepOptions
-from flopratio.verbs.sweep.file import COLUMNS, Known, Row, make_row, open_sweep
+from flopratio.verbs.sweep.file import COLUMNS, Known, SweepRow, make_row, open_sweep
 from flopratio.verbs.sweep.plan import Plan, Point
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ def run_plan(
     fresh: bool = False,
     evaluate: Evaluate | None = None,
     started: Callable[[], None] = lambda: None,
-    finished: Callable[[Row], None] = lambda row: None,
-) -> list[Row]:
+    finished: Callable[[SweepRow], None] = lambda row: None,
+) -> list[SweepRow]:
     """Evaluate the points that ``output`` does not hold yet.
 
     Args:
@@ -76,7 +76,7 @@ def _store(
     versions: dict[str, str],
     output: Path | None,
     fresh: bool,
-) -> AbstractContextManager[tuple[list[Row], Callable[[Row], None]]]:
+) -> AbstractContextManager[tuple[list[SweepRow], Callable[[SweepRow], None]]]:
     if output is None:
         return nullcontext(([], lambda row: None))
     from flopratio.measure import hardware
@@ -113,7 +113,7 @@ def _figures(plan: Plan, point: Point, evaluate: Evaluate) -> dict[str, Any]:
     return {**counted, "dtype": plan.options.dtype, "status": "oom"}
 
 
-def to_frame(plan: Plan, rows: Sequence[Row]) -> pd.DataFrame:
+def to_frame(plan: Plan, rows: Sequence[SweepRow]) -> pd.DataFrame:
     """Rows as a DataFrame: ratios, shares and times as floats, all else as the objects they are."""
     import pandas as pd
 

@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any, TypedDict
 
 from flopratio.text.grammar import format_value
-from flopratio.verbs.sweep.file import Row
+from flopratio.verbs.sweep.file import SweepRow
 
 MINOR_SHARE = 0.02
 """Activations, pooling and loss stay under this share of the FLOP of forward and backward."""
@@ -45,7 +45,7 @@ class Claim(TypedDict):
     """None: it could not be tested, and ``observed`` says why."""
 
 
-def judge(rows: Sequence[Row], keys: Sequence[str]) -> list[Claim]:
+def judge(rows: Sequence[SweepRow], keys: Sequence[str]) -> list[Claim]:
     """The claims that the rows can test.
 
     Args:
@@ -74,7 +74,7 @@ def judge(rows: Sequence[Row], keys: Sequence[str]) -> list[Claim]:
 class _Judgement:
     """Collects claims about rows, and about lines: rows that differ in one KEY alone."""
 
-    def __init__(self, rows: Sequence[Row], keys: Sequence[str]) -> None:
+    def __init__(self, rows: Sequence[SweepRow], keys: Sequence[str]) -> None:
         self.rows = rows
         self.keys = keys
         self.claims: list[Claim] = []
@@ -85,9 +85,9 @@ class _Judgement:
         self,
         claim: str,
         expected: str,
-        rows: Sequence[Row],
-        holds: Callable[[Row], bool],
-        figure: Callable[[Row], Any],
+        rows: Sequence[SweepRow],
+        holds: Callable[[SweepRow], bool],
+        figure: Callable[[SweepRow], Any],
         form: str,
         tolerance: float = 0.0,
     ) -> None:
@@ -106,17 +106,17 @@ class _Judgement:
         self,
         claim: str,
         expected: str,
-        rows: Sequence[Row],
+        rows: Sequence[SweepRow],
         key: str,
         least: int,
-        holds: Callable[[list[Row]], bool],
-        figures: Callable[[list[Row]], Sequence[Any]],
+        holds: Callable[[list[SweepRow]], bool],
+        figures: Callable[[list[SweepRow]], Sequence[Any]],
         form: str,
     ) -> None:
         """Claim that something ``holds`` along each line of at least ``least`` values of ``key``,
         in ascending order, and show the ``figures`` of each."""
         fixed = ["model", *(other for other in self.keys if other != key)]
-        grouped: dict[tuple[object, ...], list[Row]] = {}
+        grouped: dict[tuple[object, ...], list[SweepRow]] = {}
         for row in rows:
             if row.get(key) is not None:
                 grouped.setdefault(tuple(row[column] for column in fixed), []).append(row)
@@ -128,9 +128,9 @@ class _Judgement:
         self,
         claim: str,
         expected: str,
-        lines: Sequence[list[Row]],
-        holds: Callable[[list[Row]], bool],
-        figures: Callable[[list[Row]], Sequence[Any]],
+        lines: Sequence[list[SweepRow]],
+        holds: Callable[[list[SweepRow]], bool],
+        figures: Callable[[list[SweepRow]], Sequence[Any]],
         form: str,
         tolerance: float,
     ) -> None:
@@ -155,7 +155,7 @@ class _Judgement:
             )
         )
 
-    def _name(self, row: Row) -> str:
+    def _name(self, row: SweepRow) -> str:
         """A point by the KEYs in which points differ."""
         alike = [other for other in self.rows if other["model"] == row["model"]]
         varying = [key for key in self.keys if len({other[key] for other in alike}) > 1]
@@ -207,14 +207,14 @@ def _judge_minor_share(judgement: _Judgement) -> None:
 
 
 def _judge_network(judgement: _Judgement) -> None:
-    def obeys_share(row: Row) -> bool:
+    def obeys_share(row: SweepRow) -> bool:
         # first_layer_share is first / forward, a correctly rounded quotient of integers; so is
         # this. Below 2**53 two such floats are equal only if the integers are, that is if
         # backward = 2 forward - first.
         share = (2 * row["forward"] - row["backward"]) / row["forward"]
         return bool(share == row["first_layer_share"])
 
-    def climbs(line: list[Row]) -> bool:
+    def climbs(line: list[SweepRow]) -> bool:
         below_2 = all(row["backward"] < 2 * row["forward"] for row in line)
         return below_2 and all(
             low["backward"] * high["forward"] < high["backward"] * low["forward"]
@@ -289,15 +289,15 @@ def _judge_update(judgement: _Judgement) -> None:
 
 
 def _judge_saved_bytes(judgement: _Judgement, key: str) -> None:
-    def rise(start: Row, end: Row) -> tuple[int, int]:
+    def rise(start: SweepRow, end: SweepRow) -> tuple[int, int]:
         return end["saved_bytes"] - start["saved_bytes"], end[key] - start[key]
 
-    def is_affine(line: list[Row]) -> bool:
+    def is_affine(line: list[SweepRow]) -> bool:
         whole_bytes, whole_run = rise(line[0], line[-1])
         parts = [rise(line[0], row) for row in line]
         return all(part * whole_run == whole_bytes * run for part, run in parts)
 
-    def slope(line: list[Row]) -> float:
+    def slope(line: list[SweepRow]) -> float:
         whole_bytes, whole_run = rise(line[0], line[-1])
         return whole_bytes / whole_run
 
@@ -382,7 +382,7 @@ def _judge_time(judgement: _Judgement) -> None:
         _judge_time_shares(judgement, faded)
 
 
-def _report_time_ratio(judgement: _Judgement, timed: Sequence[Row]) -> None:
+def _report_time_ratio(judgement: _Judgement, timed: Sequence[SweepRow]) -> None:
     """What a device makes of the ratio is its own affair: the claim is that it was measured."""
     middle = median(row["time_ratio"] for row in timed)
     nearest = min(timed, key=lambda row: abs(row["time_ratio"] - middle))
@@ -404,7 +404,7 @@ def _report_time_ratio(judgement: _Judgement, timed: Sequence[Row]) -> None:
     )
 
 
-def _judge_time_shares(judgement: _Judgement, faded: Sequence[Row]) -> None:
+def _judge_time_shares(judgement: _Judgement, faded: Sequence[SweepRow]) -> None:
     """Judged on the sum of the points, which noise at one of them does not decide."""
     spent = {
         phase: sum(row[f"{phase}_ms"] or 0.0 for row in faded)

@@ -78,7 +78,7 @@ def test_a_killed_sweep_ends_as_an_undisturbed_one(tmp_path):
     def sweep(directory, stop):
         return subprocess.run(
             [sys.executable, "-c", KILLED, str(tmp_path / directory), str(stop)],
-            cwd=Path(__file__).parent.parent,
+            cwd=Path(__file__).parents[3],
             check=False,
         ).returncode
 

@@ -1,21 +1,19 @@
 """fr.sweep: values in many forms, resumed, as a frame."""
 
-import sys
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
 import flopratio as fr
 from flopratio.errors import UsageError
+from flopratio.networks import library
+from flopratio.verbs.sweep import point
 from tests import toy
 
 
 @pytest.fixture
 def toy_engine(monkeypatch):
-    engine = SimpleNamespace(examine=toy.examine, NETWORKS=toy.NETWORKS)
-    monkeypatch.setitem(sys.modules, "flopratio.verbs.sweep.point", engine)
-    monkeypatch.setitem(sys.modules, "flopratio.networks.library", engine)
+    monkeypatch.setattr(library, "NETWORKS", toy.NETWORKS)
+    monkeypatch.setattr(point, "examine", toy.examine)
 
 
 def test_the_python_function_takes_values_in_many_forms(toy_engine):
