@@ -312,10 +312,6 @@ def flash_attention_for_cpu(
     return sizes.cost(backward, (query, key, value, attn_mask, *out))
 
 
-# Backward operators take the output of forward under the name ``out``, which here is what the
-# operator itself returned; hence ``output``, by position.
-
-
 @operator("aten._scaled_dot_product_flash_attention_for_cpu_backward")
 def flash_attention_for_cpu_backward(
     grad_out: Tensor,

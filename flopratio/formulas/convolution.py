@@ -129,7 +129,7 @@ def padded_to_same(
         return x, half, ()
     positions = (size + extra for size, extra in zip(x.shape[2:], odd, strict=True))
     padded = x.new(*x.shape[:2], *positions)
-    pad = [end for extra in reversed(odd) for end in (0, extra)]
+    pad = tuple(end for extra in reversed(odd) for end in (0, extra))
     return padded, half, (Call("aten.constant_pad_nd", {"self": x, "pad": pad}, padded),)
 
 

@@ -1,7 +1,7 @@
 """Embeddings: rows of a table chosen by indices, alone or summed into bags.
 
 In the shapes below V is the number of rows (the vocabulary), D their length, B the number of bags.
-Which indices are padding, and how often one occurs, is not told by shapes: each counts.
+Shapes do not say which indices are padding, or how often one occurs: each counts.
 """
 
 from __future__ import annotations

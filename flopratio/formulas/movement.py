@@ -1,8 +1,8 @@
 """Operators that only create, copy, reorder or look at memory: no FLOP.
 
-Their gradients, most of which only move memory too, are left to a trace. Where one is to be told, a
-sum over copies or what autograd keeps for it, the operator is not in these tables, but has a
-formula in ``scatter`` or ``selection``.
+Their gradients, most of which only move memory too, are left to a trace. An operator whose gradient
+sums over copies, or for which autograd keeps something, is not in these tables: it has a formula in
+``scatter`` or ``selection``.
 
 Searches are here as well: they compare, but how often depends on the values, so that no count from
 shapes is exact, and their time goes into moving bytes.

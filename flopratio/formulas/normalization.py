@@ -19,6 +19,7 @@ from flopratio.formulas.formula import (
     Example,
     Gradient,
     LayerCost,
+    OperatorFormula,
     Part,
     Size,
     Tensor,
@@ -235,23 +236,31 @@ def batch_norm_no_update(
     return batch_norm_cost(input, weight, bias, running, False, "aten.batch_norm_backward", out[1:])
 
 
-@operator("aten.cudnn_batch_norm", "aten.miopen_batch_norm")
-def cudnn_batch_norm(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    training: bool,
-    exponential_average_factor: float,
-    epsilon: float,
-    *,
-    out: tuple[Tensor, ...],
-) -> Cost:
+def vendor_batch_norm(backward_in_training: str) -> OperatorFormula:
     """``native_batch_norm`` by a vendor's library; out = (y, mean, rstd, workspace if any)."""
-    running = (running_mean, running_var)
-    backward = "aten.cudnn_batch_norm_backward" if training else "aten.native_batch_norm_backward"
-    return batch_norm_cost(input, weight, bias, running, training, backward, out[1:])
+
+    def formula(
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        training: bool,
+        exponential_average_factor: float,
+        epsilon: float,
+        *,
+        out: tuple[Tensor, ...],
+    ) -> Cost:
+        running = (running_mean, running_var)
+        backward = backward_in_training if training else "aten.native_batch_norm_backward"
+        return batch_norm_cost(input, weight, bias, running, training, backward, out[1:])
+
+    return formula
+
+
+for _vendor in ("cudnn", "miopen"):
+    _name = f"aten.{_vendor}_batch_norm"
+    operator(_name)(vendor_batch_norm(f"{_name}_backward"))
 
 
 @operator("aten.native_batch_norm_backward")
@@ -600,7 +609,7 @@ def instance_norm(
     buffers = {name: Tensor((num_features,), x.itemsize) for name in names}
     repeated = {name: Tensor((channels,), x.itemsize) for name in (*parameters, *buffers)}
     calls = [
-        Call("aten.repeat", {"self": tensor, "repeats": [batch]}, repeated[name])
+        Call("aten.repeat", {"self": tensor, "repeats": (batch,)}, repeated[name])
         for name, tensor in (*parameters.items(), *buffers.items())
     ]
     y = x.new(*x.shape)
@@ -611,7 +620,7 @@ def instance_norm(
     for name in buffers if training else ():
         copies = repeated[name].view(batch, num_features)
         mean = Tensor((num_features,), x.itemsize)
-        calls.append(Call("aten.mean", {"self": copies, "dim": [0]}, mean))
+        calls.append(Call("aten.mean", {"self": copies, "dim": (0,)}, mean))
     if track_running_stats:
         buffers["num_batches_tracked"] = Tensor((), itemsize=8)
     return LayerCost(y, tuple(calls), parameters, buffers)
@@ -641,7 +650,7 @@ def layer_norm(
     statistics = (*rows, *((1,) * len(within)))
     operands = {
         "input": x,
-        "normalized_shape": list(within),
+        "normalized_shape": within,
         "weight": parameters.get("weight"),
         "bias": parameters.get("bias"),
         "eps": eps,
@@ -699,7 +708,7 @@ def rms_norm(
     row = (*rows, *((1,) * len(within)))
     means, rstd = x.new(*row), x.new(*row)
     shifted = means.view(*row)
-    dims = list(range(len(rows), len(x.shape)))
+    dims = tuple(range(len(rows), len(x.shape)))
     calls = [
         Call("aten.pow", {"self": x, "exponent": 2}, squares),
         Call("aten.mean", {"self": squares, "dim": dims, "keepdim": True}, means),

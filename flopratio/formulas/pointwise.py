@@ -5,8 +5,8 @@ operand of fewer elements is repeated (broadcast) to the shape of the output; it
 the sum over the copies, one addition into a zeroed accumulator for each of the N elements of g.
 
 Gradients are given where autograd runs a short chain of operators. Where the chain is long
-(``pow`` with a tensor as exponent, ``atan2``, ``copysign``) only what it keeps is told, if that,
-and a trace, which sees each backward operator by itself, counts them.
+(``pow`` with a tensor as exponent, ``atan2``, ``copysign``) at most what it keeps is given: a trace
+counts it, as it sees each backward operator by itself.
 """
 
 from __future__ import annotations

@@ -364,7 +364,7 @@ def network(
     gate_entries, outputs = weights[1].shape
     projected = not same_shape((gate_entries,), (cell.gates * outputs,))
     each = plain + projected
-    found = [
+    every = [
         Direction(
             cell,
             rows,
@@ -377,7 +377,7 @@ def network(
         for start in range(0, len(weights), each)
     ]
     layers = [
-        tuple(found[start : start + directions]) for start in range(0, len(found), directions)
+        tuple(every[start : start + directions]) for start in range(0, len(every), directions)
     ]
     return RecurrentStack(tuple(layers), dropout)
 

@@ -74,7 +74,7 @@ def logsumexp_gradient(self: Tensor, out: Tensor) -> tuple[Gradient, ...]:
 
 
 def prod_gradient(self: Tensor, out: Tensor) -> tuple[Gradient, ...]:
-    """How it is computed depends on how many elements are 0: only what it keeps is told."""
+    """How it is computed depends on how many elements are 0: only what it keeps is given."""
     return (Gradient("self", "", saves=(self, out)),)
 
 
@@ -154,7 +154,7 @@ def trace(self: Tensor, *, out: Tensor) -> Cost:
 def renorm(self: Tensor, p: Any, dim: int, maxnorm: Any, *, out: Tensor) -> Cost:
     """Each slice along ``dim`` whose p-norm exceeds a bound scaled down to it: its norm; a
     comparison, an addition (of a small number) and a division a slice; a multiplication an
-    element. How the gradient is computed is long: only what it keeps is told."""
+    element. How the gradient is computed is long: only what it keeps is given."""
     slices = self.shape[dim]
     return Cost(
         elementwise=norm_flops(self.numel, slices, p) + 3 * slices + self.numel,
@@ -241,19 +241,19 @@ def equal(self: Tensor, other: Tensor, *, out: bool) -> Cost:
 EXAMPLES += [
     Example(
         "aten.sum",
-        {"self": Tensor((4, 6)), "dim": [0], "out": Tensor((6,))},
+        {"self": Tensor((4, 6)), "dim": (0,), "out": Tensor((6,))},
         {"flops": 0, "elementwise": 24},
         "each of 24 elements is added to an accumulator",
     ),
     Example(
         "aten.mean",
-        {"self": Tensor((4, 6)), "dim": [1], "out": Tensor((4,))},
+        {"self": Tensor((4, 6)), "dim": (1,), "out": Tensor((4,))},
         {"elementwise": 28},
         "24 additions, 4 divisions",
     ),
     Example(
         "aten.var",
-        {"self": Tensor((4, 6)), "dim": [1], "out": Tensor((4,))},
+        {"self": Tensor((4, 6)), "dim": (1,), "out": Tensor((4,))},
         {"elementwise": 104},
         "24 elements: + for the mean, -, *, +: 96; 4 rows, 2 divisions each: 8; 104",
     ),

@@ -103,7 +103,7 @@ def reduced_by_index(
     self: Tensor, index: Tensor, source: Tensor, source_name: str, out: Tensor
 ) -> Cost:
     """One addition, multiplication or comparison for each element of the source. How the gradients
-    are computed depends on the reduction: only what they keep is told."""
+    are computed depends on the reduction: only what they keep is given."""
     kept = (self, index, source, out)
     return Cost(
         elementwise=source.numel,
@@ -251,7 +251,7 @@ for _border in ("reflection", "replication"):
 EXAMPLES += [
     Example(
         "aten.expand",
-        {"self": Tensor((3, 1, 4)), "size": [3, 5, 4], "out": Tensor((3, 5, 4))},
+        {"self": Tensor((3, 1, 4)), "size": (3, 5, 4), "out": Tensor((3, 5, 4))},
         {"flops": 0, "elementwise": 0},
         "a view; only its gradient adds",
     ),

@@ -3,12 +3,10 @@ executed backward operator says, gradient by gradient, and what autograd really 
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, combinations
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -180,30 +178,3 @@ def agrees_with_torch(
         assert cost.flops == sum(part.flops for part in cost.parts)
         assert cost.elementwise == sum(part.elementwise for part in cost.parts)
     return step
-
-
-def takes_its_operators_arguments(family: ModuleType) -> int:
-    """Every formula of a family can be called with the arguments of each overload of its operator,
-    as they are dispatched: by position, keyword-only ones by keyword. Returns how many it tried."""
-    tried = 0
-    for name, formula in OPERATORS.items():
-        if formula.__module__ != family.__name__:
-            continue
-        namespace, operator = name.split(".")
-        packet = getattr(getattr(torch.ops, namespace, None), operator, None)
-        if not hasattr(packet, "overloads"):
-            continue  # a higher-order operator, or one of a package that is not there
-        for overload in packet.overloads():
-            schema = getattr(packet, overload)._schema
-            if any(argument.is_out for argument in schema.arguments):
-                continue
-            by_position = [item.name for item in schema.arguments if not item.kwarg_only]
-            by_keyword = {item.name: None for item in schema.arguments if item.kwarg_only}
-            bound = inspect.signature(formula).bind(*by_position, **by_keyword, out=None)
-            for parameter, argument in bound.arguments.items():
-                # The placeholders are the schema's own names; ``out`` means the results here, and
-                # some overloads call their first argument otherwise.
-                if isinstance(argument, str):
-                    assert argument in (parameter, "out", "data", "input"), f"{name}.{overload}"
-            tried += 1
-    return tried

@@ -80,7 +80,6 @@ CASES: dict[str, tuple[Callable[..., torch.Tensor], Callable[..., Counted]]] = {
     "pow": (lambda x: x**3, lambda x: evaluate(lambda v: v**3, x)),
     "pow of number": (lambda x: 3**x, lambda x: evaluate(lambda v: 3**v, x)),
     "pow of tensor": (torch.pow, lambda x, y: evaluate(math.pow, x, y)),
-    "pow 1": (lambda x: x**1, lambda x: x),
     "maximum": (torch.maximum, larger),
     "minimum": (torch.minimum, lambda x, y: y if x > y else x),
     "logaddexp": (torch.logaddexp, log_of_sum),
@@ -162,6 +161,11 @@ def test_one_element_after_another(case: str) -> None:
     np.testing.assert_allclose(run(*real).numpy(), values(out), rtol=1e-6)
     step = executed(lambda *xs: run(*xs).requires_grad_(), *real)
     assert sum(work.elementwise for work in step.forward) == count
+
+
+def test_the_power_1_copies() -> None:
+    step = agrees_with_autograd(lambda x: x**1, torch.rand(2, 3) + 0.1)
+    assert step.figures["elementwise_forward"] == 0
 
 
 @pytest.mark.parametrize("case", sorted(CASES.keys() - WITHOUT_GRADIENT))

@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flopratio.formulas import OPERATORS, Tensor, exact, operands_of
-from flopratio.formulas import recurrent as recurrent_formulas
 from flopratio.formulas.recurrent import GRU, LSTM, RELU, TANH, Direction, network
 from tests.formulas.counting import Counted, counted, reset, tensor, values, zeros
 from tests.formulas.fused import (
@@ -23,7 +22,6 @@ from tests.formulas.fused import (
     agrees_with_torch,
     executed,
     subsets,
-    takes_its_operators_arguments,
     work_by_operand,
 )
 
@@ -757,10 +755,6 @@ def test_whole_in_inference_mode(kind: str) -> None:
     elementwise = [sum(work.cost.elementwise for work in step.forward)
                    for step in (by_itself, by_parts)]  # fmt: skip
     assert elementwise[0] == elementwise[1]
-
-
-def test_called_as_dispatched() -> None:
-    assert takes_its_operators_arguments(recurrent_formulas) > 10
 
 
 def figures(t: Any, b: Any, i: Any, h: Any) -> dict[str, Any]:

@@ -16,12 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flopratio.formulas import OPERATORS, Tensor, exact
-from flopratio.formulas import resampling as resampling_formulas
 from tests.formulas.counting import Counted, counted, reset, tensor, values, zeros
 from tests.formulas.fused import (
     agrees_with_torch,
     executed,
-    takes_its_operators_arguments,
     work_by_operand,
 )
 
@@ -881,10 +879,6 @@ def test_deform_conv2d_oracle(
     else:
         expected[("weight",), "elementwise"] = counts["values"]
     assert work == expected
-
-
-def test_called_as_dispatched() -> None:
-    assert takes_its_operators_arguments(resampling_formulas) > 30
 
 
 def figures(n: Any, c: Any, h: Any, w: Any) -> dict[str, Any]:
