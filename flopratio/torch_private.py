@@ -113,13 +113,13 @@ def untested(version: str) -> str | None:
     oldest, newest = TESTED
     if oldest <= _release(version) <= newest:
         return None
-    lines = [
-        f"flopratio is tested with torch {_dotted(oldest)} to {_dotted(newest)}; this is {version}",
-        "operators that it has changed may be counted otherwise than they run, or named as "
-        "uncounted",
-        *(f"it has no {probe.name}: {probe.without}" for probe in missing()),
-    ]
-    return "; ".join(lines)
+    return "; ".join(
+        [
+            f"flopratio is tested with torch {_dotted(oldest)} to {_dotted(newest)}; this is "
+            f"{version}: what its operators cost, and how autograd calls them, is not tested",
+            *(f"it has no {probe.name}: {probe.without}" for probe in missing()),
+        ]
+    )
 
 
 @cache
@@ -160,6 +160,11 @@ current_autograd_node: Callable[[], Any] = torch._C._current_autograd_node
 
 next_sequence_number: Callable[[], int] = torch._C._autograd._get_sequence_nr
 """The number that the next autograd node of this thread gets."""
+
+# -- fake tensors ---------------------------------------------------------------------------------
+
+FAKE_TENSOR_LOG = "torch._subclasses.fake_tensor"
+"""The name of the log in which fake tensors tell of operators that failed on them."""
 
 # -- step -----------------------------------------------------------------------------------------
 

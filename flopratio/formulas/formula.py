@@ -252,8 +252,8 @@ def register(
     Raises:
         ValueError: the operator has a formula already, or the name has no namespace.
     """
-    schema = getattr(op, "_schema", None)
-    name = (schema.name if schema is not None else str(op)).replace("::", ".")
+    name = op.name().partition(".")[0] if hasattr(op, "name") else str(op)
+    name = name.replace("::", ".")
     if "." not in name:
         raise ValueError(f"an operator is called namespace::name, not {name}")
 

@@ -29,6 +29,7 @@ from flopratio.step.optimizers import IMPLEMENTATIONS, make_optimizer
 from flopratio.text.patterns import near, owners
 from flopratio.text.suggestions import did_you_mean
 from flopratio.torch_private import (
+    FAKE_TENSOR_LOG,
     DataDependentOutputException,
     DynamicOutputShapeException,
     FakeTensor,
@@ -538,7 +539,7 @@ def _kernels(example: Example, options: StepOptions) -> Iterator[None]:
 @contextmanager
 def _sentence(example: Example) -> Iterator[None]:
     """A failure inside of the model's code becomes one sentence; torch's log of it is not shown."""
-    log = logging.getLogger("torch._subclasses.fake_tensor")
+    log = logging.getLogger(FAKE_TENSOR_LOG)
     shown, log.disabled = log.disabled, True
     try:
         yield
