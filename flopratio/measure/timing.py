@@ -302,7 +302,10 @@ class _Step:
         """Microseconds of each layer."""
         batch = next(self._batches)
         shares = self._fused_shares(batch) if self._has_fused_backward else {}
-        with profile(activities=self.activities) as profiler, layer_ranges(self._module):
+        with (
+            profile(activities=self.activities, acc_events=True) as profiler,
+            layer_ranges(self._module),
+        ):
             with record_function(FORWARD):
                 loss = self._forward(batch)
             graph = operands(loss, self._parameters)
@@ -366,7 +369,7 @@ class _Step:
 @cache
 def _start_profiler_once(activities: tuple[ProfilerActivity, ...]) -> None:
     """The first start loads and probes, for up to seconds that are nobody's budget."""
-    with profile(activities=activities):
+    with profile(activities=activities, acc_events=True):  # torch 2.11 warns without
         pass
 
 

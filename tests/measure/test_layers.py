@@ -89,7 +89,9 @@ def test_autograd_multiplies_for_the_operands_in_the_order_that_is_assumed(call,
 
     def products(*wanted: int) -> list:
         tensors = [torch.ones(s, requires_grad=i in wanted) for i, s in enumerate(shapes)]
-        with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
+        with profile(
+            activities=[ProfilerActivity.CPU], record_shapes=True, acc_events=True
+        ) as profiler:
             call(*tensors).sum().backward()
         node = next(e for e in profiler.events() if e.name == name)
         return [(e.name, e.input_shapes) for e in node.cpu_children if e.name in _PRODUCTS]

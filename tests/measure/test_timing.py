@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from flopratio.errors import UsageError
-from flopratio.measure import Interval, measure_step
+from flopratio.measure import Interval, measure_step, timing
 from flopratio.measure.timing import _DeviceStopwatch
 from flopratio.step.optimizers import NAMES
 
@@ -240,7 +240,7 @@ def test_device_stopwatch_queues_a_pause_as_long_as_the_host_needs(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
-    monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: pauses.append(cycles / 2e9))
+    monkeypatch.setattr(timing, "cuda_sleep", lambda cycles: pauses.append(cycles / 2e9))
     watch = _DeviceStopwatch(clock)
 
     def run(host_s: float) -> list[float]:
