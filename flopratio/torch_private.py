@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import operator
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -40,6 +41,7 @@ from torch.utils._pytree import (
 )
 
 from flopratio.errors import UntestedTorch
+from flopratio.version import release_of
 
 __all__ = [
     "DataDependentOutputException",
@@ -114,15 +116,15 @@ def untested(version: str) -> str | None:
         version: as in ``torch.__version__``.
     """
     oldest, newest = TESTED
-    if oldest <= _release(version) <= newest:
+    if oldest <= release_of(version) <= newest:
         return None
-    lines = [
-        f"flopratio is tested with torch {_dotted(oldest)} to {_dotted(newest)}; this is {version}",
-        "operators that it has changed may be counted otherwise than they run, or named as "
-        "uncounted",
-        *(f"it has no {probe.name}: {probe.without}" for probe in missing()),
-    ]
-    return "; ".join(lines)
+    return "; ".join(
+        [
+            f"flopratio is tested with torch {_dotted(oldest)} to {_dotted(newest)}; this is "
+            f"{version}: what its operators cost, and how autograd calls them, is not tested",
+            *(f"it has no {probe.name}: {probe.without}" for probe in missing()),
+        ]
+    )
 
 
 @cache
@@ -131,11 +133,6 @@ def check_version() -> None:
     message = untested(torch.__version__)
     if message is not None:
         warnings.warn(message, UntestedTorch, stacklevel=2)
-
-
-def _release(version: str) -> tuple[int, int]:
-    major, minor = version.split(".")[:2]
-    return int(major), int(minor)
 
 
 def _dotted(release: tuple[int, int]) -> str:
@@ -278,6 +275,11 @@ def references_of(tensor: torch.Tensor) -> tuple[int, int]:
     except NotImplementedError:  # sparse and other layouts have none
         return uses, 0
     return uses, torch._C._storage_Use_Count(storage_address(storage))
+
+
+def compiler_is_loaded() -> bool:
+    """Whether anything can have been compiled. (Loading the compiler to ask takes seconds.)"""
+    return "torch._dynamo" in sys.modules
 
 
 def is_topmost_saved_tensors_hook(pack: Callable[[torch.Tensor], Any]) -> bool:

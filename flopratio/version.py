@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import platform
+from functools import cache
 from importlib import metadata
 
 __version__ = "0.1.0"
@@ -18,3 +19,19 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return known
+
+
+def release_of(version: str) -> tuple[int, int]:
+    """Major and minor of a version."""
+    major, minor = version.split(".")[:2]
+    return int(major), int(minor)
+
+
+@cache
+def torch_release() -> tuple[int, int]:
+    """Major and minor version of the torch at hand, which is not imported for that; of the pinned
+    one where there is none."""
+    try:
+        return release_of(metadata.version("torch"))
+    except metadata.PackageNotFoundError:
+        return 2, 13

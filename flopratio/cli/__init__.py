@@ -9,15 +9,17 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
-from typing import Annotated
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
 
 import typer
 
 from flopratio.cli.count import count_command
 from flopratio.cli.fit import fit_command
 from flopratio.cli.sweep import sweep_command
-from flopratio.errors import UsageError
+from flopratio.errors import UntestedTorch, UsageError
 from flopratio.text.suggestions import nearest
 from flopratio.version import __version__
 
@@ -67,7 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # what it says is not about the count
     arguments = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
     try:
-        return int(app(arguments, prog_name="flopratio", standalone_mode=False) or 0)
+        with _one_line_warnings():
+            return int(app(arguments, prog_name="flopratio", standalone_mode=False) or 0)
     except KeyboardInterrupt:
         print("flopratio: interrupted", file=sys.stderr)
         return 130
@@ -76,6 +79,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(f"flopratio: {_sentence(error)}{_option_hint(error, arguments)}", file=sys.stderr)
         return 2
+
+
+@contextmanager
+def _one_line_warnings() -> Iterator[None]:
+    """The package's own warnings are a line each, without the place in its code."""
+    before = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **further: Any) -> None:
+        if issubclass(category, UntestedTorch):
+            print(message, file=sys.stderr)
+        else:
+            before(message, category, *place, **further)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
 
 
 def _option_hint(error: Exception, arguments: Sequence[str]) -> str:

@@ -745,10 +745,11 @@ def varlen_attention_backward(
     rng_state: Tensor,
     scale: float | None = None,
     window_size: Sequence[int] | None = None,
+    backend: int = 1,
     *,
     out: tuple[Tensor, Tensor, Tensor],
 ) -> Cost:
-    """See :attr:`Attention.backward`."""
+    """See :attr:`Attention.backward`. (``backend``: torch 2.15.)"""
     return sequence_first(query, key, value, max_k, scale).backward_cost
 
 

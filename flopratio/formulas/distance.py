@@ -67,9 +67,10 @@ def cdist(x1: Tensor, x2: Tensor, p: float, compute_mode: Any = None, *, out: Te
 
 @operator("aten._cdist_backward")
 def cdist_backward(
-    grad: Tensor, x1: Tensor, x2: Tensor, p: float, cdist: Tensor, *, out: Tensor
+    grad: Tensor, /, x1: Tensor, x2: Tensor, p: float, cdist: Tensor, *, out: Tensor
 ) -> Cost:
-    """The gradient of x1 (of x2, with the two exchanged)."""
+    """The gradient of x1 (of x2, with the two exchanged). (``grad`` is ``grad_output`` in torch
+    2.15, here as in pdist's.)"""
     pairs = cdist.numel
     return Cost(elementwise=distance_gradient_flops(pairs * x1.shape[-1], pairs, p))
 
@@ -133,7 +134,7 @@ def pdist_backward_flops(differences: Size, pairs: Size, order: float) -> Size:
 
 
 @operator("aten._pdist_backward")
-def pdist_backward(grad: Tensor, self: Tensor, p: float, pdist: Tensor, *, out: Tensor) -> Cost:
+def pdist_backward(grad: Tensor, /, self: Tensor, p: float, pdist: Tensor, *, out: Tensor) -> Cost:
     pairs = pdist.numel
     return Cost(elementwise=pdist_backward_flops(pairs * self.shape[-1], pairs, p))
 

@@ -326,8 +326,8 @@ def register(
     A formula whose names are not those of the operator's schema is a :class:`FormulaError` of the
     first ledger of a step that ran the operator.
     """
-    schema = getattr(op, "_schema", None)
-    name = (schema.name if schema is not None else str(op)).replace("::", ".")
+    name = op.name().partition(".")[0] if hasattr(op, "name") else str(op)
+    name = name.replace("::", ".")
     if "." not in name:
         raise ValueError(f"an operator is called namespace::name, not {name}")
 

@@ -26,6 +26,7 @@ from flopratio.formulas.formula import (
     operator,
     same_shape,
 )
+from flopratio.version import torch_release
 
 PER_ELEMENT: tuple[tuple[str, int, str], ...] = (
     ("sign sgn", 1, "one operation on one number"),
@@ -296,9 +297,13 @@ def extremum(self: Tensor, other: Tensor, out: Tensor, lost: tuple[str, str]) ->
 
     The gradient goes to the operand that was chosen, half of it to each if they are equal: for each
     operand a halving, a comparison for equality, a selection, and the comparison that tells where
-    the operand (first self, then other) has ``lost``.
+    the operand (first self, then other) has ``lost``. (torch 2.15 begins with that one.)
     """
-    of_self, of_other = (f"div eq where {comparison}" for comparison in lost)
+    early = torch_release() >= (2, 15)
+    of_self, of_other = (
+        f"{comparison} div eq where" if early else f"div eq where {comparison}"
+        for comparison in lost
+    )
     return Cost(
         elementwise=out.numel,
         gradients=operand_gradients(
@@ -378,9 +383,10 @@ def clamp(self: Tensor, min: Any = None, max: Any = None, *, out: Tensor) -> Cos
     """One comparison, which selects, for each bound.
 
     grad_self = g where self is within the bounds, else 0: a comparison for each, their conjunction
-    if there are two, and a selection.
+    if there are two, and a selection. (In torch 2.15, what lies on a bound gets no gradient.)
     """
-    comparisons = ["ge"] * (min is not None) + ["le"] * (max is not None)
+    least, most = ("gt", "lt") if torch_release() >= (2, 15) else ("ge", "le")
+    comparisons = [least] * (min is not None) + [most] * (max is not None)
     both = ["logical_and_"] * (len(comparisons) - 1)
     return Cost(
         elementwise=len(comparisons) * out.numel,

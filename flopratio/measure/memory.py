@@ -61,7 +61,10 @@ def measure_peak(step: Callable[[], object], there: Iterable[Any] = ()) -> Measu
 
 def record_allocations(step: Callable[[], object]) -> list[Allocation]:
     """Run a step and note what it takes of the CPU's memory and gives back, in order."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    # Accumulated events: torch 2.11 warns without them, also where there is one cycle only.
+    with profile(
+        activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True
+    ) as profiler:
         step()
     assert profiler.profiler is not None
     assert profiler.profiler.kineto_results is not None

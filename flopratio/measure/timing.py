@@ -251,7 +251,7 @@ class _TimedStep:
         recording, attribution = self._recorded
         batch = next(self._batches)
         shares = self._fused_shares(batch) if self._has_fused_backward else {}
-        with profile(activities=self.activities) as profiler:
+        with profile(activities=self.activities, acc_events=True) as profiler:
             with record_function(FORWARD_RANGE):
                 loss = self._prepared.forward(batch)
             loss.backward()
@@ -298,7 +298,7 @@ class _TimedStep:
 @cache
 def _start_profiler_once(activities: tuple[ProfilerActivity, ...]) -> None:
     """The first start loads and probes, for up to seconds that are nobody's budget."""
-    with profile(activities=activities):
+    with profile(activities=activities, acc_events=True):  # torch 2.11 warns without
         pass
 
 

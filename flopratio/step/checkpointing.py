@@ -455,9 +455,6 @@ class _Frame:
             self._replay(*kept)
 
 
-_ANCHOR = torch.empty(0, requires_grad=True)
-
-
 class _Keep(torch.autograd.Function):
     """Saves a tensor, and has no part in the model."""
 
@@ -478,7 +475,8 @@ def _keep(tensor: Tensor) -> Callable[[], Tensor]:
     if saved is not None:
         unpack: Callable[[], Tensor] = saved.unpack
         return unpack
-    output: Any = _Keep.apply(_ANCHOR, tensor)  # type: ignore[no-untyped-call]
+    anchor = torch.empty(0, requires_grad=True)
+    output: Any = _Keep.apply(anchor, tensor)  # type: ignore[no-untyped-call]
     return lambda: output.grad_fn.saved_tensors[0]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from flopratio.step.optimizers import make_optimizer
 from flopratio.step.options import StepOptions
 from flopratio.step.out_of_memory import is_out_of_memory
 from flopratio.text.dtypes import parse_dtype
-from flopratio.torch_private import tree_iter
+from flopratio.torch_private import silent_fake_tensors, tree_iter
 
 
 class Observer(Protocol):
@@ -176,18 +175,15 @@ class Step:
     def _explained(self, run: Callable[[], Any]) -> Any:
         """A failure inside of the model's code becomes one sentence; torch's log of it is not
         shown."""
-        log = logging.getLogger("torch._subclasses.fake_tensor")
-        shown, log.disabled = log.disabled, True
         try:
-            return run()
+            with silent_fake_tensors():
+                return run()
         except UsageError:
             raise
         except Exception as error:
             if is_out_of_memory(error):
                 raise
             raise explain_failure(error, self.example) from error
-        finally:
-            log.disabled = shown
 
 
 class PreparedStep:

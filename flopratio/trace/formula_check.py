@@ -103,7 +103,8 @@ def check_call(op: Operator, formula: OperatorFormula) -> None:
         for parameter, argument in bound.arguments.items():
             if isinstance(argument, str) and argument != parameter and argument in every.parameters:
                 raise _error(op, formula, f"takes {argument!r} in the place of {parameter!r}")
-    kinds = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    # One by position alone is called otherwise in another torch.
+    kinds = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD, Parameter.POSITIONAL_ONLY)
     own = {name for name, one in every.parameters.items() if one.kind not in kinds} - {OUT}
     for name in sorted(own - set(arguments.given)):
         known = {

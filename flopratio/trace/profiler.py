@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -18,7 +17,7 @@ from flopratio.allocator.device import targets
 from flopratio.errors import UsageError
 from flopratio.formulas.attention import CAUSAL
 from flopratio.ledger import Ledger
-from flopratio.torch_private import tree_iter
+from flopratio.torch_private import check_version, compiler_is_loaded, tree_iter
 from flopratio.trace import patches
 from flopratio.trace.graphs import graph_behind
 from flopratio.trace.reconcile import reconcile
@@ -61,6 +60,7 @@ class Profiler:
         for name, value, choices in (("target", target, targets()), ("causal", causal, CAUSAL)):
             if value not in choices:
                 raise UsageError(f"{name}={value} should be one of {', '.join(choices)}")
+        check_version()
         self.recording = Recording(target, causal)
         self._recorder = Recorder(self.recording)
         # Weakly: a profiler may be kept for long, and the model's memory with it.
@@ -116,7 +116,7 @@ class Profiler:
             exits.enter_context(patches.other_hooks(recorder))
             exits.enter_context(patches.kept_checkpoint_inputs(recorder))
             exits.enter_context(patches.function_transforms(recorder))
-            if "torch._dynamo" in sys.modules:  # compiled regions run as they were written
+            if compiler_is_loaded():  # compiled regions run as they were written
                 exits.enter_context(torch.compiler.set_stance("force_eager"))
             exits.enter_context(recorder)
             self._exits = exits.pop_all()
