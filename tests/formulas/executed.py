@@ -91,10 +91,9 @@ class Recorder(TorchDispatchMode):
         node = torch._C._current_autograd_node()
         accumulates = node is not None and "AccumulateGrad" in node.name()
         if not accumulates and not only_moves(op):
-            names = (argument.name for argument in func._schema.arguments)
-            operands = dict(zip(names, args, strict=False)) | (kwargs or {})
-            operands = {name: self.tensor(value) for name, value in operands.items()}
-            cost = OPERATORS[op](**operands, out=self.tensor(out))
+            operands = [self.tensor(value) for value in args]
+            named = {name: self.tensor(value) for name, value in (kwargs or {}).items()}
+            cost = OPERATORS[op](*operands, **named, out=self.tensor(out))
             works = self.step.forward if node is None else self.step.backward
             if not cost.view:
                 works.append(Work(op, cost.flops, cost.elementwise))
