@@ -99,6 +99,9 @@ def missing() -> list[Probe]:
 schema_of: Callable[[Any], Any] = operator.attrgetter("_schema")
 """An ``OpOverload``'s schema: its name and arguments."""
 
+every_operator: Callable[[], list[str]] = torch._C._dispatch_get_all_op_names
+"""``aten::addmm.out``: every overload that the dispatcher knows."""
+
 storage_address: Callable[[torch.UntypedStorage], int] = operator.attrgetter("_cdata")
 """What tells one storage from another while both are alive."""
 
@@ -115,8 +118,3 @@ current_autograd_node: Callable[[], Any] = torch._C._current_autograd_node
 
 next_sequence_number: Callable[[], int] = torch._C._autograd._get_sequence_nr
 """The number that the next autograd node of this thread gets."""
-
-# -- operators ------------------------------------------------------------------------------------
-
-every_operator: Callable[[], list[str]] = torch._C._dispatch_get_all_op_names
-"""``aten::addmm.out``: every overload that the dispatcher knows."""
