@@ -10,6 +10,8 @@ What a formula is given:
 - The operator's arguments under the names that its schema has for them: by position where the
   schema allows it, else by keyword. A call may leave out what is at its default, so the formula
   has a default wherever the schema has one.
+- Where versions of torch differ: a parameter before ``/`` may have any name, for an argument that
+  they call otherwise; a further one with a default is for an argument that only some have.
 - In each tensor's place a :class:`Tensor`, in a list's place a tuple, None for what is absent;
   numbers, truth values and strings as they are.
 - ``out``, always and by keyword: what the operator returned. A Tensor; of several results a tuple,

@@ -19,7 +19,6 @@ from flopratio.formulas import OPERATORS, Cost, Gradient, Tensor, operands_of
 from flopratio.formulas.formula import Copy, OperatorFormula
 from flopratio.text.suggestions import did_you_mean
 from flopratio.torch_private import operator_names
-from flopratio.trace.recorder import operator_of
 from flopratio.trace.recording import Operator
 
 OUT, OUTPUT = "out", "output"
@@ -85,41 +84,52 @@ def _error(op: Operator, formula: OperatorFormula, what: str) -> FormulaError:
 
 @cache
 def check_call(op: Operator, formula: OperatorFormula) -> None:
-    """A formula can be called with whatever calls of an overload give, and calls it by its name.
+    """A formula takes whatever calls of an overload give, under the names that the schema has.
+
+    Not looked at are parameters before ``/``, which have any name, and those with a default that
+    this torch's schema never fills, if no ``*`` catches what was meant for them: both are for
+    arguments that other versions of torch call otherwise, or have besides.
 
     Raises:
-        FormulaError: it can not, or it has a parameter that is no argument of the operator.
+        FormulaError: it can't be called, or has a parameter that is no argument of the operator.
     """
     arguments = arguments_of(op)
-    every = signature(formula)
-    for given in (arguments.given, [name for name in arguments.given if name in arguments.needed]):
-        positional = [name for name in arguments.given[: arguments.by_position] if name in given]
-        named = {name: name for name in arguments.given[arguments.by_position :] if name in given}
-        try:
-            bound = every.bind(*positional, **named, out=None)
-        except TypeError as error:
-            called = f"({', '.join((*positional, '*', *named, OUT))})"
-            raise _error(op, formula, f"is to be called with {called}: {error}") from None
-        for parameter, argument in bound.arguments.items():
-            if isinstance(argument, str) and argument != parameter and argument in every.parameters:
-                raise _error(op, formula, f"takes {argument!r} in the place of {parameter!r}")
-    # One by position alone is called otherwise in another torch.
-    kinds = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD, Parameter.POSITIONAL_ONLY)
-    own = {name for name, one in every.parameters.items() if one.kind not in kinds} - {OUT}
-    for name in sorted(own - set(arguments.given)):
-        known = {
-            argument for each in _siblings(op, formula) for argument in arguments_of(each).given
-        }
-        if name not in known:
+    parameters = signature(formula).parameters
+    bound = _bound(op, formula, arguments.given)
+    _bound(op, formula, arguments.needed)
+    stars = any(parameter.kind in _STARS for parameter in parameters.values())
+    for name, parameter in parameters.items():
+        given = bound.get(name, name)
+        nameless = parameter.kind in _STARS or parameter.kind is Parameter.POSITIONAL_ONLY
+        if name == OUT or nameless or (name not in bound and not stars):
+            continue
+        if given != name and given in parameters:
+            raise _error(op, formula, f"takes {given!r} in the place of {name!r}")
+        if name not in arguments.given and name not in (known := _arguments_of_all(op, formula)):
             unknown = f"takes {name!r}, which is no argument of it{did_you_mean(name, known)}"
             raise _error(op, formula, unknown)
 
 
-def _siblings(op: Operator, formula: OperatorFormula) -> list[Operator]:
-    """The overloads of all operators that have the same formula."""
+_STARS = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+
+
+def _bound(op: Operator, formula: OperatorFormula, given: Collection[str]) -> dict[str, Any]:
+    """Parameter -> the argument that it gets, of a call that gives these."""
+    arguments = arguments_of(op)
+    positional = [name for name in arguments.given[: arguments.by_position] if name in given]
+    named = {name: name for name in arguments.given[arguments.by_position :] if name in given}
+    try:
+        return signature(formula).bind(*positional, **named, out=OUT).arguments
+    except TypeError as error:
+        called = f"({', '.join((*positional, '*', *named, OUT))})"
+        raise _error(op, formula, f"is to be called with {called}: {error}") from None
+
+
+def _arguments_of_all(op: Operator, formula: OperatorFormula) -> set[str]:
+    """The arguments of all overloads of all operators that have the same formula."""
     names = [name for name, other in OPERATORS.items() if other is formula]
-    every = (overload for name in names for overload in overloads(name))
-    return [op, *(operator_of(overload) for overload in every)]
+    every = [op, *(operator_of(overload) for name in names for overload in overloads(name))]
+    return {argument for overload in every for argument in arguments_of(overload).given}
 
 
 _differentiated: defaultdict[str, set[str]] = defaultdict(set)

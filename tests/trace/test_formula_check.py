@@ -178,6 +178,10 @@ MISFITS: dict[str, tuple[OperatorFormula, str]] = {
         lambda x, wieght, scale=2.0, *, out: fr.Cost(),
         "takes 'wieght', which is no argument of it: did you mean 'weight'?",
     ),
+    "argument that a star swallows": (
+        lambda x, weight, scael=2.0, *rest, out, **options: fr.Cost(),
+        "takes 'scael', which is no argument of it: did you mean 'scale'?",
+    ),
     "order": (
         lambda weight, x, scale=2.0, *, out: fr.Cost(),
         "takes 'x' in the place of 'weight'",
@@ -209,6 +213,18 @@ def test_a_misfit_is_an_error_that_names_the_formula(name: str, registered: Regi
     assert expected in str(caught.value)
     with pytest.raises(fr.UsageError):  # each time, not only the first
         ledger()
+
+
+def test_arguments_that_other_versions_of_torch_name_otherwise_or_have(
+    registered: Register,
+) -> None:
+    def formula(
+        data: Tensor, /, weight: Tensor, scale: float = 2.0, later: int = 0, *, out: Tensor
+    ) -> fr.Cost:
+        return fr.Cost(flops=2 * data.numel * weight.shape[1])
+
+    registered(FORWARD, formula)
+    assert ledger().totals.forward == FLOPS
 
 
 def test_a_part_of_what_the_forward_operator_has_not(registered: Register) -> None:
