@@ -17,7 +17,8 @@ from flopratio.cli.options import (
     Verbose,
     with_step_options,
 )
-from flopratio.verbs.sweep.plan import SWEPT_DEFAULTS
+from flopratio.text.grammar import format_value, parse_arguments
+from flopratio.verbs.sweep.plan import SWEPT_DEFAULTS, make_plan, swept_options
 
 if TYPE_CHECKING:
     from flopratio.verbs.sweep.file import SweepRow
@@ -57,9 +58,6 @@ def sweep_command(
     """
     from rich.console import Console
 
-    from flopratio.report.verdict import verdict_table
-    from flopratio.text.grammar import parse_arguments
-    from flopratio.verbs.sweep.plan import make_plan, swept_options
     from flopratio.verbs.sweep.verdict import judge
 
     model, keys = parse_arguments(arguments or [])
@@ -116,7 +114,6 @@ def _run(grid: Plan, output: Path, *, fresh: bool, quiet: bool, verbose: bool) -
         TimeRemainingColumn,
     )
 
-    from flopratio.text.grammar import format_value
     from flopratio.verbs.sweep.run import run_plan
 
     console = Console(stderr=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 LEARNING_RATE = 1e-6
 """Too small to change what is measured."""
 
-OPTIMIZERS: dict[str, tuple[str, dict[str, Any]]] = {
+CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
     "sgd": ("SGD", {}),
     "momentum": ("SGD", {"momentum": 0.9}),
     "nesterov": ("SGD", {"momentum": 0.9, "nesterov": True}),
@@ -26,7 +26,7 @@ OPTIMIZERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Name -> its class in ``torch.optim``, and what that is told."""
 
-NAMES = ("none", *OPTIMIZERS)
+NAMES = ("none", *CLASSES)
 
 IMPLEMENTATIONS: dict[str, dict[str, bool]] = {
     "plain": {"foreach": False},
@@ -56,14 +56,14 @@ def make_optimizer(
     """
     if name == "none":
         return None
-    if name not in OPTIMIZERS:
+    if name not in CLASSES:
         raise not_among("optimizer", name, NAMES)
     import torch
 
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     if not trained:
         return None
-    kind, defaults = OPTIMIZERS[name]
+    kind, defaults = CLASSES[name]
     make = getattr(torch.optim, kind)
     how = IMPLEMENTATIONS[implementation] if implementation is not None else {}
     if not signature(make).parameters.keys() >= how.keys():

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypedDict, TypeVar
 
 from flopratio.allocator.device import targets
 from flopratio.errors import UsageError
+from flopratio.step import optimizers
 from flopratio.step.attention import ATTENTION
-from flopratio.step.optimizers import IMPLEMENTATIONS
-from flopratio.step.optimizers import NAMES as OPTIMIZERS
 from flopratio.text import dtypes
 from flopratio.text.suggestions import not_among
 
@@ -104,14 +103,17 @@ class StepOptions:
     """Or a function of the model's output."""
 
     optimizer: str = option(
-        "none", "Whose update to run.", _written(OPTIMIZERS), choices=lambda: OPTIMIZERS
+        "none",
+        "Whose update to run.",
+        _written(optimizers.NAMES),
+        choices=lambda: optimizers.NAMES,
     )
     optimizer_implementation: str | None = option(
         None,
         "How torch runs the update",
-        _written(IMPLEMENTATIONS),
+        _written(optimizers.IMPLEMENTATIONS),
         unless_given="as it does on the target",
-        choices=lambda: IMPLEMENTATIONS,
+        choices=lambda: optimizers.IMPLEMENTATIONS,
     )
     """See :data:`flopratio.step.optimizers.IMPLEMENTATIONS`."""
 

@@ -19,6 +19,7 @@ from flopratio.formulas import OPERATORS, Cost, Gradient, Tensor, operands_of
 from flopratio.formulas.formula import Copy, OperatorFormula
 from flopratio.text.suggestions import did_you_mean
 from flopratio.torch_private import operator_names
+from flopratio.trace.recorder import operator_of
 from flopratio.trace.recording import Operator
 
 OUT, OUTPUT = "out", "output"

@@ -99,7 +99,7 @@ def test_the_document_tells_them() -> None:
 
 def test_choices_are_what_torch_has() -> None:
     parameter = torch.nn.Parameter(torch.ones(2))
-    for name in optimizers.OPTIMIZERS:
+    for name in optimizers.CLASSES:
         assert optimizers.make_optimizer(name, [parameter]) is not None
     assert all(parse_dtype(name).is_floating_point for name in (*AUTOCAST, *FLOATING))
 
