@@ -1,7 +1,7 @@
 """The training step on a device: how long it takes, and what it runs on. This imports torch."""
 
-from flopratio.measure.hardware import describe_machine
+from flopratio.measure.hardware import machine
 from flopratio.measure.interval import Interval
 from flopratio.measure.timing import LayerTiming, Timing, measure_step
 
-__all__ = ["Interval", "LayerTiming", "Timing", "describe_machine", "measure_step"]
+__all__ = ["Interval", "LayerTiming", "Timing", "machine", "measure_step"]

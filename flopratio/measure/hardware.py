@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 
-def describe_machine(device: str | torch.device) -> dict[str, Any]:
+def machine(device: str | torch.device) -> dict[str, Any]:
     """The machine and the switches that decide how fast a step runs there.
 
     Args:
@@ -20,7 +20,7 @@ def describe_machine(device: str | torch.device) -> dict[str, Any]:
         JSON-ready values; sizes in bytes.
     """
     device = torch.device(device)
-    machine: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "device": device.type,
         "os": platform.system(),
         "processor": processor(),
@@ -32,8 +32,8 @@ def describe_machine(device: str | torch.device) -> dict[str, Any]:
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
     }
     if device.type == "cuda":
-        machine |= _accelerator(device)
-    return machine
+        figures |= _accelerator(device)
+    return figures
 
 
 def processor() -> str:

@@ -122,7 +122,7 @@ class StepOptions:
         "Of parameters, inputs and activations",
         _written(dtypes.FLOATING),
         unless_given="the model's own",
-        choices=lambda: dtypes.FLOATING,
+        choices=lambda: dtypes.RUNNABLE,
         in_convention=False,
     )
     """By any of its names, or as torch's own object; kept by torch's name."""

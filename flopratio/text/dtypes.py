@@ -17,7 +17,10 @@ ALIASES = {"double": "float64", "float": "float32", "half": "float16"}
 """Torch's second names -> its first."""
 
 FLOATING = ("float32", "float64", "bfloat16", "float16")
-"""What a step may be run in."""
+"""What a step is usually run in."""
+
+RUNNABLE = (*FLOATING, "float8_e4m3fn", "float8_e5m2", "complex64", "complex128")
+"""What a step may be run in; not every model can."""
 
 
 def dtype_name(dtype: object) -> str:

@@ -27,6 +27,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f": there are {', '.join(names)}" if 0 < len(names) <= MOST_LISTED else ""
 
 
+def not_among(option: str, value: object, choices: Iterable[str]) -> UsageError:
+    """The error for the value of an option that is none of its choices."""
+    names = list(choices)
+    near = nearest(str(value), names)
+    hint = f": did you mean {' or '.join(map(repr, near))}?" if near else ""
+    return UsageError(f"{option}={value} should be one of {', '.join(names)}{hint}")
+
+
 def unknown_key(model: str, key: str, known: Iterable[str], kind: type[Error]) -> Error:
     """The error for a KEY that a model does not have."""
     names = list(known)
@@ -45,11 +53,3 @@ def alike(pattern: str, names: Iterable[str]) -> list[str]:
     """The up to three names that are most like a pattern, the likest first. They may be far less
     like it than a misspelt name is like its own: wildcards stand for much of what was meant."""
     return get_close_matches(pattern, names, n=3, cutoff=0.3)
-
-
-def not_among(option: str, value: object, choices: Iterable[str]) -> UsageError:
-    """The error for the value of an option that is none of its choices."""
-    names = list(choices)
-    near = nearest(str(value), names)
-    hint = f": did you mean {' or '.join(map(repr, near))}?" if near else ""
-    return UsageError(f"{option}={value} should be one of {', '.join(names)}{hint}")

@@ -8,11 +8,11 @@ import types
 
 import torch
 
-from flopratio.measure import describe_machine
+from flopratio.measure import machine
 
 
 def test_cpu_is_described_without_naming_the_machine():
-    found = describe_machine("cpu")
+    found = machine("cpu")
     assert found["torch"] == torch.__version__
     assert found["threads"] == torch.get_num_threads()
     assert found["processor"]
@@ -32,7 +32,7 @@ def test_gpu_is_described_with_its_cache_and_its_precision(monkeypatch):
         minor=0,
     )
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
-    found = describe_machine("cuda")
+    found = machine("cuda")
     assert found["gpu"] == "A GPU"
     assert found["gpu_memory_bytes"] == 8_589_934_592
     assert found["gpu_l2_bytes"] == 4_194_304

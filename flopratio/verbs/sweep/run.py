@@ -79,12 +79,12 @@ def _store(
 ) -> AbstractContextManager[tuple[list[SweepRow], Callable[[SweepRow], None]]]:
     if output is None:
         return nullcontext(([], lambda row: None))
-    from flopratio.measure import hardware
+    from flopratio.measure.hardware import machine
 
     surroundings = {
         "sweep": {"grids": plan.written_grids(), "options": plan.written_options()},
         "versions": versions,
-        "machine": hardware.describe_machine("cuda" if plan.measure == "cuda" else "cpu"),
+        "machine": machine("cuda" if plan.measure == "cuda" else "cpu"),
     }
     return open_sweep(output, plan.columns, known, surroundings, fresh=fresh)
 
