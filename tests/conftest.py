@@ -1,6 +1,12 @@
 """What every test can count on."""
 
+import os
+
 import pytest
+
+# The tests run in a process a core: threads of their own would be in each other's way. Before
+# anything imports torch, which reads it once.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)

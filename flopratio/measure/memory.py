@@ -68,28 +68,28 @@ def record_allocations(step: Callable[[], object]) -> list[Allocation]:
         step()
     assert profiler.profiler is not None
     assert profiler.profiler.kineto_results is not None
-    found: list[Allocation] = []
+    allocations: list[Allocation] = []
     taken: dict[int, tuple[int, object]] = {}  # address -> index of the allocation, its call
 
     def walk(events: Iterable[Any], operator: str, call: object) -> None:
         for event in events:
             if event.tag.name == _ALLOCATION:
                 place = event.extra_fields
-                found.append(Allocation(place.alloc_size, operator))
+                allocations.append(Allocation(place.alloc_size, operator))
                 if place.alloc_size > 0:
-                    taken[place.ptr] = len(found) - 1, call
+                    taken[place.ptr] = len(allocations) - 1, call
                     continue
                 index, by = taken.pop(place.ptr, (0, None))
                 if by is not None and by is call:
                     for own in (index, -1):
-                        found[own] = found[own]._replace(in_kernel=True)
+                        allocations[own] = allocations[own]._replace(in_kernel=True)
             elif call is None and _is_recorded(event.name):
                 walk(event.children, event.name, event)
             else:
                 walk(event.children, operator, call)
 
     walk(profiler.profiler.kineto_results.experimental_event_tree(), "", None)
-    return found
+    return allocations
 
 
 def peak_of(start: int, allocations: Iterable[Allocation]) -> MeasuredPeak:
@@ -117,9 +117,9 @@ def peak_of(start: int, allocations: Iterable[Allocation]) -> MeasuredPeak:
 @cache
 def _is_recorded(name: str) -> bool:
     """Whether a trace sees this operator: one that is not made up of others."""
-    overloads = [found for found in _operators() if found.partition(".")[0] == name]
+    overloads = [overload for overload in _operators() if overload.partition(".")[0] == name]
     return bool(overloads) and not any(
-        has_kernel(found, "CompositeImplicitAutograd") for found in overloads
+        has_kernel(overload, "CompositeImplicitAutograd") for overload in overloads
     )
 
 

@@ -255,19 +255,8 @@ class Recorder(TorchDispatchMode):
             # One node stands for all of it, also for further functions that it calls.
             sequence = self.function = sequence if self.function is None else self.function
         out = self._call(func, types, args, kwargs)
-        index = len(recording.records)
         node = current_autograd_node()
-        number: int | None = None
-        if node is not None:
-            number = sequence_number(node)
-            if number == ACCUMULATE_GRAD:
-                variable = getattr(node, "variable", None)
-                if variable is not None:
-                    recording.accumulated[index] = self.storage_number(variable)
-            elif number not in recording.nodes:
-                recording.nodes[number] = node.name()
-            if func is ADD and not torch.is_grad_enabled():
-                recording.sums[index] = references_of(args[0]) == self._references_of_the_engine
+        number = None if node is None else self._note_node(node, func, args)
         single = not isinstance(out, list | tuple)
         results = self._note((out,) if single else out, outputs, None, "made")
         recording.records.append(
@@ -289,6 +278,20 @@ class Recorder(TorchDispatchMode):
             )
         )
         return out
+
+    def _note_node(self, node: Any, func: Any, args: tuple[Any, ...]) -> int:
+        """Note what only shows while a node of backward runs; its number."""
+        recording, index = self.recording, len(self.recording.records)
+        number = sequence_number(node)
+        if number == ACCUMULATE_GRAD:
+            variable = getattr(node, "variable", None)
+            if variable is not None:
+                recording.accumulated[index] = self.storage_number(variable)
+        elif number not in recording.nodes:
+            recording.nodes[number] = node.name()
+        if func is ADD and not torch.is_grad_enabled():
+            recording.sums[index] = references_of(args[0]) == self._references_of_the_engine
+        return number
 
     # -- saved tensors ----------------------------------------------------------------------
 
