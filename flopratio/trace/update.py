@@ -27,9 +27,9 @@ class UpdateLayers:
     def by_layer(self, record: Record) -> dict[str, Record]:
         """An operator on lists of tensors, one for each parameter: the same operator on those of
         each layer. Empty if it is none, or if a parameter can't be told."""
-        length = len(record.arguments[0]) - 1 if record.arguments else 0
-        if not length or not is_list_of_tensors(record.arguments[0]):
+        if not record.arguments or not is_list_of_tensors(record.arguments[0]):
             return {}
+        length = len(record.arguments[0]) - 1
         positions: defaultdict[str, list[int]] = defaultdict(list)
         for position in range(length):
             # The tensors of a list follow each other: what is at this position of any of them.

@@ -273,6 +273,22 @@ class TestWholeSteps:
         # Two further micro-batches add their gradients to the first one's.
         assert sum(row.elementwise for row in accumulated) == 2 * parameters
 
+    def test_an_update_that_makes_tensors_from_numbers(self, x: torch.Tensor) -> None:
+        class WithNoise(torch.optim.SGD):
+            def step(self, closure: Any = None) -> None:
+                torch.eye(3)
+                super().step(closure)
+
+        model = Two()
+        optimizer = WithNoise(model.parameters())
+
+        def step() -> None:
+            model(x).sum().backward()
+            optimizer.step()
+
+        ledger = profiled(model, step)
+        assert ledger.totals.update == 2 * sum(p.numel() for p in model.parameters())
+
     def test_gradient_clipping_is_update(self, x: torch.Tensor) -> None:
         model = Two()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, foreach=False)
