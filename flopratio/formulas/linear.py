@@ -13,6 +13,7 @@ from flopratio.formulas.formula import (
     Example,
     Gradient,
     LayerCost,
+    Part,
     Size,
     Tensor,
     layer,
@@ -282,6 +283,35 @@ def grouped_mm(
             Gradient("self", "aten._grouped_mm", flops=product, saves=(mat2, *cut)),
         ),
     )
+
+
+@operator("transformers.grouped_mm_fallback")
+def grouped_mm_by_loop(input: Tensor, weight: Tensor, offs: Tensor, *, out: Tensor) -> Cost:
+    """What transformers runs instead for the CPU with torch 2.8, which has no kernel there:
+    input[M, K] @ weight[G, K, N] -> out[M, N], each row with one matrix. Its backward is one
+    operator, which computes both gradients."""
+    backward, kept = "transformers.grouped_mm_fallback_backward", (input, weight)
+    product = 2 * out.numel * input.shape[-1]
+    return Cost(
+        flops=product,
+        gradients=(
+            Gradient("input", backward, flops=product, saves=kept),
+            Gradient("weight", backward, flops=product, saves=kept),
+        ),
+    )
+
+
+@operator("transformers.grouped_mm_fallback_backward")
+def grouped_mm_by_loop_backward(
+    input: Tensor,
+    weight: Tensor,
+    offs: Tensor,
+    grad_output: Tensor,
+    *,
+    out: tuple[Tensor, Tensor],
+) -> Cost:
+    product = 2 * grad_output.numel * input.shape[-1]
+    return Cost.fused(Part("input", flops=product), Part("weight", flops=product))
 
 
 @operator("aten._scaled_mm")

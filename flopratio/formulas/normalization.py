@@ -29,6 +29,7 @@ from flopratio.formulas.formula import (
     prod,
     restricted,
 )
+from flopratio.version import torch_release
 
 STATISTICS_BYTES = 4
 """Mean and 1 / standard deviation are kept in fp32."""
@@ -601,7 +602,8 @@ def instance_norm(
 ) -> LayerCost:
     """Each channel of each sample by itself (Ulyanov, Vedaldi and Lempitsky 2016): batch norm of
     the batch seen as B * C channels of one sample, with everything of length C repeated B times;
-    in training the B copies of the running statistics are averaged again afterwards."""
+    in training the B copies of the running statistics are averaged again afterwards (in torch 2.8
+    in evaluation too)."""
     batch, *positions = x.shape[0], *x.shape[2:]
     channels = batch * num_features
     parameters = affine_parameters(x, affine, bias, num_features)
@@ -617,7 +619,7 @@ def instance_norm(
     from_batch = training or not track_running_stats
     seen = (1, channels, *positions)
     calls.append(batch_norm_call(x.view(*seen), repeated, running, from_batch, y.view(*seen)))
-    for name in buffers if training else ():
+    for name in buffers if training or torch_release() < (2, 11) else ():
         copies = repeated[name].view(batch, num_features)
         mean = Tensor((num_features,), x.itemsize)
         calls.append(Call("aten.mean", {"self": copies, "dim": (0,)}, mean))

@@ -254,11 +254,12 @@ def _efficient(
 def _fused_norms() -> Iterator[None]:
     """RMS norm is one operator, which keeps its input and a number a row. Where a backend has no
     kernel of its own, as the CPU, torch takes it apart, and autograd keeps all that is between."""
+    aten = torch.ops.aten
+    operators = {name: getattr(aten, name).default for name in FUSED_NORMS if hasattr(aten, name)}
     with scoped_library("aten", "IMPL") as library:
-        for name in FUSED_NORMS:
-            decomposition = decomposition_table.get(getattr(torch.ops.aten, name).default)
-            if decomposition is not None:  # since torch 2.9; CUDA takes it apart too before
-                library.impl(name, decomposition, "CPU")
+        for name, operator in operators.items():
+            if operator in decomposition_table:  # else torch 2.8, whose CUDA takes it apart too
+                library.impl(name, decomposition_table[operator], "CPU")
         yield
 
 

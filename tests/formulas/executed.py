@@ -93,6 +93,7 @@ class Recorder(TorchDispatchMode):
         if not accumulates and not only_moves(op):
             operands = [self.tensor(value) for value in args]
             named = {name: self.tensor(value) for name, value in (kwargs or {}).items()}
+            named.pop("out", None)  # what it is written into is what it returns
             cost = OPERATORS[op](*operands, **named, out=self.tensor(out))
             works = self.step.forward if node is None else self.step.backward
             if not cost.view:

@@ -1,6 +1,7 @@
 """Matrix products, against products in plain loops, against torch, and against published counts."""
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from flopratio.formulas import LAYERS, OPERATORS, Call, Cost, LayerCost, Tensor
 from tests.formulas import counting
 from tests.formulas.counting import Counted, counted, values, zeros
 from tests.formulas.executed import (
+    Recorder,
     agrees_on_arrays_and_symbols,
     agrees_with_torch,
     analytic,
@@ -317,6 +319,7 @@ def test_torch_scales_as_the_formula_says(op: str, full: bool, alpha: int, beta:
     step_agrees(op, run, inputs, **options)
 
 
+@pytest.mark.skipif(torch.__version__ < "2.9", reason="torch 2.8 has no kernel for the CPU")
 @pytest.mark.parametrize(
     ("first", "second", "offsets"),
     [
@@ -337,6 +340,27 @@ def test_torch_runs_grouped_products_as_the_formula_says(
     if offsets is not None:
         inputs["offs"] = torch.tensor(offsets, dtype=torch.int32)
     step_agrees("_grouped_mm", torch._grouped_mm, inputs)
+
+
+def test_grouped_products_of_transformers_are_those_of_its_loop() -> None:
+    moe = pytest.importorskip("transformers.integrations.moe")
+    x, weight, grad = torch.randn(24, 16), torch.randn(2, 16, 32), torch.ones(24, 32)
+    offsets = torch.tensor((8, 24), dtype=torch.int32)
+
+    def looped(run: Callable[..., Any], *operands: torch.Tensor) -> int:
+        with Recorder() as recorder:
+            run(*operands)
+        return sum(work.flops for work in recorder.step.forward)
+
+    step = executed(
+        lambda x, weight: torch.ops.transformers.grouped_mm_fallback(x, weight, offsets),
+        x.clone().requires_grad_(),
+        weight.clone().requires_grad_(),
+    )
+    (forward,), (backward,) = step.forward, step.backward
+    assert forward.flops == looped(moe._grouped_mm_fallback, x, weight, offsets)
+    assert backward.flops == looped(moe._grouped_mm_fallback_bwd, x, weight, offsets, grad)
+    assert step.saved_bytes == (x.numel() + weight.numel()) * 4
 
 
 @pytest.mark.parametrize("bias", [True, False])

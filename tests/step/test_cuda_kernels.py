@@ -15,6 +15,7 @@ from torch.nn import functional
 import flopratio as fr
 from flopratio.errors import UsageError
 from flopratio.step.cuda_kernels import AUTOCAST, cuda_kernels
+from flopratio.torch_private import has_kernel
 
 FLASH = "aten._scaled_dot_product_flash_attention"
 EFFICIENT = "aten._scaled_dot_product_efficient_attention"
@@ -158,7 +159,11 @@ class TestRMSNorm:
     def test_it_keeps_its_input_and_a_number_a_row(self, dtype: str, itemsize: int) -> None:
         model = nn.Sequential(nn.Linear(4, 4), nn.RMSNorm(4))
         ledger = fr.count(model, torch.empty(8, 4), loss="sum", dtype=dtype)
-        (row,) = [row for row in ledger.rows if row.op == "aten._fused_rms_norm"]
+        rows = [row for row in ledger.rows if row.op == "aten._fused_rms_norm"]
+        if torch.__version__ < "2.9":  # whose CUDA has no such operator
+            assert not rows
+            return
+        (row,) = rows
         assert row.saved_bytes == 8 * 4 * itemsize + 8 * 4
         assert (ledger.reconciled, ledger.saved_mismatches) == (True, [])
 
@@ -200,7 +205,8 @@ class TestAutocast:
         assert cuda.reconciled
 
     def test_torch_s_own_lists_are_covered(self) -> None:
-        """As they stand in the header that every torch brings along."""
+        """As they stand in the header that every torch brings along. Overloads for named tensors,
+        which torch had before 2.13, are left out."""
         header = Path(torch.__file__).parent / "include/ATen/autocast_mode.h"
         text = header.read_text(encoding="utf-8")
         with cuda_kernels(autocast=True):
@@ -209,12 +215,9 @@ class TestAutocast:
                 names = [
                     ".".join(re.split(r",\s*", name)) for name in re.findall(r"_\((.*?)\)", body)
                 ]
+                names = [name for name in names if "dimname" not in name.lower()]
                 assert len(names) > 10
-                assert [
-                    name
-                    for name in names
-                    if not torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{name}", AUTOCAST)
-                ] == []
+                assert [name for name in names if not has_kernel(f"aten::{name}", AUTOCAST)] == []
 
     def test_attention_in_float64_stays(self) -> None:
         x = torch.empty(2, 4, 8, 16)
