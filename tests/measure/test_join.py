@@ -266,7 +266,7 @@ def test_every_operator_of_a_real_step_has_its_event(model, shape):
     optimizer = torch.optim.AdamW(model.parameters())
     recording_of(model, x, optimizer=optimizer)  # which makes the optimizer's state
     recording = recording_of(model, x, optimizer=optimizer)
-    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
         with record_function(FORWARD_RANGE):
             loss = model(x).sum()
         loss.backward()
