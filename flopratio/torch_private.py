@@ -12,7 +12,7 @@ import operator
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache, reduce
 from typing import Any, ClassVar, NamedTuple
 from weakref import WeakKeyDictionary
@@ -41,7 +41,7 @@ from torch.utils._pytree import (
 )
 
 from flopratio.errors import UntestedTorch
-from flopratio.version import release_of
+from flopratio.version import release_of, torch_release
 
 __all__ = [
     "DataDependentOutputException",
@@ -208,13 +208,16 @@ def make_fake(mode: FakeTensorMode, shape: torch.Tensor) -> torch.Tensor:
 @contextmanager
 def silent_fake_tensors() -> Iterator[None]:
     """Meanwhile, errors of operators on fake tensors are raised, and not written to torch's log as
-    well."""
+    well; who asks for the address of one is not warned (transformers does, of the weights of
+    experts, with torch before 2.11)."""
     log = logging.getLogger("torch._subclasses.fake_tensor")
     was_disabled, log.disabled = log.disabled, True
-    try:
+    with ExitStack() as exits:
+        exits.callback(setattr, log, "disabled", was_disabled)
+        if torch_release() < (2, 11):
+            exits.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
         yield
-    finally:
-        log.disabled = was_disabled
 
 
 Convert = Callable[[torch.Tensor], torch.Tensor]

@@ -445,19 +445,27 @@ def rms_norm_backward_parts(
 @operator("aten._fused_rms_norm")
 def fused_rms_norm(
     input: Tensor,
-    normalized_shape: Sequence[Size],
+    normalized_shape: Any,
+    /,
     weight: Tensor | None,
     eps: float | None,
     *,
-    out: tuple[Tensor, Tensor],
+    out: tuple[Tensor, Tensor] | Tensor,
 ) -> Cost:
     """y = x / sqrt(mean(x^2) + eps) * weight (Zhang and Sennrich 2019); out = (y, rstd).
 
     1. q = sum(x x) / n: 2 N, and G divisions.
     2. rstd = 1 / sqrt(q + eps): 2 G.
     3. x_hat = x * rstd: N. 4. y = x_hat * weight: N.
+
+    (In torch 2.8 MPS alone has it, for inference: it is told how many dimensions are normalized,
+    and out = y.)
     """
-    n, rstd = input.numel, out[1]
+    n = input.numel
+    if isinstance(out, Tensor):
+        groups = prod(input.shape[: len(input.shape) - normalized_shape])
+        return Cost(elementwise=3 * n + 3 * groups + affine_flops(n, weight, None))
+    rstd = out[1]
     parts = rms_norm_backward_parts(n, rstd.numel, weight)
     return Cost(
         elementwise=3 * n + 3 * rstd.numel + affine_flops(n, weight, None),

@@ -354,6 +354,10 @@ def test_rms_norm_in_loops(rows: int, n: int, affine: bool) -> None:
         shape, [n], own, EPSILON, out=(shape, Tensor((rows, 1)))
     )
     assert cost.elementwise == forward
+    # As torch 2.8 calls it.
+    assert (
+        OPERATORS["aten._fused_rms_norm"](shape, 1, own, EPSILON, out=shape).elementwise == forward
+    )
     inputs = [real(array, grad=True) for array in (x, weight)]
     out = torch.nn.functional.rms_norm(inputs[0], (n,), inputs[1] if affine else None, EPSILON)
     close(out, y)
