@@ -429,11 +429,12 @@ OPERATIONS: dict[str, Case] = {
 
 
 SINCE = {
+    "CPU, grouped queries": "2.11",
     "overrideable": "2.13",
     "torch.nn.attention.varlen": "2.11",
     "torch.nn.attention.varlen, scale 1": "2.11",
 }
-"""Of the tested versions of torch, the first that runs it on meta tensors."""
+"""Of the tested versions of torch, the first that runs it (CUDA's: on meta tensors)."""
 
 
 @pytest.mark.parametrize(

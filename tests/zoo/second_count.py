@@ -45,10 +45,14 @@ class SecondCount(TorchDispatchMode):
         elif name == "_euclidean_dist":
             # (-2 x, x x, 1) with (y, 1, y y), of every pair of points.
             self.total += 2 * out.numel() * (args[0].shape[-1] + 2)
-        elif name == "_grouped_mm":
+        elif name in ("_grouped_mm", "transformers::grouped_mm_fallback"):
             # Every row of a is multiplied with one of the matrices, or contracted with b's rows.
             a, b = args[:2]
             self.total += 2 * a.numel() * b.shape[-1]
+        elif name == "transformers::grouped_mm_fallback_backward":
+            # Of transformers, with torch before it had the operator: both gradients at once.
+            a, b = args[:2]
+            self.total += 2 * 2 * a.numel() * b.shape[-1]
         return out
 
     @staticmethod
