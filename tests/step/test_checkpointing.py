@@ -7,6 +7,7 @@ import copy
 import gc
 import weakref
 from collections.abc import Callable, Iterator
+from itertools import cycle
 from typing import Any
 
 import pytest
@@ -241,6 +242,59 @@ def test_gradients_by_a_pattern() -> None:
     expected = gradients(model, lambda module: module(x), torch.sum, None)
     found = gradients(other, lambda module: module(x), torch.sum, "blocks.[12]")
     assert_equal_gradients(expected, found)
+
+
+@pytest.mark.parametrize("how", ["auto:1", "auto:2"])
+def test_backward_through_a_graph_again(how: str) -> None:
+    """Of the first and the last parameter one after the other, then of all, twice."""
+    torch.manual_seed(0)
+    model, x = Chain(4), torch.randn(4, 8)
+
+    def gradients_of_all(how: str | None) -> list[torch.Tensor | None]:
+        module = copy.deepcopy(model)
+        parameters = list(module.parameters())
+        torch.manual_seed(1)
+        with checkpointed(module, how, lambda: module(x)):
+            loss = module(x).square().mean()
+            found = [
+                torch.autograd.grad(loss, parameter, retain_graph=True)[0]
+                for parameter in (parameters[0], parameters[-1], parameters[2])
+            ]
+            loss.backward(retain_graph=True)
+            loss.backward()
+        return [*found, *(parameter.grad for parameter in parameters)]
+
+    assert_equal_gradients(gradients_of_all(None), gradients_of_all(how))
+
+
+class Fickle(nn.Module):
+    """A block that does something else each time.
+
+    Args:
+        works: what it does, in turn.
+    """
+
+    def __init__(self, *works: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.works = cycle(works)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return next(self.works)(x)
+
+
+@pytest.mark.parametrize(
+    "again", [lambda x: x + 1, lambda x: x[:2].exp(), lambda x: x.double().exp()]
+)
+def test_a_block_that_does_something_else_is_refused(
+    again: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    """It keeps fewer tensors when it is computed again, smaller ones, or others."""
+    model = nn.Sequential(nn.Tanh(), Fickle(torch.exp, torch.exp, again))  # the first is looked at
+    x = torch.randn(4, 8, requires_grad=True)
+    with checkpointed(model, "auto:1", lambda: model(x)):
+        output = model(x)
+        with pytest.raises(UsageError, match="keeps other tensors when it is computed again"):
+            output.sum().backward()
 
 
 # -- what is kept, and what is computed again ------------------------------------------------------
