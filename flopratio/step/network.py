@@ -6,12 +6,13 @@ from contextlib import nullcontext
 
 import torch
 
+from flopratio.errors import UsageError
 from flopratio.models import Example, StepMode
 from flopratio.networks.description import Network
 from flopratio.networks.modules import batch_of, build, build_loss
 from flopratio.step.options import StepOptions
 from flopratio.step.run import Step
-from flopratio.text.dtypes import parse_dtype
+from flopratio.text.dtypes import FLOATING, parse_dtype
 
 
 def network_step(
@@ -22,7 +23,15 @@ def network_step(
     Args:
         options: float32 unless they say another dtype.
         device: where parameters and batch really are; None: they are fake.
+
+    Raises:
+        UsageError: its parameters can't be made in that dtype.
     """
+    if options.dtype is not None and options.dtype not in FLOATING:
+        raise UsageError(
+            f"{network.model} can't be made in {options.dtype}: dtype should be one of "
+            f"{', '.join(FLOATING)}"
+        )
     mode = StepMode() if device is None else None
     dtype = torch.get_default_dtype()
     # Made where and as it is wanted: fake parameters can't be converted afterwards.

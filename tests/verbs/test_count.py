@@ -93,3 +93,9 @@ def test_bad_input_is_one_sentence(
     with pytest.raises(UsageError, match=sentence) as caught:
         fr.count(model, batch, **options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "float8_e4m3fn"])
+def test_a_dtype_that_a_built_in_network_can_not_be_made_in(dtype: str) -> None:
+    with pytest.raises(UsageError, match=f"mlp can't be made in {dtype}: dtype should be one of"):
+        fr.count("mlp", 8, dtype=dtype)
