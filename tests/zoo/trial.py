@@ -3,6 +3,7 @@ does a second count agree?"""
 
 from __future__ import annotations
 
+import re
 import time
 import warnings
 from dataclasses import dataclass, replace
@@ -40,6 +41,8 @@ def attempt(spec: str, **settings: Any) -> Trial:
         trial = Trial(spec, "failed", reason=str(error))
     except Exception as error:
         trial = Trial(spec, "failed", reason=f"{type(error).__name__}: {error}".splitlines()[0])
+    # Where a package is installed is nobody's concern.
+    trial.reason = re.sub(r"'[^' ]*/site-packages/", "'", trial.reason)
     trial.seconds = round(time.perf_counter() - start, 2)
     return trial
 
