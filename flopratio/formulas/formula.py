@@ -14,6 +14,9 @@ What a formula is given:
   they call otherwise; a further one with a default is for an argument that only some have.
 - In each tensor's place a :class:`Tensor`, in a list's place a tuple, None for what is absent;
   numbers, truth values and strings as they are.
+- A call with a sparse tensor, as an operand or as the result, goes to another formula, that which
+  the operator has in :data:`SPARSE_OPERATORS` (``@operator(..., sparse=True)``); sparse tensors
+  come as :class:`SparseTensor`. An operator that has none is not counted.
 - ``out``, always and by keyword: what the operator returned. A Tensor; of several results a tuple,
   with None for one that is undefined (a gradient that was not asked for); None if it returns
   nothing, as operators on lists do that work in place.
@@ -92,15 +95,24 @@ class Tensor:
         shape: its sizes.
         itemsize: bytes an element.
         storage: the memory behind it; views and in-place results share one.
+        is_complex: whether its elements are complex numbers.
     """
 
     shape: tuple[Size, ...]
     itemsize: int = 4
     storage: object = field(default_factory=object, compare=False, repr=False)
+    is_complex: bool = False
 
     @property
     def numel(self) -> Size:
         return prod(self.shape)
+
+    @property
+    def multiply_add(self) -> int:
+        """FLOP of one multiply-add of two such numbers: a multiplication and an addition. Of
+        complex ones (a + bi) (c + di) = (ac - bd) + (ad + bc) i: 4 multiplications and 2 additions,
+        and 2 additions of the result to the sum, 8."""
+        return 8 if self.is_complex else 2
 
     @property
     def nbytes(self) -> Size:
@@ -116,7 +128,52 @@ class Tensor:
 
     def new(self, *shape: Size, itemsize: int | None = None) -> Tensor:
         """A fresh tensor, of this one's element size unless told otherwise."""
-        return Tensor(shape, self.itemsize if itemsize is None else itemsize)
+        if itemsize is None:
+            return Tensor(shape, self.itemsize, is_complex=self.is_complex)
+        return Tensor(shape, itemsize)
+
+
+UNKNOWN_NONZEROS = "the number of non-zeros is unknown"
+
+
+class UnknownSize(ValueError):
+    """What an operator does depends on where non-zeros are, or on how many there are, and that is
+    not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class SparseTensor(Tensor):
+    """A tensor of which only some entries are stored, with their places.
+
+    Args:
+        shape: of the whole.
+        stored: how many entries are stored: the non-zeros, and whatever else is listed (zeros that
+            are written out, several entries of one place, the zeros in a block). None if that is
+            not known.
+        indices_nbytes: bytes of the indices, of all kinds together.
+        layout: ``sparse_coo``, ``sparse_csr``, ``sparse_csc``, ``sparse_bsr`` or ``sparse_bsc``.
+    """
+
+    stored: Size | None = 0
+    indices_nbytes: Size = 0
+    layout: str = "sparse_coo"
+
+    @property
+    def values(self) -> Tensor:
+        """The stored entries, as they lie in memory.
+
+        Raises:
+            UnknownSize: it is not known how many there are.
+        """
+        if self.stored is None:
+            raise UnknownSize(UNKNOWN_NONZEROS)
+        return Tensor((self.stored,), self.itemsize, self.storage, self.is_complex)
+
+    @property
+    def nbytes(self) -> Size:
+        """Bytes of values and indices; of the indices alone if the values are unknown."""
+        values = 0 if self.stored is None else self.stored * self.itemsize
+        return values + self.indices_nbytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +189,8 @@ class Gradient:
         flops: FLOP of its contraction: that of the forward operator, by the law.
         elementwise: all its other arithmetic.
         saves: the tensors that forward must keep for it, of its operands and results.
+        surplus: contraction FLOP that the operator does beyond that (a product of which only the
+            entries at non-zeros are wanted); it is recompute.
         inner: whether it is the gradient of a value between the operands and the result (a
             recurrent layer's hidden states), which depends on all of ``operand``.
     """
@@ -142,6 +201,7 @@ class Gradient:
     elementwise: Size = 0
     saves: tuple[Tensor, ...] = ()
     inner: bool = False
+    surplus: Size = 0
 
 
 def operands_of(work: Gradient | Part) -> tuple[str, ...]:
@@ -277,6 +337,9 @@ LayerFormula = Callable[..., LayerCost]
 OPERATORS: dict[str, OperatorFormula] = {}
 """Operator name (``aten.addmm``, without overload) -> formula."""
 
+SPARSE_OPERATORS: dict[str, OperatorFormula] = {}
+"""The same for calls of which an operand or the result is a :class:`SparseTensor`."""
+
 LAYERS: dict[str, LayerFormula] = {}
 """Layer type (``Linear``, as in ``torch.nn``) -> its composition of operators."""
 
@@ -284,26 +347,36 @@ EXAMPLES: list[Example] = []
 """Every family's worked examples, collected by one parametrised test."""
 
 
-def operator(*names: str) -> Callable[[OperatorFormula], OperatorFormula]:
+def operator(
+    *names: str, sparse: bool = False
+) -> Callable[[OperatorFormula], OperatorFormula]:
     """Register a formula for operators by name (``aten.addmm``, all overloads). What it is given,
     and what it gives, is said at the top of this module.
+
+    Args:
+        sparse: whether it is for the calls with sparse tensors.
 
     Raises:
         ValueError: a name has a formula already.
     """
+    formulas = SPARSE_OPERATORS if sparse else OPERATORS
 
     def register(formula: OperatorFormula) -> OperatorFormula:
         for name in names:
-            if name in OPERATORS:
-                raise ValueError(f"{name} has a formula already: {OPERATORS[name].__name__}")
-            OPERATORS[name] = formula
+            if name in formulas:
+                raise ValueError(f"{name} has a formula already: {formulas[name].__name__}")
+            formulas[name] = formula
         return formula
 
     return register
 
 
 def register(
-    op: Any, formula: OperatorFormula | None = None, *, replace: bool = False
+    op: Any,
+    formula: OperatorFormula | None = None,
+    *,
+    replace: bool = False,
+    sparse: bool = False,
 ) -> Callable[..., Any]:
     """Give an operator of your own (a custom op, a Triton kernel) a formula; usable as a decorator.
 
@@ -321,6 +394,8 @@ def register(
         formula: called with the operator's own arguments, a :class:`Tensor` in each tensor's
             place, and ``out``, what the operator returned; gives a :class:`Cost`.
         replace: whether an operator that has a formula may get this one instead.
+        sparse: whether the formula is for calls with sparse tensors, which it is given as
+            :class:`SparseTensor`.
 
     Raises:
         ValueError: the operator has a formula already, or the name has no namespace.
@@ -335,8 +410,8 @@ def register(
 
     def enter(chosen: OperatorFormula) -> OperatorFormula:
         if replace:
-            OPERATORS.pop(name, None)
-        return operator(name)(chosen)
+            (SPARSE_OPERATORS if sparse else OPERATORS).pop(name, None)
+        return operator(name, sparse=sparse)(chosen)
 
     return enter if formula is None else enter(formula)
 

@@ -20,6 +20,7 @@ from flopratio.torch_private import (
     RuledFakeTensorMode,
     disable_current_modes,
     make_fake,
+    sparse_parts,
 )
 
 aten = torch.ops.aten
@@ -86,6 +87,8 @@ def fake(
 ) -> Tensor:
     """The fake CPU tensor of `mode` in the place of a real or meta one; a parameter stays one.
 
+    A sparse tensor with values keeps them.
+
     Args:
         keep_integers: integers and truth values stay real ones.
         dtype: of the fake, if it is a floating-point tensor; its own unless given.
@@ -96,6 +99,8 @@ def fake(
     if isinstance(tensor, FakeTensor) and not converts:
         return tensor
     if keep_integers and not tensor.is_meta and not _is_inexact(tensor):
+        return tensor
+    if sparse_parts(tensor) and not tensor.is_meta:  # its non-zeros tell what its products cost
         return tensor
     shape_only = tensor.detach()
     if not isinstance(tensor, FakeTensor):

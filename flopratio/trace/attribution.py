@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from flopratio.formulas import Cost
 from flopratio.formulas.dependence import CONSTANT, DATA, PARAMETERS, phase_among, phase_of
 from flopratio.ledger import Row
 from flopratio.trace.evaluation import Costed, Evaluator, shapes
@@ -344,9 +345,16 @@ class _Pass:
         if costed.cost.parts:
             self._fused_backward(record, costed, run, node, unclaimed[0])
             return
-        layer, phase = run.claim(record, costed) or self._sums(record, costed) or unclaimed
+        claim = run.claim(record, costed)
+        if claim is not None:
+            layer, phase, costed = claim
+        else:
+            layer, phase = self._sums(record, costed) or unclaimed
         self._made_for.update(dict.fromkeys(record.outputs, (layer, phase)))
         self._append(layer, costed, phase, autograd=node)
+        if costed.cost.recompute:
+            beyond = Costed(costed.op, Cost(flops=costed.cost.recompute), True, (), 0, 0, ())
+            self._append(layer, beyond, "recompute", autograd=node)
 
     def _accumulate(self, index: int, record: Record, costed: Costed) -> None:
         number = self.recording.accumulated.get(index, -1)

@@ -6,7 +6,15 @@ from collections import Counter
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from flopratio.formulas import OPERATORS, Cost, Tensor
+from flopratio.formulas import (
+    OPERATORS,
+    SPARSE_OPERATORS,
+    Cost,
+    SparseTensor,
+    Tensor,
+    UnknownSize,
+)
+from flopratio.formulas.formula import UNKNOWN_NONZEROS
 from flopratio.formulas.attention import causal_half, is_causal
 from flopratio.formulas.formula import OperatorFormula
 from flopratio.trace.formula_check import (
@@ -36,7 +44,7 @@ class Costed(NamedTuple):
 
 
 def is_tensor(note: Any) -> bool:
-    return type(note) is tuple and len(note) == 3 and note[0] == TENSOR
+    return type(note) is tuple and len(note) >= 3 and note[0] == TENSOR
 
 
 def is_list(note: Any) -> bool:
@@ -46,7 +54,18 @@ def is_list(note: Any) -> bool:
 def _for_formula(note: Any) -> Any:
     """The formula's view of a noted argument."""
     if is_tensor(note):
-        return Tensor(note[1], note[2].itemsize)
+        _, shape, dtype, *sparse = note
+        if not sparse:
+            return Tensor(shape, dtype.itemsize, is_complex=dtype.is_complex)
+        (beside,) = sparse
+        return SparseTensor(
+            shape,
+            dtype.itemsize,
+            is_complex=dtype.is_complex,
+            stored=beside.stored,
+            indices_nbytes=beside.indices_nbytes,
+            layout=beside.layout,
+        )
     if is_list(note):
         return tuple(_for_formula(item) for item in note[1:])
     return note
@@ -97,9 +116,15 @@ class Evaluator:
         self.uncounted: Counter[str] = Counter()
 
     def __call__(self, record: Record) -> Costed:
-        formula = OPERATORS.get(record.op.name)
+        name = record.op.name
         costed = _evaluate(
-            record.op, record.arguments, record.keywords, record.results, formula, self.causal
+            record.op,
+            record.arguments,
+            record.keywords,
+            record.results,
+            OPERATORS.get(name),
+            SPARSE_OPERATORS.get(name),
+            self.causal,
         )
         if not costed.known:
             self.uncounted[costed.op] += 1
@@ -113,12 +138,14 @@ def _evaluate(
     keywords: tuple[tuple[str, Any], ...],
     results: Any,
     formula: OperatorFormula | None,
+    sparse_formula: OperatorFormula | None,
     causal: str,
 ) -> Costed:
     """The cost of one signature. Models repeat their layers, and steps repeat themselves.
 
     A formula that raises an error (a shape that it did not expect) counts nothing: its operator is
-    uncounted, and the error is in the name under which it is listed.
+    uncounted, and the error is in the name under which it is listed. So is one with sparse tensors,
+    if it has no formula for these, or if it is not known how many non-zeros there are.
 
     Raises:
         FormulaError: the formula does not fit its operator.
@@ -142,6 +169,11 @@ def _evaluate(
         positions.setdefault(id(tensor.storage), len(operands) + index)
         written += tensor.nbytes
     cost = NO_COST
+    every = [tensor for value in (*positional, *named.values(), out) for tensor in _tensors(value)]
+    sparse = [tensor for tensor in every if isinstance(tensor, SparseTensor)]
+    if sparse:
+        formula = sparse_formula
+        name = f"{name} (of sparse tensors)" if formula is None else name
     if formula is not None:
         check_call(op, formula)
         given = {
@@ -151,6 +183,8 @@ def _evaluate(
         }
         try:
             cost = formula(*positional, **given, out=out)
+        except UnknownSize as error:
+            name, formula = f"{name} ({error})", None
         except Exception as error:
             name, formula = f"{name} ({type(error).__name__}: {error})", None
         else:
@@ -158,6 +192,8 @@ def _evaluate(
         if causal == "half":
             given = {**dict(zip(names, positional, strict=False)), **given}
             cost = causal_half(cost) if is_causal(name, given) else cost
+    if not cost.view and formula is not None and any(each.stored is None for each in sparse):
+        name, formula, cost = f"{name} ({UNKNOWN_NONZEROS})", None, NO_COST  # not even its bytes
     if cost.view:
         read = written = 0
     saves = tuple(

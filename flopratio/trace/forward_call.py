@@ -3,8 +3,9 @@ computes which of its gradients."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import Any, NamedTuple
 
 from flopratio.formulas import Gradient, operands_of
 from flopratio.formulas.dependence import DATA, depends_on, phase_among, phase_of
@@ -100,6 +101,31 @@ def _is_floating(note: Any) -> bool:
     return is_list(note) and any(_is_floating(item) for item in note[1:])
 
 
+class Claim(NamedTuple):
+    """The gradient that an operator of backward computes."""
+
+    layer: str
+    phase: str
+    costed: Costed
+    """The operator's cost, as this gradient's."""
+
+
+def work_for(gradient: Gradient, record: Record, costed: Costed) -> Costed:
+    """An operator's cost as that of a gradient. What it does beyond is recompute; and an outer
+    product is a product whose sums have one term: for each entry the multiplication that torch
+    executes, and an addition into an accumulator."""
+    cost, product = costed.cost, gradient.flops + gradient.surplus
+    if not product or (cost.flops and not gradient.surplus):
+        return costed
+    if not cost.flops and is_tensor(record.results):
+        _, shape, dtype, *_ = record.results
+        if cost.elementwise + prod(shape) * (2 if dtype.is_complex else 1) == product:
+            cost = replace(cost, flops=product, elementwise=0)
+    if cost.flops == product:
+        cost = replace(cost, flops=gradient.flops, recompute=gradient.surplus)
+    return costed._replace(cost=cost)
+
+
 class NodeRun:
     """One run of an autograd node: hands each executed operator the work that it does.
 
@@ -117,17 +143,17 @@ class NodeRun:
             (call, gradient, phase) for call in calls for gradient, phase in call.gradients(asked)
         ]
 
-    def claim(self, record: Record, costed: Costed) -> tuple[str, str] | None:
-        """Layer and phase of the next gradient that this operator computes, if there is one."""
+    def claim(self, record: Record, costed: Costed) -> Claim | None:
+        """The next gradient that this operator computes, if there is one."""
         if len(self.calls) > 1 or (self.calls and self.calls[0].record.in_function):
             return self._claim_product(record, costed)
         for index, (call, gradient, phase) in enumerate(self._pending):
             if gradient.op == costed.op:
                 del self._pending[index]
-                return call.layer, phase
+                return Claim(call.layer, phase, work_for(gradient, record, costed))
         return None
 
-    def _claim_product(self, record: Record, costed: Costed) -> tuple[str, str] | None:
+    def _claim_product(self, record: Record, costed: Costed) -> Claim | None:
         """A user's backward computes its products in any order and form: the one that reads an
         operand of a forward product is the gradient of the other operand."""
         equal = [
@@ -140,7 +166,7 @@ class NodeRun:
         read = set(record.inputs)
         telling = [i for i in equal if read & self._pending[i][0].storages_but(self._pending[i][1])]
         call, _, phase = self._pending.pop((telling or equal)[0])
-        return call.layer, phase
+        return Claim(call.layer, phase, costed)
 
     def default(self) -> tuple[str, str] | None:
         """Layer and phase of work that no listed gradient claims: for data if any operand depends

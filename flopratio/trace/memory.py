@@ -174,7 +174,8 @@ def _blocks(recording: Recording, operators: list[Row]) -> list[MemoryBlock]:
     owned = {
         number: (category, layer)
         for category, layers in owners.items()
-        for number, layer in layers.items()
+        for values, layer in layers.items()
+        for number in (values, *recording.indices.get(values, ()))
     }
     saved = recording.kept_for_backward()
     recomputed = _after_recomputation(operators)

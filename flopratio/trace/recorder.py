@@ -27,6 +27,7 @@ from flopratio.torch_private import (
     references_of,
     schema_of,
     sequence_number,
+    sparse_parts,
     storage_address,
 )
 from flopratio.trace.recording import (
@@ -39,6 +40,7 @@ from flopratio.trace.recording import (
     Recording,
     Saved,
     Scope,
+    SparseNote,
     Storage,
 )
 
@@ -84,6 +86,23 @@ def operator_of(func: Any) -> Operator:
             torch.Tag.nondeterministic_seeded in func.tags,
         )
     return operator
+
+
+def sparse_note(tensor: torch.Tensor) -> tuple[SparseNote, ...]:
+    """What is noted of a sparse tensor besides; nothing of one of another layout. Without values,
+    torch forgets in many places how many there would be, and says that there are none."""
+    parts = sparse_parts(tensor)
+    if not parts:
+        return ()
+    values, *indices = parts
+    unknown = not values.numel() and (tensor.is_meta or isinstance(tensor, FakeTensor))
+    return (
+        SparseNote(
+            str(tensor.layout).removeprefix("torch."),
+            None if unknown else values.numel(),
+            sum(index.numel() * index.itemsize for index in indices),
+        ),
+    )
 
 
 class _Watch(weakref.ref):  # type: ignore[type-arg]
@@ -150,7 +169,7 @@ class Recorder(TorchDispatchMode):
         try:
             storage = tensor.untyped_storage()
         except NotImplementedError:  # sparse and other layouts have none
-            return -1
+            return self._sparse_number(tensor, kind)
         address = storage_address(storage)
         number = self._numbers.get(address)
         if number is None:
@@ -166,6 +185,18 @@ class Recorder(TorchDispatchMode):
             watch.number = number
             self._watches[number] = watch
         return number
+
+    def _sparse_number(self, tensor: torch.Tensor, kind: str) -> int:
+        """Of a sparse tensor, the number of its values' storage; those of its indices are noted
+        beside it. -1 of other layouts, of which nothing can be told."""
+        if kind == "outside" and isinstance(tensor, torch.nn.Parameter):
+            kind = "parameter"
+        numbers = [self.storage_number(part, kind) for part in sparse_parts(tensor)]
+        if not numbers:
+            return -1
+        values, *indices = numbers
+        self.recording.indices[values] = tuple(indices)
+        return values
 
     def _released(self, watch: _Watch) -> None:
         self.recording.storages[watch.number].died = len(self.recording.records)
@@ -188,15 +219,17 @@ class Recorder(TorchDispatchMode):
             if what == 0:
                 notes.append(value)
             elif what == 1:
+                sparse: tuple[SparseNote, ...] = ()
                 try:  # the common case of storage_number(), without the call
                     number = numbers.get(storage_address(value.untyped_storage()))
                 except NotImplementedError:
-                    number = -1
+                    number, sparse = None, sparse_note(value)
                 storages.append(self.storage_number(value, kind) if number is None else number)
                 if flags is not None:
                     flags.append(value.requires_grad)
                 # A plain tuple: unlike torch.Size, the garbage collector need not follow it.
-                notes.append((TENSOR, tuple(value.shape), value.dtype))
+                note = (TENSOR, tuple(value.shape), value.dtype)
+                notes.append((*note, *sparse) if sparse else note)
             elif what == 2 and value and type(value[0]) is int:  # sizes, strides, paddings
                 notes.append((LIST, *value))
             elif what == 2:
@@ -301,13 +334,22 @@ class Recorder(TorchDispatchMode):
             try:  # the common case of storage_number(), without the call
                 number = self._numbers.get(storage_address(tensor.untyped_storage()))
             except NotImplementedError:
-                number = -1
+                number = self._pack_indices(tensor)
             if number is None:
                 number = self.storage_number(tensor)
             self.recording.saved.append(
                 Saved(next_sequence_number() - 1, number, self.functions > 0)
             )
         return tensor
+
+    def _pack_indices(self, tensor: torch.Tensor) -> int:
+        """Note that autograd keeps the indices of a sparse tensor; the number of its values."""
+        number = self.storage_number(tensor)
+        self.recording.saved += [
+            Saved(next_sequence_number() - 1, index, self.functions > 0)
+            for index in self.recording.indices.get(number, ())
+        ]
+        return number
 
     @staticmethod
     def unpack(tensor: torch.Tensor) -> torch.Tensor:

@@ -15,8 +15,19 @@ TENSOR = "tensor"
 LIST = "list"
 
 TensorNote = tuple[str, tuple[int, ...], torch.dtype]
-"""What a signature holds in a tensor's place: :data:`TENSOR`, shape, element type. (A list starts
-with :data:`LIST`.)"""
+"""What a signature holds in a tensor's place: :data:`TENSOR`, shape, element type; of a sparse
+tensor a :class:`SparseNote` besides. (A list starts with :data:`LIST`.)"""
+
+
+class SparseNote(NamedTuple):
+    """What a signature holds of a sparse tensor, beside its shape and element type."""
+
+    layout: str
+    """``sparse_coo``, ``sparse_csr`` and so on."""
+    stored: int | None
+    """How many values are stored; None if that is not known."""
+    indices_nbytes: int
+
 
 ACCUMULATE_GRAD = (1 << 64) - 1
 """The sequence number of AccumulateGrad nodes: they have none of their own."""
@@ -205,6 +216,8 @@ class Recording:
         accumulated: record index -> the parameter whose gradient AccumulateGrad was adding to.
         sums: record index of an addition in backward -> whether nothing but autograd's engine
             holds its first operand.
+        indices: of the sparse tensors, storage number of the values -> those of the indices. In
+            all other places a sparse tensor goes by the storage of its values.
     """
 
     target: str = "cuda"
@@ -220,6 +233,7 @@ class Recording:
     nodes: dict[int, str] = field(default_factory=dict)
     accumulated: dict[int, int] = field(default_factory=dict)
     sums: dict[int, bool] = field(default_factory=dict)
+    indices: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
     def layer_of(self, record: Record) -> str:
         """The path of the module whose forward called an operator."""

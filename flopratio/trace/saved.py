@@ -27,12 +27,13 @@ def saved_by_formulas(recording: Recording, attribution: Attribution) -> dict[st
         for call in attribution.forward_calls[node]:
             if _left_out(call.record) or call.recomputed:
                 continue
-            for number in _kept(call):
-                number = attribution.copies.get((node, number), number)
-                if number in seen or number < 0 or storages[number].kind == "parameter":
-                    continue
-                seen.add(number)
-                saved[call.layer] += storages[number].nbytes
+            for values in _kept(call):
+                values = attribution.copies.get((node, values), values)
+                for number in (values, *recording.indices.get(values, ())):
+                    if number in seen or number < 0 or storages[number].kind == "parameter":
+                        continue
+                    seen.add(number)
+                    saved[call.layer] += storages[number].nbytes
     return dict(saved)
 
 
