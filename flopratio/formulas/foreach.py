@@ -36,7 +36,9 @@ def on_each(name: str) -> OperatorFormula:
 
 
 for _name in ON_EACH.split():
-    operator(f"aten._foreach_{_name}", f"aten._foreach_{_name}_")(on_each(_name))
+    operator(f"aten._foreach_{_name}", f"aten._foreach_{_name}_", knows_complex=True)(
+        on_each(_name)
+    )
 
 
 @operator("aten._foreach_max")
@@ -44,11 +46,11 @@ def foreach_max(self: Sequence[Tensor], *, out: Sequence[Tensor]) -> Cost:
     return Cost(elementwise=sum(tensor.numel for tensor in self))
 
 
-@operator("aten._foreach_norm")
+@operator("aten._foreach_norm", knows_complex=True)
 def foreach_norm(
     self: Sequence[Tensor], ord: Any = 2, dtype: object = None, *, out: Sequence[Tensor]
 ) -> Cost:
-    return Cost(elementwise=sum(norm_flops(tensor.numel, 1, ord) for tensor in self))
+    return Cost(elementwise=sum(norm_flops(tensor.numel, 1, ord, tensor) for tensor in self))
 
 
 @operator(

@@ -20,6 +20,9 @@ What a formula is given:
 - ``out``, always and by keyword: what the operator returned. A Tensor; of several results a tuple,
   with None for one that is undefined (a gradient that was not asked for); None if it returns
   nothing, as operators on lists do that work in place.
+- What is done to complex numbers is worked out from what would be done to real ones
+  (:func:`of_complex_numbers`), but for a formula that looks at :attr:`Tensor.is_complex` itself
+  (``@operator(..., knows_complex=True)``), and for those of users.
 - So an argument that the schema itself calls ``out`` and reads (attention's backward is given
   the result of forward) comes as ``output``. One that an ``out=`` overload writes to is not given:
   it is what the operator returns.
@@ -42,6 +45,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -108,13 +112,6 @@ class Tensor:
         return prod(self.shape)
 
     @property
-    def multiply_add(self) -> int:
-        """FLOP of one multiply-add of two such numbers: a multiplication and an addition. Of
-        complex ones (a + bi) (c + di) = (ac - bd) + (ad + bc) i: 4 multiplications and 2 additions,
-        and 2 additions of the result to the sum, 8."""
-        return 8 if self.is_complex else 2
-
-    @property
     def nbytes(self) -> Size:
         return self.numel * self.itemsize
 
@@ -136,7 +133,7 @@ class Tensor:
 UNKNOWN_NONZEROS = "the number of non-zeros is unknown"
 
 
-class UnknownSize(ValueError):
+class UnknownSizeError(ValueError):
     """What an operator does depends on where non-zeros are, or on how many there are, and that is
     not known."""
 
@@ -163,10 +160,10 @@ class SparseTensor(Tensor):
         """The stored entries, as they lie in memory.
 
         Raises:
-            UnknownSize: it is not known how many there are.
+            UnknownSizeError: it is not known how many there are.
         """
         if self.stored is None:
-            raise UnknownSize(UNKNOWN_NONZEROS)
+            raise UnknownSizeError(UNKNOWN_NONZEROS)
         return Tensor((self.stored,), self.itemsize, self.storage, self.is_complex)
 
     @property
@@ -347,14 +344,66 @@ EXAMPLES: list[Example] = []
 """Every family's worked examples, collected by one parametrised test."""
 
 
+def holds_complex(values: Iterable[Any]) -> bool:
+    """Whether any of a formula's arguments is, or has in a list, a tensor of complex numbers."""
+    return any(
+        value.is_complex
+        if isinstance(value, Tensor)
+        else isinstance(value, tuple) and holds_complex(value)
+        for value in values
+    )
+
+
+def of_complex_numbers(cost: Cost) -> Cost:
+    """What an operator costs with complex numbers, given what it would with real ones.
+
+    1. A multiply-add is s + (a + bi) (c + di) = s + (ac - bd) + (ad + bc) i: 4 multiplications, 2
+       additions for the product and 2 for the sum. 8 FLOP where there were 2: contractions cost 4
+       times as much.
+    2. An addition is one of the real and one of the imaginary parts, and so is a multiplication by
+       a real number, a comparison, a selection; an evaluation of a function counts once for each of
+       the two numbers that it gives. Elementwise work costs twice as much.
+
+    What multiplies or divides complex numbers elementwise, or takes their modulus, has a formula
+    that knows of them (:mod:`flopratio.formulas.arithmetic`).
+    """
+
+    def scaled(work: Any) -> Any:
+        return replace(work, flops=4 * work.flops, elementwise=2 * work.elementwise)
+
+    gradients = (
+        replace(scaled(gradient), surplus=4 * gradient.surplus) for gradient in cost.gradients
+    )
+    return replace(
+        scaled(cost),
+        gradients=tuple(gradients),
+        parts=tuple(map(scaled, cost.parts)),
+        recompute=4 * cost.recompute,
+    )
+
+
+def for_all_numbers(formula: OperatorFormula) -> OperatorFormula:
+    """A formula of real numbers, made one of complex ones too."""
+
+    @wraps(formula)
+    def cost(*arguments: Any, **named: Any) -> Cost:
+        counted = formula(*arguments, **named)
+        is_complex = holds_complex((*arguments, *named.values()))
+        return of_complex_numbers(counted) if is_complex else counted
+
+    return cost
+
+
 def operator(
-    *names: str, sparse: bool = False
+    *names: str, sparse: bool = False, knows_complex: bool = False
 ) -> Callable[[OperatorFormula], OperatorFormula]:
     """Register a formula for operators by name (``aten.addmm``, all overloads). What it is given,
     and what it gives, is said at the top of this module.
 
     Args:
         sparse: whether it is for the calls with sparse tensors.
+        knows_complex: whether it looks at :attr:`Tensor.is_complex` itself. Any other counts
+            complex numbers by :func:`of_complex_numbers`.
 
     Raises:
         ValueError: a name has a formula already.
@@ -362,10 +411,11 @@ def operator(
     formulas = SPARSE_OPERATORS if sparse else OPERATORS
 
     def register(formula: OperatorFormula) -> OperatorFormula:
+        entry = formula if knows_complex else for_all_numbers(formula)
         for name in names:
             if name in formulas:
                 raise ValueError(f"{name} has a formula already: {formulas[name].__name__}")
-            formulas[name] = formula
+            formulas[name] = entry
         return formula
 
     return register
@@ -411,7 +461,7 @@ def register(
     def enter(chosen: OperatorFormula) -> OperatorFormula:
         if replace:
             (SPARSE_OPERATORS if sparse else OPERATORS).pop(name, None)
-        return operator(name, sparse=sparse)(chosen)
+        return operator(name, sparse=sparse, knows_complex=True)(chosen)
 
     return enter if formula is None else enter(formula)
 

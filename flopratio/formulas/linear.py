@@ -32,7 +32,9 @@ def product_flops(rows: Size, columns: Size, contracted: Size) -> Size:
 
     The gradients are products of the same size: grad_a[M, K] = grad_out[M, N] @ b[K, N].T and
     grad_b[K, N] = a[M, K].T @ grad_out[M, N]. In both, each of M, N, K occurs once, so each costs
-    2 M N K again: the law, F for each operand that requires a gradient.
+    2 M N K again: the law, F for each operand that requires a gradient. That holds for K = 1 too:
+    an outer product is a product whose sums have one term, 2 M N, though torch executes it as M N
+    multiplications (``aten.mul``) and has nothing to add.
     """
     return 2 * rows * columns * contracted
 
@@ -190,15 +192,15 @@ def mv(self: Tensor, vec: Tensor, *, out: Tensor) -> Cost:
     """out[M] = self[M, K] @ vec[K], a product with one column.
 
     The gradient of vec is a product again, self.T @ grad_out. That of self is the outer product of
-    grad_out and vec: nothing is summed in it, so torch multiplies entry by entry, M K
-    multiplications and no contraction.
+    grad_out and vec, each of M K sums having one term: 2 M K, as the same step has it with a batch
+    of one.
     """
     m, k = self.shape
     product = product_flops(m, 1, k)
     return Cost(
         flops=product,
         gradients=(
-            Gradient("self", "aten.mul", elementwise=m * k, saves=(vec,)),
+            Gradient("self", "aten.mul", flops=product, saves=(vec,)),
             Gradient("vec", "aten.mv", flops=product, saves=(self,)),
         ),
     )
@@ -211,13 +213,11 @@ def addmv(
     """out[M] = beta * self[M] + alpha * (mat[M, K] @ vec[K]); the gradients as in ``mv``."""
     m, k = mat.shape
     product = product_flops(m, 1, k)
-    outer = Gradient("mat", "aten.mul", elementwise=m * k, saves=(vec,))
-    scaling = Gradient("mat", "aten.mul", elementwise=m * k)
     return Cost(
         flops=product,
         elementwise=sum_flops(out, beta, alpha),
         gradients=(
-            *((outer,) if alpha == 1 else (outer, scaling)),
+            *product_gradient("mat", "aten.mul", product, vec, mat, alpha),
             *bias_scaling(out, beta),
             *product_gradient("vec", "aten.mv", product, mat, vec, alpha),
             bias_sum(self, out),
@@ -227,13 +227,14 @@ def addmv(
 
 def inner_product(self: Tensor, other: Tensor, name: str) -> Cost:
     """out = self[K] . other[K], a product with one row and one column; either gradient is the other
-    vector times the scalar grad_out: K multiplications, and nothing is summed."""
+    vector times the scalar grad_out, sums of one term again: 2 K."""
     (k,) = self.shape
+    product = product_flops(1, 1, k)
     return Cost(
-        flops=product_flops(1, 1, k),
+        flops=product,
         gradients=(
-            Gradient("self", "aten.mul", elementwise=k, saves=(other,)),
-            Gradient(name, "aten.mul", elementwise=k, saves=(self,)),
+            Gradient("self", "aten.mul", flops=product, saves=(other,)),
+            Gradient(name, "aten.mul", flops=product, saves=(self,)),
         ),
     )
 

@@ -4,6 +4,8 @@ In the formulas N is the number of elements of the output, and g the gradient of
 operand of fewer elements is repeated (broadcast) to the shape of the output; its gradient is then
 the sum over the copies, one addition into a zeroed accumulator for each of the N elements of g.
 
+Of complex numbers, what the operators of a backward chain do is left to a trace, which sees them.
+
 Gradients are given where autograd runs a short chain of operators. Where the chain is long
 (``pow`` with a tensor as exponent, ``atan2``, ``copysign``) at most what it keeps is given: a trace
 counts it, as it sees each backward operator by itself.
@@ -15,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flopratio.formulas.arithmetic import addition, division, modulus, multiplication
 from flopratio.formulas.formula import (
     EXAMPLES,
     Cost,
@@ -29,8 +32,7 @@ from flopratio.formulas.formula import (
 from flopratio.version import torch_release
 
 PER_ELEMENT: tuple[tuple[str, int, str], ...] = (
-    ("sign sgn", 1, "one operation on one number"),
-    ("square", 1, "one multiplication"),
+    ("sign", 1, "one operation on one number"),
     ("digamma polygamma i0", 1, "one evaluation of a function"),
     ("floor ceil round trunc", 1, "one rounding"),
     ("frac", 2, "x - trunc(x)"),
@@ -53,10 +55,8 @@ PER_ELEMENT_OUT_OF_PLACE: tuple[tuple[str, int, str], ...] = (
     ("special_log_ndtr special_ndtri", 1, "one evaluation of a function"),
     ("special_entr", 3, "-x log(x): a logarithm, a multiplication, a sign"),
     ("special_xlog1py", 2, "x log1p(y): a logarithm and a multiplication"),
-    ("angle", 1, "one selection by the sign; of a complex number one evaluation of a function"),
     ("fmax fmin", 1, "one comparison, which selects"),
     ("isnan isinf isposinf isneginf signbit", 1, "one comparison"),
-    ("polar", 4, "r cos(t) + i r sin(t): two functions and two multiplications"),
 )
 """The same for operators that torch does not have in place."""
 
@@ -78,8 +78,6 @@ DERIVATIVES = {
     "neg": Derivative("neg"),  # -g
     "deg2rad": Derivative("mul"),  # g pi / 180
     "rad2deg": Derivative("mul"),  # g 180 / pi
-    "abs": Derivative("sgn mul", "self"),  # g sgn(x)
-    "reciprocal": Derivative("mul neg mul", "out"),  # g (-(y y))
     "exp": Derivative("mul", "out"),  # g y
     "exp2": Derivative("mul mul", "out"),  # (g y) log(2)
     "expm1": Derivative("add mul", "out"),  # g (y + 1)
@@ -225,19 +223,65 @@ def rsub(self: Any, other: Any, alpha: Any = 1, *, out: Tensor) -> Cost:
     )
 
 
-@operator("aten.mul", "aten.mul_")
+@operator("aten.sgn", "aten.sgn_", knows_complex=True)
+def sgn(self: Tensor, *, out: Tensor) -> Cost:
+    """One selection by the sign; of a complex number x / abs(x), two divisions by the modulus."""
+    work = modulus(self) + 2 if self.is_complex else 1
+    return Cost(elementwise=work * out.numel)
+
+
+@operator("aten.square", "aten.square_", knows_complex=True)
+def square(self: Tensor, *, out: Tensor) -> Cost:
+    """self * self."""
+    return Cost(elementwise=multiplication(self, self) * out.numel)
+
+
+@operator("aten.angle", knows_complex=True)
+def angle(self: Tensor, *, out: Tensor) -> Cost:
+    """One selection by the sign; of a complex number one evaluation of a function."""
+    return Cost(elementwise=out.numel, gradients=(Gradient("self", "", saves=(self,)),))
+
+
+@operator("aten.polar", knows_complex=True)
+def polar(abs: Tensor, angle: Tensor, *, out: Tensor) -> Cost:
+    """abs cos(angle) + i abs sin(angle): two functions and two multiplications."""
+    gradients = tuple(Gradient(name, "", saves=(out,)) for name in ("abs", "angle"))
+    return Cost(elementwise=4 * out.numel, gradients=gradients)
+
+
+@operator("aten.abs", "aten.abs_", knows_complex=True)
+def absolute(self: Tensor, *, out: Tensor) -> Cost:
+    """A sign dropped, or the modulus of a complex number; grad_self = g sgn(self)."""
+    return Cost(
+        elementwise=modulus(self) * out.numel,
+        gradients=elementwise_gradients("self", "sgn mul", out.numel, self),
+    )
+
+
+@operator("aten.reciprocal", "aten.reciprocal_", knows_complex=True)
+def reciprocal(self: Tensor, *, out: Tensor) -> Cost:
+    """out = 1 / self, of a complex number a division less the two multiplications by 1;
+    grad_self = g (-(out out))."""
+    work = division(1, self) - 2 if self.is_complex else 1
+    return Cost(
+        elementwise=work * out.numel,
+        gradients=elementwise_gradients("self", "mul neg mul", out.numel, out),
+    )
+
+
+@operator("aten.mul", "aten.mul_", knows_complex=True)
 def mul(self: Any, other: Any, *, out: Tensor) -> Cost:
     """out = self * other; grad_self = g * other, grad_other = g * self: each operand is kept for
     the other's sake, a plain number is not."""
     return Cost(
-        elementwise=out.numel,
+        elementwise=multiplication(self, other) * out.numel,
         gradients=operand_gradients(
             out, ("self", self, "mul", (other,)), ("other", other, "mul", (self,))
         ),
     )
 
 
-@operator("aten.div", "aten.div_")
+@operator("aten.div", "aten.div_", knows_complex=True)
 def div(self: Any, other: Any, *, rounding_mode: str | None = None, out: Tensor) -> Cost:
     """out = self / other, and one rounding more if it is rounded (which has no gradient).
 
@@ -246,7 +290,7 @@ def div(self: Any, other: Any, *, rounding_mode: str | None = None, out: Tensor)
     if rounding_mode is not None:
         return Cost(elementwise=2 * out.numel)
     return Cost(
-        elementwise=out.numel,
+        elementwise=division(self, other) * out.numel,
         gradients=operand_gradients(
             out,
             ("self", self, "div", (other,)),
@@ -324,11 +368,11 @@ def minimum(self: Tensor, other: Tensor, *, out: Tensor) -> Cost:
     return extremum(self, other, out, ("gt", "lt"))
 
 
-@operator("aten.linalg_cross")
+@operator("aten.linalg_cross", knows_complex=True)
 def linalg_cross(self: Tensor, other: Tensor, dim: int = -1, *, out: Tensor) -> Cost:
     """out = self x other, each element a b - c d: two multiplications and a subtraction;
     grad_self = other x g, grad_other = g x self."""
-    work = 3 * out.numel
+    work = (2 * multiplication(self, other) + addition(out, out)) * out.numel
     return Cost(
         elementwise=work,
         gradients=(
@@ -406,7 +450,7 @@ def clamp_max(self: Tensor, max: Any, *, out: Tensor) -> Cost:
     return clamp(self, max=max, out=out)
 
 
-@operator("aten.addcmul", "aten.addcmul_")
+@operator("aten.addcmul", "aten.addcmul_", knows_complex=True)
 def addcmul(self: Tensor, tensor1: Tensor, tensor2: Tensor, value: Any = 1, *, out: Tensor) -> Cost:
     """out = self + value * tensor1 * tensor2: a multiplication and an addition, and a
     multiplication more unless value is 1.
@@ -414,8 +458,9 @@ def addcmul(self: Tensor, tensor1: Tensor, tensor2: Tensor, value: Any = 1, *, o
     grad_self = g, grad_tensor1 = g * (tensor2 * value), grad_tensor2 = g * (tensor1 * value).
     """
     n = out.numel
+    scaled = scaling(value) * multiplication(out, value)
     return Cost(
-        elementwise=(2 + scaling(value)) * n,
+        elementwise=(multiplication(tensor1, tensor2) + addition(out, out) + scaled) * n,
         gradients=operand_gradients(
             out,
             ("self", self, "", ()),
@@ -425,7 +470,7 @@ def addcmul(self: Tensor, tensor1: Tensor, tensor2: Tensor, value: Any = 1, *, o
     )
 
 
-@operator("aten.addcdiv", "aten.addcdiv_")
+@operator("aten.addcdiv", "aten.addcdiv_", knows_complex=True)
 def addcdiv(self: Tensor, tensor1: Tensor, tensor2: Tensor, value: Any = 1, *, out: Tensor) -> Cost:
     """out = self + value * tensor1 / tensor2: a division and an addition, and a multiplication
     unless value is 1.
@@ -442,8 +487,9 @@ def addcdiv(self: Tensor, tensor1: Tensor, tensor2: Tensor, value: Any = 1, *, o
         ("neg", n),
         ("mul", n),
     ]
+    scaled = scaling(value) * multiplication(out, value)
     return Cost(
-        elementwise=(2 + scaling(value)) * n,
+        elementwise=(division(tensor1, tensor2) + addition(out, out) + scaled) * n,
         gradients=operand_gradients(
             out,
             ("self", self, "", (tensor2,)),

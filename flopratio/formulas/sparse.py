@@ -2,8 +2,8 @@
 over these entries; what is done to the entries alone.
 
 In the shapes below M, N, K are rows, columns and the contracted size, B is a batch of products, and
-S is how many entries a sparse tensor stores: its non-zeros, and whatever else is written out (zeros,
-several entries of one place, the zeros inside of a block), for the kernels multiply by all of that.
+S is how many entries a sparse tensor stores: its non-zeros, and whatever else is written out (a
+zero, a second entry of one place, the zeros inside of a block), for kernels multiply by all of it.
 What depends on *where* the entries are (a product of two sparse tensors) is no matter of shapes: it
 is not counted, and a trace names it.
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from flopratio.formulas.arithmetic import division, multiplication
 from flopratio.formulas.embedding import SPARSE_TENSOR
 from flopratio.formulas.formula import (
     EXAMPLES,
@@ -29,7 +30,7 @@ from flopratio.formulas.formula import (
     Size,
     SparseTensor,
     Tensor,
-    UnknownSize,
+    UnknownSizeError,
     asked_for,
     operator,
     prod,
@@ -56,22 +57,22 @@ def product_flops(sparse: SparseTensor, dense: Size) -> Size:
     Args:
         dense: how many numbers each stored entry meets.
     """
-    return sparse.values.multiply_add * sparse.values.numel * dense
+    return 2 * sparse.values.numel * dense
 
 
 def of_one_sparse(self: Tensor, mat2: Tensor) -> tuple[SparseTensor, Size]:
     """Of two factors the sparse one, and how many numbers each of its entries meets.
 
     Raises:
-        UnknownSize: both are sparse.
+        UnknownSizeError: both are sparse.
     """
     if isinstance(self, SparseTensor) and isinstance(mat2, SparseTensor):
-        raise UnknownSize(PLACES)
+        raise UnknownSizeError(PLACES)
     if isinstance(self, SparseTensor):
         return self, mat2.shape[-1]
     if isinstance(mat2, SparseTensor):
         return mat2, self.shape[-2]
-    raise UnknownSize(PLACES)  # two dense factors, of which some entries are wanted
+    raise UnknownSizeError(PLACES)  # two dense factors, of which some entries are wanted
 
 
 def factor_gradient(
@@ -90,7 +91,7 @@ def product(self: Tensor, mat2: Tensor, op: str) -> tuple[Size, Gradient, Gradie
     """FLOP of self[*B, M, K] @ mat2[*B, K, N], and the gradients of both."""
     sparse, meets = of_one_sparse(self, mat2)
     flops = product_flops(sparse, meets)
-    dense = sparse.values.multiply_add * self.numel * mat2.shape[-1]
+    dense = 2 * self.numel * mat2.shape[-1]
     return (
         flops,
         factor_gradient("self", self, mat2, op, flops, dense),
@@ -222,7 +223,7 @@ def sspaddmm(
 def sparse_sparse_matmul(self: SparseTensor, other: SparseTensor, *, out: SparseTensor) -> Cost:
     """A multiply-add for each pair of stored entries self[m, k], other[k, n]: not to be told from
     how many of each there are."""
-    raise UnknownSize(PLACES)
+    raise UnknownSizeError(PLACES)
 
 
 @operator("aten.sparse_sampled_addmm", sparse=True)
@@ -349,12 +350,18 @@ def stored(tensor: Any) -> Any:
     return tensor.values if isinstance(tensor, SparseTensor) else tensor
 
 
-@operator("aten.sum", "aten._sparse_sum", "aten._sparse_csr_sum", "aten._sparse_csr_prod", sparse=True)
+@operator("aten.sum", "aten._sparse_sum", "aten._sparse_csr_sum", sparse=True)
 def sum(self: SparseTensor, *arguments: Any, out: Tensor, **options: Any) -> Cost:
-    """One addition (multiplication) for each stored entry; the gradient is copied to them. Torch
-    keeps self, for its places."""
+    """One addition for each stored entry; its gradient is copied to them. Torch keeps self, for
+    its places."""
     kept = (self,) if isinstance(self, SparseTensor) else ()
     return Cost(elementwise=stored(self).numel, gradients=(Gradient("self", "", saves=kept),))
+
+
+@operator("aten._sparse_csr_prod", sparse=True, knows_complex=True)
+def product_of_rows(self: SparseTensor, *arguments: Any, out: Tensor, **options: Any) -> Cost:
+    """One multiplication for each stored entry."""
+    return Cost(elementwise=multiplication(self, self) * self.values.numel)
 
 
 @operator("aten._coalesce", sparse=True)
@@ -379,10 +386,20 @@ def add(self: Tensor, other: Tensor, alpha: Any = 1, *, out: Tensor) -> Cost:
     )
 
 
-@operator("aten.mul", "aten.mul_", "aten.div", "aten.div_", sparse=True)
-def mul(self: Any, other: Any, *, rounding_mode: str | None = None, out: Tensor) -> Cost:
-    """self * other (self / other) where the result has an entry; factors are kept for each other."""
-    work = stored(out).numel * (1 if rounding_mode is None else 2)
+@operator("aten.mul", "aten.mul_", sparse=True, knows_complex=True)
+def mul(self: Any, other: Any, *, out: Tensor) -> Cost:
+    return multiplied(self, other, multiplication(self, other) * stored(out).numel)
+
+
+@operator("aten.div", "aten.div_", sparse=True, knows_complex=True)
+def div(self: Any, other: Any, *, rounding_mode: str | None = None, out: Tensor) -> Cost:
+    """One rounding more, if the quotient is rounded."""
+    rounding = 0 if rounding_mode is None else 1
+    return multiplied(self, other, (division(self, other) + rounding) * stored(out).numel)
+
+
+def multiplied(self: Any, other: Any, work: Size) -> Cost:
+    """self * other (self / other), where the result has an entry. Either is kept for the other."""
     pairs = (("self", self, other), ("other", other, self))
     gradients = tuple(
         Gradient(name, "", saves=(factor,) if isinstance(factor, Tensor) else ())
@@ -411,7 +428,7 @@ def on_values(name: str) -> OperatorFormula:
 
 
 for _name in ON_VALUES.split():
-    operator(f"aten.{_name}", sparse=True)(on_values(_name))
+    operator(f"aten.{_name}", sparse=True, knows_complex=True)(on_values(_name))
 
 MOVED = """
     _sparse_coo_tensor_with_dims _sparse_compressed_tensor_with_dims sparse_coo_tensor

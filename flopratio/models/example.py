@@ -34,8 +34,9 @@ class Example:
     mode: StepMode | None
     """The mode of the fake tensors; None when the example is real."""
     enter_mode: bool
-    """Whether the step runs inside `mode`, if no sparse tensor is real. If not, only operators on fake tensors are faked: what
-    the model computes from integers alone (masks, positions) is computed, and may be read."""
+    """Whether the step runs inside `mode`, if no sparse tensor is real. If not, only operators on
+    fake tensors are faked: what the model computes from integers alone (masks, positions) is
+    computed, and may be read."""
     settings: dict[str, object]
     """The KEY=VALUE that were used, with the defaults of batch, seq and image."""
     kind: str

@@ -12,11 +12,10 @@ from flopratio.formulas import (
     Cost,
     SparseTensor,
     Tensor,
-    UnknownSize,
+    UnknownSizeError,
 )
-from flopratio.formulas.formula import UNKNOWN_NONZEROS
 from flopratio.formulas.attention import causal_half, is_causal
-from flopratio.formulas.formula import OperatorFormula
+from flopratio.formulas.formula import UNKNOWN_NONZEROS, OperatorFormula
 from flopratio.trace.formula_check import (
     OUT,
     OUTPUT,
@@ -183,7 +182,7 @@ def _evaluate(
         }
         try:
             cost = formula(*positional, **given, out=out)
-        except UnknownSize as error:
+        except UnknownSizeError as error:
             name, formula = f"{name} ({error})", None
         except Exception as error:
             name, formula = f"{name} ({type(error).__name__}: {error})", None

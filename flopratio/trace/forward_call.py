@@ -159,14 +159,15 @@ class NodeRun:
         equal = [
             index
             for index, (_, gradient, _) in enumerate(self._pending)
-            if costed.cost.flops and gradient.flops == costed.cost.flops
+            if (costed.cost.flops or gradient.op == costed.op)
+            and gradient.flops == work_for(gradient, record, costed).cost.flops != 0
         ]
         if not equal:
             return None
         read = set(record.inputs)
         telling = [i for i in equal if read & self._pending[i][0].storages_but(self._pending[i][1])]
-        call, _, phase = self._pending.pop((telling or equal)[0])
-        return Claim(call.layer, phase, costed)
+        call, gradient, phase = self._pending.pop((telling or equal)[0])
+        return Claim(call.layer, phase, work_for(gradient, record, costed))
 
     def default(self) -> tuple[str, str] | None:
         """Layer and phase of work that no listed gradient claims: for data if any operand depends
