@@ -223,6 +223,21 @@ def cholesky_solve(self: Tensor, input2: Tensor, upper: bool = False, *, out: Te
     return Cost(elementwise=work, gradients=keeping(gradients, self, input2, out))
 
 
+@factorization("aten.cholesky")
+def cholesky(self: Tensor, upper: bool = False, *, out: Tensor) -> Cost:
+    """``torch.cholesky``, of before ``torch.linalg``."""
+    return Cost(
+        elementwise=batch(self) * cholesky_flops(order(self)),
+        gradients=only_keeping("self", out),
+    )
+
+
+@factorization("aten._cholesky_solve_helper")
+def cholesky_solve_helper(self: Tensor, A: Tensor, upper: bool, *, out: Tensor) -> Cost:
+    """Two triangular solves, as in ``cholesky_solve``, which calls it."""
+    return Cost(elementwise=2 * triangular_flops(order(A), self.numel))
+
+
 @factorization("aten.cholesky_inverse")
 def cholesky_inverse(self: Tensor, upper: bool = False, *, out: Tensor) -> Cost:
     """A^-1 with A = L L.T, POTRI: 2 n^3 / 3 + n^2 / 2 + 5 n / 6. Backward: the gradient plus its

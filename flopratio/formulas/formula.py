@@ -230,6 +230,8 @@ class Cost:
         recompute: contraction FLOP that it does again although forward had done them (Q @ K^T in
             a fused attention backward); not contained in ``flops``.
         view: whether the result is an operand's own memory under another shape: no byte is moved.
+        unknown: why sizes do not tell what it computes (``how many labels a row has is in its
+            values``); then it is not counted, and listed so.
     """
 
     flops: Size = 0
@@ -238,6 +240,7 @@ class Cost:
     parts: tuple[Part, ...] = ()
     recompute: Size = 0
     view: bool = False
+    unknown: str = ""
 
     @staticmethod
     def fused(*parts: Part, recompute: Size = 0) -> Cost:

@@ -6,6 +6,10 @@ In the shapes below M, N, K are rows, columns and the contracted size; B is a ba
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+from flopratio.formulas.activation import gelu
 from flopratio.formulas.formula import (
     EXAMPLES,
     Call,
@@ -16,6 +20,7 @@ from flopratio.formulas.formula import (
     Part,
     Size,
     Tensor,
+    asked_for,
     layer,
     operator,
     prod,
@@ -337,6 +342,198 @@ def scaled_mm(
     (m, k), n = self.shape, mat2.shape[-1]
     factors = 2 + (bias is not None) + (scale_result is not None)
     return Cost(flops=product_flops(m, n, k), elementwise=factors * out.numel)
+
+
+@operator("aten._scaled_mm_v2")
+def scaled_mm_by_recipe(
+    self: Tensor,
+    mat2: Tensor,
+    scale_a: Sequence[Tensor],
+    recipe_a: object,
+    swizzle_a: object,
+    scale_b: Sequence[Tensor],
+    recipe_b: object,
+    swizzle_b: object,
+    bias: Tensor | None = None,
+    out_dtype: object = None,
+    *settings: object,
+    out: Tensor,
+) -> Cost:
+    """``_scaled_mm`` with a scale for the whole of a factor, for each row, or for each block along
+    K, whose part of the sum is multiplied by it; two multiplications an entry are counted."""
+    (m, k), n = self.shape, mat2.shape[-1]
+    factors = 2 + (bias is not None)
+    return Cost(flops=product_flops(m, n, k), elementwise=factors * out.numel)
+
+
+@operator("aten._scaled_addmm", "aten._scaled_addmm_")
+def scaled_addmm(
+    self: Tensor,
+    mat1: Tensor,
+    mat2: Tensor,
+    *settings: object,
+    beta: float = 1,
+    alpha: float = 1,
+    use_fast_accum: bool = False,
+    out: Tensor,
+) -> Cost:
+    """``addmm`` of 8-bit factors: two scales an entry of the product besides."""
+    (m, k), n = mat1.shape, mat2.shape[-1]
+    return Cost(
+        flops=product_flops(m, n, k), elementwise=sum_flops(out, beta, alpha) + 2 * out.numel
+    )
+
+
+def grouped_flops(self: Tensor, mat2: Tensor) -> Size:
+    """The products of ``_grouped_mm``."""
+    groups = self.shape[0] if len(self.shape) == len(mat2.shape) == 3 else 1
+    return groups * product_flops(self.shape[-2], mat2.shape[-1], self.shape[-1])
+
+
+@operator("aten._scaled_grouped_mm", "aten._scaled_grouped_mm_v2")
+def scaled_grouped_mm(
+    self: Tensor, mat2: Tensor, *settings: object, out: Tensor, **named: object
+) -> Cost:
+    """``_grouped_mm`` of 8-bit numbers: each entry is multiplied by two scales."""
+    return Cost(flops=grouped_flops(self, mat2), elementwise=2 * out.numel)
+
+
+@operator("aten._int_mm")
+def int_mm(self: Tensor, mat2: Tensor, *, out: Tensor) -> Cost:
+    """out[M, N] = self[M, K] @ mat2[K, N] of whole numbers."""
+    (m, k), n = self.shape, mat2.shape[-1]
+    return Cost(flops=product_flops(m, n, k))
+
+
+@operator("aten._weight_int8pack_mm")
+def int8_weight_mm(self: Tensor, mat2: Tensor, scales: Tensor, *, out: Tensor) -> Cost:
+    """out[M, N] = (self[M, K] @ mat2[N, K].T) * scales[N], of 8-bit weights."""
+    return Cost(flops=2 * self.numel * out.shape[-1], elementwise=out.numel)
+
+
+@operator(
+    "aten._weight_int4pack_mm",
+    "aten._weight_int4pack_mm_for_cpu",
+    "aten._weight_int4pack_mm_with_scales_and_zeros",
+    "aten._dyn_quant_matmul_4bit",
+)
+def int4_weight_mm(self: Tensor, mat2: Tensor, /, *settings: object, out: Tensor) -> Cost:
+    """out[M, N] = self[M, K] @ weight[K, N], of packed 4-bit weights, each of which is first scaled
+    and shifted: 2 K N."""
+    k, n = self.shape[-1], out.shape[-1]
+    return Cost(flops=2 * self.numel * n, elementwise=2 * k * n)
+
+
+@operator("aten._mixed_dtypes_linear")
+def mixed_dtypes_linear(
+    input: Tensor,
+    weight: Tensor,
+    scale: Tensor,
+    *,
+    bias: Tensor | None = None,
+    activation: str | None = None,
+    out: Tensor,
+) -> Cost:
+    """out[*B, N] = input[*B, K] @ (weight[K, N] * scale[N]) + bias[N], of 8- or 4-bit weights, and
+    an activation in place of each entry that is counted as one operation."""
+    k, n = input.shape[-1], out.shape[-1]
+    after = (bias is not None) + (activation not in (None, "none"))
+    return Cost(flops=2 * input.numel * n, elementwise=k * n + after * out.numel)
+
+
+@operator("aten._addmm_activation")
+def addmm_activation(
+    self: Tensor,
+    mat1: Tensor,
+    mat2: Tensor,
+    *,
+    beta: float = 1,
+    alpha: float = 1,
+    use_gelu: bool = False,
+    out: Tensor,
+) -> Cost:
+    """``addmm``, and a ReLU, one comparison an entry, or a GELU in the form with tanh."""
+    (m, k), n = mat1.shape, mat2.shape[-1]
+    activation = gelu(out, approximate="tanh", out=out).elementwise if use_gelu else out.numel
+    return Cost(flops=product_flops(m, n, k), elementwise=sum_flops(out, beta, alpha) + activation)
+
+
+@operator("aten.mkldnn_linear")
+def mkldnn_linear(self: Tensor, weight: Tensor, bias: Tensor | None = None, *, out: Tensor) -> Cost:
+    """out[*B, O] = self[*B, I] @ weight[O, I].T + bias[O], in the layout of oneDNN."""
+    product = 2 * self.numel * weight.shape[0]
+    backward, kept = "aten.mkldnn_linear_backward", (self, weight)
+    gradients = [Gradient(name, backward, product, 0, kept) for name in ("self", "weight")]
+    if bias is None:
+        return Cost(flops=product, gradients=tuple(gradients))
+    gradients.append(Gradient("bias", backward, elementwise=out.numel, saves=kept))
+    return Cost(flops=product, elementwise=out.numel, gradients=tuple(gradients))
+
+
+@operator("aten.mkldnn_linear_backward")
+def mkldnn_linear_backward(
+    self: Tensor,
+    grad_output: Tensor,
+    weight: Tensor,
+    output_mask: Sequence[bool],
+    *,
+    out: tuple[Tensor | None, ...],
+) -> Cost:
+    product = 2 * self.numel * weight.shape[0]
+    parts = (
+        Part("self", flops=product),
+        Part("weight", flops=product),
+        Part("bias", elementwise=grad_output.numel),
+    )
+    return Cost.fused(*asked_for(parts, ("self", "weight", "bias"), output_mask))
+
+
+@operator("aten.mkldnn_linear_backward_input")
+def mkldnn_linear_backward_input(
+    input_size: Sequence[Size], grad_output: Tensor, weight: Tensor, *, out: Tensor
+) -> Cost:
+    return Cost(flops=2 * grad_output.numel * weight.shape[1])
+
+
+@operator("aten.mkldnn_linear_backward_weights")
+def mkldnn_linear_backward_weights(
+    grad_output: Tensor, input: Tensor, weight: Tensor, bias_defined: bool, *, out: Any
+) -> Cost:
+    return Cost(
+        flops=2 * input.numel * weight.shape[0], elementwise=bias_defined * grad_output.numel
+    )
+
+
+@operator("aten.addr", "aten.addr_")
+def addr(
+    self: Tensor, vec1: Tensor, vec2: Tensor, *, beta: float = 1, alpha: float = 1, out: Tensor
+) -> Cost:
+    """out[M, N] = beta * self + alpha * (vec1[M] outer vec2[N]): sums of one term, 2 M N, and what
+    is left of the sum with self. The gradients are products of grad_out with a vector."""
+    product = product_flops(vec1.numel, vec2.numel, 1)
+    return Cost(
+        flops=product,
+        elementwise=sum_flops(out, beta, alpha),
+        gradients=(
+            *bias_scaling(out, beta),
+            *product_gradient("vec1", "aten.mv", product, vec2, vec1, alpha),
+            *product_gradient("vec2", "aten.mv", product, vec1, vec2, alpha),
+            bias_sum(self, out),
+        ),
+    )
+
+
+@operator("aten._compute_linear_combination")
+def linear_combination(input: Tensor, coefficients: Tensor, *, out: Tensor) -> Cost:
+    """out[M, *] = coefficients[M, K] @ input[K, *]; it has no derivative."""
+    return Cost(flops=2 * out.numel * input.shape[0])
+
+
+@operator("aten._foreach_mm")
+def foreach_mm(self: Sequence[Tensor], mat2: Sequence[Tensor], *, out: Sequence[Tensor]) -> Cost:
+    """A product for each pair of a list; each has a node of its own in backward."""
+    pairs = zip(self, mat2, strict=True)
+    return Cost(flops=sum(product_flops(*a.shape[:1], b.shape[-1], a.shape[-1]) for a, b in pairs))
 
 
 @layer("Linear")

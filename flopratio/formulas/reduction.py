@@ -84,6 +84,11 @@ def sum_gradient(self: Tensor, out: Tensor) -> tuple[Gradient, ...]:
     return (Gradient("self", ""),)
 
 
+def keeping_input(self: Tensor, out: Tensor) -> tuple[Gradient, ...]:
+    """Where it was not a number there is no gradient."""
+    return (Gradient("self", "", saves=(self,)),)
+
+
 def no_gradient(self: Tensor, out: Tensor) -> tuple[Gradient, ...]:
     """There is none, or its chain is left to a trace."""
     return ()
@@ -93,17 +98,18 @@ Gradients = Callable[[Tensor, Tensor], tuple[Gradient, ...]]
 
 REDUCTIONS: tuple[tuple[str, int, int, str, Gradients], ...] = (
     ("sum", 1, 0, "one addition an element", sum_gradient),
-    ("nansum", 2, 0, "a selection against nan and an addition", no_gradient),
+    ("nansum", 2, 0, "a selection against nan and an addition", keeping_input),
     ("mean", 1, 1, "the sum, then a division a result", mean_gradient),
     ("cumsum cumsum_", 1, 0, "one addition an element", cumsum_gradient),
     ("amax amin", 1, 0, "one comparison an element", amax_gradient),
     ("argmax argmin", 1, 0, "one comparison an element", no_gradient),
     ("_cummax_helper _cummin_helper", 1, 0, "one comparison an element", no_gradient),
-    ("aminmax", 2, 0, "two comparisons an element", no_gradient),
     ("all any _is_all_true _is_any_true", 1, 0, "one operation on truth values", no_gradient),
     ("count_nonzero", 2, 0, "a comparison and an addition", no_gradient),
     ("logsumexp", 4, 2, "maximum m, x - m, exp, sum: 4; log, and + m: 2", logsumexp_gradient),
-    ("logcumsumexp _logcumsumexp", 8, 0, "logaddexp with the running result", no_gradient),
+    ("logcumsumexp", 8, 0, "logaddexp with the running result", prod_gradient),
+    ("_logcumsumexp", 8, 0, "logaddexp with the running result", no_gradient),
+    ("hash_tensor", 1, 0, "one operation on bits an element", no_gradient),
 )
 """Operators, FLOP for each element in, FLOP for each result, why, and how autograd computes the
 gradient, of self and (the first) result."""
@@ -161,7 +167,7 @@ def spread(roots: int, gradients: Gradients) -> OperatorFormula:
 for _names, _roots, _gradients in (
     ("var var_mean", 0, var_gradient),
     ("std", 1, std_gradient),
-    ("std_mean", 1, no_gradient),
+    ("std_mean", 1, std_gradient),
 ):
     for _name in _names.split():
         operator(f"aten.{_name}", knows_complex=True)(spread(_roots, _gradients))
@@ -170,10 +176,11 @@ for _names, _roots, _gradients in (
 def extremum_with_index(self: Tensor, out: Any) -> Cost:
     """One comparison an element. Along a dimension the index comes with the value, and g is written
     where it points."""
-    gradients: tuple[Gradient, ...] = ()
     if isinstance(out, tuple):
-        gradients = (Gradient("self", "aten.scatter", saves=(out[1],)),)
-    return Cost(elementwise=self.numel, gradients=gradients)
+        gradient = Gradient("self", "aten.scatter", saves=(out[1],))
+    else:  # shared by all that equal it
+        gradient = Gradient("self", "", saves=(self, out))
+    return Cost(elementwise=self.numel, gradients=(gradient,))
 
 
 @operator("aten.trace")
@@ -259,6 +266,8 @@ def norm_cost(self: Tensor, order: Any, out: Tensor) -> Cost:
         )
     elif order == 1:
         gradients = elementwise_gradients("self", "sgn mul", n, self, out)
+    else:
+        gradients = (Gradient("self", "", saves=(self, out)),)
     return Cost(elementwise=norm_flops(n, groups, order, self), gradients=gradients)
 
 
@@ -270,6 +279,35 @@ def vector_norm(self: Tensor, ord: Any = 2, *arguments: Any, out: Tensor, **opti
 @operator("aten.norm", "aten.native_norm", knows_complex=True)
 def norm(self: Tensor, p: Any = 2, *arguments: Any, out: Tensor, **options: Any) -> Cost:
     return norm_cost(self, p, out)
+
+
+@operator("aten.aminmax", "aten._aminmax")
+def aminmax(self: Tensor, *arguments: Any, out: tuple[Tensor, Tensor], **options: Any) -> Cost:
+    """Both extrema: two comparisons an element."""
+    gradients = (Gradient("self", "", saves=(self, *out)),)
+    return Cost(elementwise=2 * self.numel, gradients=gradients)
+
+
+@operator("aten.linalg__powsum", knows_complex=True)
+def powsum(self: Tensor, ord: Any = 2, *arguments: Any, out: Tensor, **options: Any) -> Cost:
+    """The sum of abs(x) ** p of each group: a norm without its root."""
+    groups = 0 if ord in (0, 1, float("inf"), float("-inf")) else out.numel
+    return Cost(
+        elementwise=norm_flops(self.numel, out.numel, ord, self) - groups,
+        gradients=(Gradient("self", "", saves=(self, out)),),
+    )
+
+
+@operator("aten.dist", knows_complex=True)
+def dist(self: Tensor, other: Tensor, p: Any = 2, *, out: Tensor) -> Cost:
+    """The norm of x - y; both are kept, and the result."""
+    larger = self if len(self.shape) > len(other.shape) else other
+    n = larger.numel
+    kept = (self, other, out)
+    return Cost(
+        elementwise=addition(self, other) * n + norm_flops(n, 1, p, self),
+        gradients=(Gradient("self", "", saves=kept), Gradient("other", "", saves=kept)),
+    )
 
 
 @operator("aten.equal")

@@ -223,7 +223,9 @@ def sspaddmm(
 def sparse_sparse_matmul(self: SparseTensor, other: SparseTensor, *, out: SparseTensor) -> Cost:
     """A multiply-add for each pair of stored entries self[m, k], other[k, n]: not to be told from
     how many of each there are."""
-    raise UnknownSizeError(PLACES)
+    kept = (self, other)
+    gradients = tuple(Gradient(name, "", saves=kept) for name in ("self", "other"))
+    return Cost(gradients=gradients, unknown=PLACES)
 
 
 @operator("aten.sparse_sampled_addmm", sparse=True)
@@ -515,6 +517,70 @@ def transposed(self: SparseTensor, *dimensions: Any, out: SparseTensor) -> Cost:
     """In compressed layouts the same memory, by columns instead of by rows; of a list of places a
     copy."""
     return Cost(view=self.layout != "sparse_coo")
+
+
+# -- two non-zeros in four ------------------------------------------------------------------------
+#
+# The packed factor of a 2:4 sparse product is a dense tensor of half the size. Its zeros count as
+# those of any dense product do, 2 M N K; what the non-zeros alone cost, and the hardware does, is
+# half of that.
+
+
+@operator("aten._sparse_semi_structured_mm")
+def semi_structured_mm(
+    mat1: Tensor, mat1_meta: Tensor, mat2: Tensor, *, out_dtype: object = None, out: Tensor
+) -> Cost:
+    """out[M, N] = mat1[M, K] @ mat2[K, N], the first packed."""
+    return Cost(flops=2 * mat1.shape[0] * mat2.numel)
+
+
+@operator("aten._sparse_semi_structured_addmm")
+def semi_structured_addmm(
+    input: Tensor,
+    mat1: Tensor,
+    mat1_meta: Tensor,
+    mat2: Tensor,
+    *,
+    alpha: Any = 1,
+    beta: Any = 1,
+    out_dtype: object = None,
+    out: Tensor,
+) -> Cost:
+    """out[M, N] = beta * input[M] + alpha * (mat1[M, K] @ mat2[K, N]), the first factor packed."""
+    return Cost(flops=2 * mat1.shape[0] * mat2.numel, elementwise=sum_flops(out, beta, alpha))
+
+
+@operator("aten._sparse_semi_structured_linear")
+def semi_structured_linear(
+    input: Tensor,
+    weight: Tensor,
+    meta: Tensor,
+    *,
+    bias: Tensor | None = None,
+    activation: str | None = None,
+    out_dtype: object = None,
+    out: Tensor,
+) -> Cost:
+    """out[*B, O] = input[*B, K] @ weight[O, K].T + bias[O], the weight packed; an activation counts
+    as one operation an entry."""
+    after = (bias is not None) + (activation not in (None, "none"))
+    return Cost(flops=2 * input.numel * weight.shape[0], elementwise=after * out.numel)
+
+
+@operator("aten._cslt_sparse_mm")
+def cslt_sparse_mm(
+    compressed_A: Tensor,
+    dense_B: Tensor,
+    bias: Tensor | None = None,
+    alpha: Tensor | None = None,
+    *settings: Any,
+    out: Tensor,
+    **named: Any,
+) -> Cost:
+    """alpha * (A[M, K] @ dense_B[K, N]) + bias[M], or the transpose of it; A is packed."""
+    rows = out.numel // dense_B.shape[-1]
+    after = (bias is not None) + (alpha is not None)
+    return Cost(flops=2 * rows * dense_B.numel, elementwise=after * out.numel)
 
 
 def cora(stored: Size = 10_556) -> SparseTensor:

@@ -71,11 +71,11 @@ def _for_formula(note: Any) -> Any:
 
 
 def _tensors(described: Any) -> tuple[Tensor, ...]:
-    """The tensors of a described argument."""
+    """The tensors of a described argument, those in lists of lists too."""
     if isinstance(described, Tensor):
         return (described,)
     if isinstance(described, tuple):
-        return tuple(item for item in described if isinstance(item, Tensor))
+        return tuple(tensor for item in described for tensor in _tensors(item))
     return ()
 
 
@@ -183,7 +183,7 @@ def _evaluate(
         try:
             cost = formula(*positional, **given, out=out)
         except UnknownSizeError as error:
-            name, formula = f"{name} ({error})", None
+            cost = Cost(unknown=str(error))
         except Exception as error:
             name, formula = f"{name} ({type(error).__name__}: {error})", None
         else:
@@ -191,8 +191,10 @@ def _evaluate(
         if causal == "half":
             given = {**dict(zip(names, positional, strict=False)), **given}
             cost = causal_half(cost) if is_causal(name, given) else cost
-    if not cost.view and formula is not None and any(each.stored is None for each in sparse):
-        name, formula, cost = f"{name} ({UNKNOWN_NONZEROS})", None, NO_COST  # not even its bytes
+    if formula is not None and not cost.view and any(each.stored is None for each in sparse):
+        cost = Cost(unknown=UNKNOWN_NONZEROS)  # not even its bytes can be told
+    if cost.unknown:
+        name, formula = f"{name} ({cost.unknown})", None
     if cost.view:
         read = written = 0
     saves = tuple(
