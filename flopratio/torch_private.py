@@ -317,6 +317,8 @@ SILENT_OPERATORS: frozenset[Any] = frozenset(
         torch.ops.aten.is_coalesced.default,
         torch.ops.aten.sparse_dim.default,
         torch.ops.aten.dense_dim.default,
+        torch.ops.aten._values.default,
+        torch.ops.aten._indices.default,
     }
 ) | _overloads(
     *(
@@ -327,7 +329,8 @@ SILENT_OPERATORS: frozenset[Any] = frozenset(
     torch.ops.profiler._record_function_enter_new,
     torch.ops.profiler._record_function_exit,
 )
-"""Operators that answer a question or mark a range: they compute, move and allocate nothing."""
+"""Operators that answer a question, mark a range or look at the parts of a sparse tensor: they
+compute, move and allocate nothing."""
 
 # -- sparse tensors -------------------------------------------------------------------------------
 

@@ -390,7 +390,7 @@ def for_all_numbers(formula: OperatorFormula) -> OperatorFormula:
 
     @wraps(formula)
     def cost(*arguments: Any, **named: Any) -> Cost:
-        counted = formula(*arguments, **named)
+        counted: Cost = formula(*arguments, **named)
         is_complex = holds_complex((*arguments, *named.values()))
         return of_complex_numbers(counted) if is_complex else counted
 

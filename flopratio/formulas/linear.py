@@ -533,7 +533,7 @@ def linear_combination(input: Tensor, coefficients: Tensor, *, out: Tensor) -> C
 def foreach_mm(self: Sequence[Tensor], mat2: Sequence[Tensor], *, out: Sequence[Tensor]) -> Cost:
     """A product for each pair of a list; each has a node of its own in backward."""
     pairs = zip(self, mat2, strict=True)
-    return Cost(flops=sum(product_flops(*a.shape[:1], b.shape[-1], a.shape[-1]) for a, b in pairs))
+    return Cost(flops=sum(product_flops(a.shape[0], b.shape[-1], a.shape[-1]) for a, b in pairs))
 
 
 @layer("Linear")

@@ -285,7 +285,7 @@ def mm_reduce(
     largest or smallest of the products, which are multiplied and compared, 2 S N, and not
     contracted."""
     result, positions = out
-    parts = {part.operand: part for part in reduced_parts(self, other, reduce, result)}
+    parts = {str(part.operand): part for part in reduced_parts(self, other, reduce, result)}
     kept = {"self": (self, other, positions), "other": (self, positions)}
     gradients = tuple(
         Gradient(name, REDUCE_BACKWARD, part.flops, part.elementwise, kept[name])

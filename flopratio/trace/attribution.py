@@ -255,11 +255,13 @@ class _Pass:
         number."""
         sequence = self._node_of(record)
         wanted = record.requires_grad
+        edges = self._edges.get(sequence, ())
+        if self._forget_copy(sequence, record) and len(edges) == len(wanted):
+            wanted = edges  # a copy does not tell
         if record.grad_enabled and any(wanted):
             made = sequence not in self.forward_calls
         elif record.grad_enabled:
             # Inside of torch.func the tensors do not tell, but autograd's graph does.
-            edges = self._edges.get(sequence, ())
             made = sequence not in self.forward_calls and len(edges) == len(wanted) and any(edges)
             wanted = edges if made else wanted
         else:
@@ -293,6 +295,20 @@ class _Pass:
         else:
             self._awaiting = None
         return record.sequence
+
+    def _forget_copy(self, sequence: int, record: Record) -> bool:
+        """A conjugate is a view; for an operator that takes none torch clones it on the way from
+        the operator's node to its kernel. That clone was dispatched first, with the node's number,
+        but the node is not its own, and keeps what was cloned. Whether there was one."""
+        calls = self.forward_calls.get(sequence, [])
+        if len(calls) != 1 or calls[0].record.op.name != "aten.clone":
+            return False
+        copy = calls[0].record
+        if not copy.arguments[0][2].is_complex or copy.outputs[0] not in record.inputs:
+            return False
+        self.copies[sequence, copy.outputs[0]] = copy.inputs[0]
+        del self.forward_calls[sequence]
+        return True
 
     def _first_run(self, record: Record) -> ForwardCall | None:
         """What a reentrant checkpoint runs again: all of its forward, in order, in its node. The

@@ -203,6 +203,8 @@ def _gradients(recording: Recording) -> dict[int, str]:
     """Storage -> layer, of those that are the ``.grad`` of a leaf at some time."""
     layers = dict(recording.owners.gradients)
     for index, leaf in recording.accumulated.items():
+        if recording.accumulated.get(index + 1) == leaf:
+            continue  # on the way to it: a sparse gradient is taken apart and put together
         layer = recording.owners.parameters.get(leaf, "")
         # What AccumulateGrad makes or adds to.
         layers.update((number, layer) for number in recording.records[index].outputs if number >= 0)

@@ -195,7 +195,7 @@ class Recorder(TorchDispatchMode):
         if not numbers:
             return -1
         values, *indices = numbers
-        self.recording.indices[values] = tuple(indices)
+        self.recording.indices.setdefault(values, tuple(indices))
         return values
 
     def _released(self, watch: _Watch) -> None:
