@@ -54,11 +54,10 @@ def foreach_norm(
 
 
 @operator("aten._foreach_powsum", knows_complex=True)
-def foreach_powsum(
-    self: Sequence[Tensor], ord: Any = 2, dtype: object = None, *, out: Sequence[Tensor]
-) -> Cost:
-    costs = (powsum(x, ord, out=y) for x, y in zip(self, out, strict=True))
-    return Cost(elementwise=sum(cost.elementwise for cost in costs))
+def foreach_powsum(self: Sequence[Tensor], ord: Any = 2, dtype: object = None, *, out: Any) -> Cost:
+    """A norm without its root, of each."""
+    one = Tensor(())
+    return Cost(elementwise=sum(powsum(tensor, ord, out=one).elementwise for tensor in self))
 
 
 @operator("aten._amp_update_scale", "aten._amp_update_scale_")

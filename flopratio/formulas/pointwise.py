@@ -218,18 +218,18 @@ def scaling(factor: object) -> int:
 def elementwise(flops: int, keeps: Keeps = NOTHING) -> OperatorFormula:
     """The formula of an operator of ``PER_ELEMENT``."""
 
-    def formula(self: Any, other: Any = None, /, *rest: Any, out: Tensor, **options: Any) -> Cost:
-        known = {"self": self, "other": other, "out": out}
+    def formula(*operands: Any, out: Tensor, **named: Any) -> Cost:
+        known = {**dict(zip(("self", "other"), operands, strict=False)), **named, "out": out}
         gradients = (
             Gradient(
                 operand,
                 "",
                 saves=tuple(
-                    known[name] for name in kept.split() if isinstance(known[name], Tensor)
+                    known[name] for name in kept.split() if isinstance(known.get(name), Tensor)
                 ),
             )
             for operand, kept in keeps.items()
-            if isinstance(known[operand], Tensor)
+            if isinstance(known.get(operand), Tensor)
         )
         return Cost(elementwise=flops * out.numel, gradients=tuple(gradients))
 
