@@ -377,8 +377,9 @@ def of_complex_numbers(cost: Cost) -> Cost:
     gradients = (
         replace(scaled(gradient), surplus=4 * gradient.surplus) for gradient in cost.gradients
     )
+    whole: Cost = scaled(cost)
     return replace(
-        scaled(cost),
+        whole,
         gradients=tuple(gradients),
         parts=tuple(map(scaled, cost.parts)),
         recompute=4 * cost.recompute,
