@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
@@ -106,6 +106,9 @@ class Mismatch:
         )
 
 
+ONE_SOURCE = "analytic alone: no step was run beside it"
+"""Why a ledger of formulas alone is not compared."""
+
 COUNTS = tuple(f.name for f in fields(LayerTotals) if f.name not in ("name", "type"))
 """The integer columns of a layer."""
 
@@ -174,6 +177,7 @@ class Ledger:
             ``saved_bytes`` by their formulas; empty where the rows themselves are the analytic
             ones.
         mismatches: where the law and the executed operators part ways.
+        not_compared: why law and execution can't be compared, in a few words; empty if they can.
         saved_mismatches: where the formulas and autograd's hooks part ways over what is saved.
 
     ``memory``, ``analytic`` and ``saved_mismatches`` may be given as functions that make them.
@@ -190,6 +194,7 @@ class Ledger:
     uncounted_ops: dict[str, int] = field(default_factory=dict)
     analytic: Lazy[dict[str, int]] = Lazy(dict)
     mismatches: list[Mismatch] = field(default_factory=list)
+    not_compared: str = ""
     saved_mismatches: Lazy[list[Mismatch]] = Lazy(list)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -235,9 +240,18 @@ class Ledger:
         return frame
 
     @property
-    def reconciled(self) -> bool:
-        """Whether the analytic count and the executed operators agree in every layer and phase."""
-        return not self.mismatches
+    def reconciled(self) -> bool | None:
+        """Whether the analytic count and the executed operators agree in every layer and phase;
+        None where they were not compared, see :attr:`why_not_compared`."""
+        if self.mismatches:
+            return False
+        return None if self.why_not_compared else True
+
+    @property
+    def why_not_compared(self) -> str:
+        """Why the analytic count and the executed operators were not compared; empty if they were.
+        A ledger without :attr:`analytic` is of one source."""
+        return self.not_compared or ("" if self.__dict__["analytic"] else ONE_SOURCE)
 
     # -- documents --------------------------------------------------------------------------
 
@@ -274,6 +288,7 @@ class Ledger:
                 "backward": analytic["grad_input"] + analytic["grad_weight"],
             },
             "reconciled": self.reconciled,
+            "not_compared": self.why_not_compared,
             "mismatches": [asdict(mismatch) for mismatch in self.mismatches],
             "saved_mismatches": [asdict(mismatch) for mismatch in self.saved_mismatches],
             "memory": dict(self.memory),
@@ -339,6 +354,7 @@ class Ledger:
                 name: figure for name, figure in document["analytic"].items() if name != "backward"
             },
             mismatches=_mismatches(document["mismatches"]),
+            not_compared=_not_compared(document),
             saved_mismatches=_mismatches(document.get("saved_mismatches", [])),
         )
 
@@ -360,7 +376,7 @@ class Ledger:
             f"backward {total.backward:,}, recompute {total.recompute:,}, "
             f"update {total.update:,}, ratio {'none' if ratio is None else f'{ratio:.4f}'}; "
             f"{len(self.rows)} rows"
-            f"{'' if self.reconciled else '; NOT RECONCILED'}"
+            f"{'; NOT RECONCILED' if self.mismatches else ''}"
             f"{'; no formula for ' if self.uncounted_ops else ''}"
             f"{', '.join(sorted(self.uncounted_ops))})"
         )
@@ -392,6 +408,12 @@ class Ledger:
                 if old != new:
                     rows.append((name, column, old, new))
         return pd.DataFrame(rows, columns=["layer", "column", "before", "after"], dtype=object)
+
+
+def _not_compared(document: Mapping[str, Any]) -> str:
+    """Why a document's ledger was not compared; one of before reasons were written has none."""
+    reason: str = document.get("not_compared", "")
+    return reason or ("" if document["reconciled"] is not None else "its document does not say why")
 
 
 def _mismatches(entries: list[dict[str, Any]]) -> list[Mismatch]:

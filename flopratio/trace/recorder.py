@@ -8,7 +8,10 @@ type and the number of its storage, and weak references tell when a storage is r
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -28,12 +31,15 @@ from flopratio.torch_private import (
     schema_of,
     sequence_number,
     storage_address,
+    transforms_are_active,
 )
 from flopratio.trace.recording import (
     ACCUMULATE_GRAD,
     LIST,
     TENSOR,
     Argument,
+    FunctionCall,
+    Graph,
     Operator,
     Record,
     Recording,
@@ -86,6 +92,14 @@ def operator_of(func: Any) -> Operator:
     return operator
 
 
+def _described(value: Any) -> str:
+    """What is noted of an object that is not torch's own."""
+    try:
+        return repr(value)
+    except Exception:  # the user's own, and not to stop the step
+        return type(value).__qualname__
+
+
 class _Watch(weakref.ref):  # type: ignore[type-arg]
     """A weak reference that knows which storage it watches."""
 
@@ -111,8 +125,10 @@ class Recorder(TorchDispatchMode):
         layer: index of the layer whose module runs.
         scope: who runs, see :data:`flopratio.trace.recording.Scope`.
         paused: operators pass unseen.
+        backward: the place among the recorded graphs of the backward that runs; -1: none does.
+        thread: the thread whose operators it sees.
         functions: how many calls of ``autograd.Function.apply`` are under way.
-        function: the node of the outermost of these calls, once an operator has run in it.
+        function: the node of the outermost of these calls, once it is known.
         hooks: how many hooks on saved tensors are in force that are not the profiler's.
     """
 
@@ -122,6 +138,8 @@ class Recorder(TorchDispatchMode):
         self.layer = 0
         self.scope: Scope = "forward"
         self.paused = False
+        self.backward = -1
+        self.thread = get_ident()
         self.functions = 0
         self.function: int | None = None
         self.hooks = 0
@@ -142,6 +160,72 @@ class Recorder(TorchDispatchMode):
     def _should_skip_dynamo(cls) -> bool:
         """Not wrapped: a compiled region calls no mode, and the wrapper costs on each call."""
         return False
+
+    # -- who runs ---------------------------------------------------------------------------
+
+    def is_elsewhere(self, what: str) -> bool:
+        """Whether this is not the thread whose operators are seen; what runs is then noted."""
+        if get_ident() == self.thread:
+            return False
+        if not self.paused:
+            self.recording.unseen[f"{what} ran unseen, in another thread"] += 1
+        return True
+
+    def scope_of_a_call(self) -> Scope:
+        """Who runs inside of a module, or of a checkpoint's function, that is called now: what
+        backward calls, it computes again."""
+        return "recompute" if self.scope == "backward" else self.scope
+
+    @contextmanager
+    def in_backward(self, graph: Graph) -> Iterator[None]:
+        """Autograd's engine runs in here. What it calls starts afresh, wherever it was called."""
+        node = current_autograd_node()
+        if node is not None:
+            graph.within = self.backward, sequence_number(node)
+        graph.layer = self.layer
+        before = self.backward, self.scope, self.layer, self.functions, self.function, self.hooks
+        self.backward, self.scope, self.layer = len(self.recording.graphs), "backward", 0
+        self.functions, self.function, self.hooks = 0, None, 0
+        self.recording.graphs.append(graph)
+        try:
+            yield
+            graph.ended = True
+        finally:
+            graph.records = range(graph.records.start, len(self.recording.records))
+            (
+                self.backward,
+                self.scope,
+                self.layer,
+                self.functions,
+                self.function,
+                self.hooks,
+            ) = before
+
+    @contextmanager
+    def in_function(self, arguments: tuple[Any, ...] | None = None) -> Iterator[None]:
+        """Autograd makes one node for all that runs in here.
+
+        Args:
+            arguments: of a call of ``autograd.Function.apply``.
+        """
+        scope = self.scope
+        if scope == "backward" and torch.is_grad_enabled():
+            create_graph = self.recording.graphs[self.backward].create_graph
+            self.scope = "backward" if create_graph else "recompute"
+        if not self.functions:
+            self.function = None
+            if arguments is not None and not self.paused and not transforms_are_active():
+                self.function = next_sequence_number()
+                tensors = (value for value in arguments if isinstance(value, torch.Tensor))
+                self.recording.functions[self.function] = FunctionCall(
+                    self.layer, tuple(map(self.storage_number, tensors))
+                )
+        self.functions += 1
+        try:
+            yield
+        finally:
+            self.functions -= 1
+            self.scope = scope
 
     # -- storages ---------------------------------------------------------------------------
 
@@ -202,7 +286,7 @@ class Recorder(TorchDispatchMode):
             elif what == 2:
                 notes.append((LIST, *self._note(value, storages, flags, kind)))
             else:
-                notes.append(repr(value))
+                notes.append(_described(value))
         return tuple(notes)
 
     def _classify(self, value: Any) -> int:
