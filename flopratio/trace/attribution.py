@@ -150,8 +150,8 @@ class _Pass:
                 self.uncounted_in_backward.add(costed.op)
             self._backward(index, record, costed)
             self._gradients.update(record.outputs)
-            layer = self._layer_of_node(index, record)
             if record.grad_enabled or record.in_function:
+                layer = self._layer_of_node(index, record)
                 self._remember(record, costed, dependences, layer)
         if self.nodes.has_transforms:
             layer = self.recording.layer_of(record) if layer is None else layer
@@ -176,9 +176,8 @@ class _Pass:
         -1 outside of all."""
         graphs = [-1] * len(self.recording.records)
         for place, graph in enumerate(self.recording.graphs):
-            start, stop = graph.records.start, graph.records.stop
-            stop = stop if graph.ended else max(stop, len(graphs))
-            graphs[start:stop] = [place] * (stop - start)
+            for index in self.recording.records_of(graph):
+                graphs[index] = place
         return graphs
 
     def _graph(self, index: int) -> Graph | None:
@@ -201,8 +200,7 @@ class _Pass:
             every = graph.batch > 1 or graph.transformed or self.nodes.is_within_function(graph)
             if not every and not graph.functions:
                 continue
-            stop = graph.records.stop if graph.ended else len(self._graphs)
-            for index in range(graph.records.start, stop):
+            for index in self.recording.records_of(graph):
                 record = self.recording.records[index]
                 if self._graphs[index] != place or record.node is None:
                     continue
@@ -253,7 +251,8 @@ class _Pass:
         else:
             # A constant made inside of a module (positions, masks) is not data; a batch made by
             # the step itself, or random numbers, are.
-            dependence = DATA if record.op.is_random or record.layer == 0 else CONSTANT
+            in_step = record.layer == 0 and record.node is None
+            dependence = DATA if record.op.is_random or in_step else CONSTANT
         for number in record.outputs:
             # Parameters and buffers stay what they are when the step writes to them.
             if number >= 0 and self.recording.storages[number].kind in ("made", "outside"):
@@ -403,7 +402,7 @@ class _Pass:
         """The layer of the forward operator whose node is running; if it is not known, of the
         module that called for the backward."""
         assert record.node is not None
-        place = self._run_of(index, record.node).default()
+        place = self._run_of(index, record.node).default
         if place is not None:
             return place[0]
         graph = self._graph(index)
@@ -425,7 +424,7 @@ class _Pass:
             self._accumulate(index, record, costed)
             return
         run, node = self._run_of(index, record.node), self.recording.nodes[record.node]
-        unclaimed = run.default() or (self._layer_of_node(index, record), "grad_input")
+        unclaimed = run.default or (self._layer_of_node(index, record), "grad_input")
         if costed.cost.parts:
             self._fused_backward(index, record, costed, run, node, unclaimed)
             return

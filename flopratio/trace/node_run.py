@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from flopratio.formulas import Gradient, Part
@@ -73,8 +74,10 @@ class NodeRun:
     ) -> None:
         self.behind = behind
         self.layer = layer
+        self.default = self._default()
+        """Layer and phase of work that no listed gradient claims: for data if any operand depends
+        on it."""
         self._may_do_more = is_within or layer is not None
-        self.again = Replays([call for call, _ in behind])
         self._by_name = not executed
         self._gradients = [
             (call, gradient, phase)
@@ -89,6 +92,11 @@ class NodeRun:
             self._replayed = self._replays(executed) if layer is not None else set()
             rest = [each for each in executed if each[0] not in self._replayed]
             self._computed = dict(self._match(list(_products(rest)), batch))
+
+    @cached_property
+    def again(self) -> Replays:
+        """What is behind it and has not been run again yet."""
+        return Replays(call for call, _ in self.behind)
 
     # -- by name ----------------------------------------------------------------------------
 
@@ -134,9 +142,7 @@ class NodeRun:
                 return call, wanted
         return self.behind[0] if self.behind and self.layer is None else None
 
-    def default(self) -> Place | None:
-        """Layer and phase of work that no listed gradient claims: for data if any operand depends
-        on it."""
+    def _default(self) -> Place | None:
         if not self.behind:
             return None if self.layer is None else (self.layer, "grad_input")
         needed = (call.needed(wanted) for call, wanted in self.behind)

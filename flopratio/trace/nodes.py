@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -78,6 +78,8 @@ class Nodes:
             return []
         if number in graph.functions:
             return self._in_function(graph, number, reached_by_gradient(calls), edges)
+        if not graph.restricted:  # every edge leads to a leaf
+            return [(call, call.wanted) for call in reached_by_gradient(calls)]
         return [(call, call.asked(edges)) for call in reached_by_gradient(calls)]
 
     # -- backward within backward -----------------------------------------------------------
@@ -95,7 +97,7 @@ class Nodes:
         functions = self._recording.graphs[place].functions
         return number in functions and number in self._recording.functions
 
-    def left_to_inner(self, place: int, number: int) -> set[ForwardCall]:
+    def left_to_inner(self, place: int, number: int) -> Collection[ForwardCall]:
         """Those of the operators behind a function's node that its backward ran again, if it called
         for a backward of them: their gradients count there.
 
@@ -105,7 +107,7 @@ class Nodes:
         """
         inner = self._inner.get((place, number))
         if not inner:
-            return set()
+            return ()
         first_runs = (first for graph in inner for first, _ in self._first_runs_of(graph).values())
         return {*self.run_again, *first_runs}
 

@@ -261,6 +261,11 @@ class Recording:
         """The path of the module whose forward called an operator."""
         return self.layers[record.layer]
 
+    def records_of(self, graph: Graph) -> range:
+        """The indices of the records that a backward made, also of one that still runs."""
+        is_open = not graph.ended and not graph.records
+        return range(graph.records.start, len(self.records)) if is_open else graph.records
+
     def kept_for_backward(self) -> set[int]:
         """The storages that autograd keeps, parameters apart."""
         return {
