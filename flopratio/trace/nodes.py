@@ -191,7 +191,11 @@ class Nodes:
             return []
         reached = self._reached_by_inputs(graph)
         behind = []
-        for call in self.every[first[group] : first[group + 1]]:
+        stop = min(first[group + 1], graph.records.start)
+        calls = self.every[first[group] : stop]
+        for call in calls:
+            if call.record.node != calls[0].record.node:
+                break  # a backward has begun, or ended
             wanted = tuple(at in reached for at in call.record.inputs)
             if sum(wanted) > sum(edges):  # a detached tensor has the storage of the other
                 wanted = call.asked(edges) if len(call.wanted) == len(edges) else wanted
