@@ -251,7 +251,8 @@ class Ledger:
     def why_not_compared(self) -> str:
         """Why the analytic count and the executed operators were not compared; empty if they were.
         A ledger without :attr:`analytic` is of one source."""
-        return self.not_compared or ("" if self.__dict__["analytic"] else ONE_SOURCE)
+        is_alone = self.__dict__["analytic"] in ({}, Ledger.analytic)  # without working it out
+        return self.not_compared or (ONE_SOURCE if is_alone else "")
 
     # -- documents --------------------------------------------------------------------------
 

@@ -78,7 +78,7 @@ class Profiler:
         self._stack: list[str] = []
         self._exits = ExitStack()
         self._ledger: Ledger | None = None
-        self._records_in_ledger = 0
+        self._ledger_is_of = (0, True)
         self._running = False
         if model is not None:
             self._register(model, "")
@@ -256,10 +256,17 @@ class Profiler:
 
     @property
     def ledger(self) -> Ledger:
-        """The table of all that has run inside so far, worked out when it is asked for."""
-        if self._ledger is None or self._records_in_ledger != len(self.recording.records):
-            self._ledger = reconcile(self.recording, strict=not self._running)
-            self._records_in_ledger = len(self.recording.records)
+        """The table of all that has run inside so far, worked out when it is asked for.
+
+        Raises:
+            FormulaError: a formula does not fit its operator. (Not within the block: there the
+                operator is listed among the uncounted ones.)
+        """
+        strict = not self._running  # within the step, nothing may stop it
+        is_of = len(self.recording.records), strict
+        if self._ledger is None or self._ledger_is_of != is_of:
+            self._ledger = reconcile(self.recording, strict=strict)
+            self._ledger_is_of = is_of
             if self._running:
                 _ = self._ledger.memory  # before there is more to read it off
         return self._ledger

@@ -118,7 +118,7 @@ class TestWhatNobodyAskedFor:
         class Zeros(Product):
             @staticmethod
             def backward(ctx: Any, grad: torch.Tensor) -> Any:
-                x, w = ctx.saved_tensors
+                _, w = ctx.saved_tensors
                 return grad @ w.t(), torch.zeros_like(w)
 
         w = square()
@@ -132,7 +132,7 @@ class TestWhatNobodyAskedFor:
         class OfDataAlone(Product):
             @staticmethod
             def backward(ctx: Any, grad: torch.Tensor) -> Any:
-                x, w = ctx.saved_tensors
+                _, w = ctx.saved_tensors
                 return grad @ w.t(), torch.zeros_like(w)
 
         w = square()
