@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from math import prod
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch.optim.optimizer import (
@@ -269,7 +269,6 @@ class Counter(Census):
         self._watch_saved = watch_saved
         self._scopes = ["forward"]
         self._holders: dict[int, int] = {}
-        self._exits = ExitStack()
 
     # -- where the step is ------------------------------------------------------------------
 
@@ -302,7 +301,9 @@ class Counter(Census):
     def _end_update(self, *_: Any) -> None:
         self._scopes.pop()
 
-    def __enter__(self) -> Self:
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """What runs in here is counted."""
         variable = torch.autograd.Variable
         engine = variable._execution_engine
         with ExitStack() as exits:
@@ -314,13 +315,8 @@ class Counter(Census):
                 exits.enter_context(
                     torch.autograd.graph.saved_tensors_hooks(self._keep, self._give_back)
                 )
-            super().__enter__()
-            exits.push(super().__exit__)
-            self._exits = exits.pop_all()
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        self._exits.__exit__(*exception)
+            exits.enter_context(self)
+            yield
 
     # -- what runs --------------------------------------------------------------------------
 

@@ -28,6 +28,16 @@ AWAITED: dict[str, str] = {
     "sgd_written_out": "item 29",
     "sparse_adam_embedding": "item 16: operators on sparse gradients",
     "adahessian": "item 18",
+    "gan_gradient_penalty": "item 18",
+    "gan_spectral_norm": "item 26",
+    "gan_old_spectral_norm_and_r1": "item 26",
+    "fast_gradient_sign": "item 18",
+    "maml": "item 18",
+    "implicit_differentiation": "item 18",
+    "learned_loss_weights": "item 18",
+    "first_order_maml": "item 32: parameters of a copy made in the step",
+    "mean_teacher": "item 29",
+    "gradients_of_tasks_in_conflict: trace": "item 17",
 }
 """Step (``name`` for its counts, ``name: trace`` for what it leaves) -> what it waits for."""
 
@@ -100,7 +110,7 @@ def without(name: str) -> Left:
 def counted(name: str) -> tuple[Counter, Left]:
     step = build(name)
     counter = Counter(parameters_of(step), watch_saved=not step.saved_unseen)
-    return counter, run(step, counter, counter)
+    return counter, run(step, counter.watching(), counter)
 
 
 @cache
