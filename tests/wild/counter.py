@@ -47,7 +47,7 @@ def nonzeros(matrix: torch.Tensor) -> int:
     return matrix.numel()
 
 
-@formula("mm", "bmm", "_sparse_mm", "_int_mm")
+@formula("mm", "bmm", "_sparse_mm", "_int_mm", "_scaled_mm")
 def product(a: torch.Tensor, b: torch.Tensor, *_: Any) -> int:
     """Each entry of the left factor meets a row of the right one, or the other way round."""
     if b.layout is not torch.strided and a.layout is torch.strided:

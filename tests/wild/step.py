@@ -28,7 +28,7 @@ class WildStep:
         profiler: further arguments of ``fr.Profiler``.
         by_hand: figures worked out with pencil and paper, ``forward``, ``grad_input``,
             ``grad_weight``, ``recompute``, ``update`` (contraction FLOP), ``elementwise_update``
-            (the rest of the update), ``backward`` or ``ratio``.
+            (the rest of the update), ``backward`` or ``ratio``; of one layer ``0.fc: grad_weight``.
         not_compared: why the law can't be held against this step: ``reconciled`` is None then.
         saved_unseen: why the saved bytes can't be compared (a step's own hooks keep them, or
             ``torch.func`` forbids hooks).
