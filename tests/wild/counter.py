@@ -15,6 +15,7 @@ from math import prod
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
@@ -170,8 +171,8 @@ class Kept:
     """A tensor that autograd keeps: alive as long as the graph that needs it."""
 
     def __init__(self, tensor: torch.Tensor, let_go: Callable[[], None]) -> None:
-        self.tensor = tensor.detach()  # not itself: a result that keeps itself never dies
         self._let_go = let_go
+        self.tensor = tensor.detach()  # not itself: a result that keeps itself never dies
 
     def __del__(self) -> None:
         self._let_go()
@@ -181,7 +182,9 @@ def storages(tensor: torch.Tensor) -> Iterator[torch.UntypedStorage]:
     """The memory of a tensor; of a sparse or wrapped one, that of its parts."""
     if hasattr(tensor, "__tensor_flatten__"):
         for name in tensor.__tensor_flatten__()[0]:
-            yield from storages(getattr(tensor, name))
+            part = getattr(tensor, name)
+            if isinstance(part, torch.Tensor):
+                yield from storages(part)
     elif tensor.layout is torch.sparse_coo:
         yield from (tensor._indices().untyped_storage(), tensor._values().untyped_storage())
     elif tensor.layout is torch.strided:
@@ -220,6 +223,8 @@ class Census(TorchDispatchMode):
         del self._alive[address], self._watches[address]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if any(issubclass(kind, FakeTensor) for kind in types):
+            return func(*args, **(kwargs or {}))  # somebody asks for a shape: nothing runs
         if any(kind not in PLAIN for kind in types):
             return NotImplemented
         if isinstance(func, torch._ops.HigherOrderOperator):
@@ -315,6 +320,8 @@ class Counter(Census):
                 exits.enter_context(
                     torch.autograd.graph.saved_tensors_hooks(self._keep, self._give_back)
                 )
+            # As it was written: a compiled region calls no mode.
+            exits.enter_context(torch.compiler.set_stance("force_eager"))
             exits.enter_context(self)
             yield
 
@@ -322,6 +329,8 @@ class Counter(Census):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if any(kind not in PLAIN for kind in types):
+            return super().__torch_dispatch__(func, types, args, kwargs)
         if torch.is_inference_mode_enabled() and hasattr(func, "decompose"):
             with self:  # composite operators arrive whole
                 out = func.decompose(*args, **kwargs)

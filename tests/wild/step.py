@@ -5,9 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import reduce
 from importlib import import_module
-from pkgutil import iter_modules
+from pkgutil import iter_modules, resolve_name
 from typing import Any
 
 import numpy as np
@@ -78,8 +77,8 @@ def needs(*names: str) -> None:
     """
     for name in names:
         try:
-            reduce(getattr, name.split("."), torch)
-        except (AttributeError, RuntimeError):
+            resolve_name(f"torch.{name}")
+        except (AttributeError, ImportError, RuntimeError):
             pytest.skip(f"this torch has no torch.{name}")
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch._dynamo  # before a step does, so that each finds it alike
 from torch import nn
 
 import flopratio as fr
@@ -60,6 +61,26 @@ AWAITED: dict[str, str] = {
     "dual_tensors_in_training": "item 16",
     "batched_gradients": "item 9",
     "gradient_edges_as_roots": "item 10",
+    "scripted_module": "item 22",
+    "conditional_branch": "item 14",
+    "conditional_branch: trace": "item 14",
+    "flexible_attention": "item 14",
+    "flexible_attention: trace": "item 14",
+    "tensor_parallel": "item 13",
+    "fully_sharded": "items 13, 16",
+    "data_parallel_without_sync": "item 18",
+    "gradients_reduced_by_hand": "item 16",
+    "functional_collectives": "item 16",
+    "graph_convolution_coo": "item 11",
+    "graph_convolution_csr": "item 11",
+    "message_passing": "items 17, 18",
+    "message_passing: trace": "item 17",
+    "learned_sparse_values": "item 11",
+    "sparse_masked_product": "item 11",
+    "bag_of_words_sparse": "item 16: operators on sparse gradients",
+    "adagrad_on_sparse_gradients": "item 16: operators on sparse gradients",
+    "jagged_batch": "item 13",
+    "jagged_batch: trace": "item 13",
     "gradient_edges_as_roots: trace": "item 10",
     "partial_gradients: trace": "item 17",
 }

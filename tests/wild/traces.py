@@ -23,7 +23,8 @@ Trace = dict[str, Any]
 def bits(tensor: torch.Tensor) -> Any:
     """A tensor's values, bit by bit."""
     if hasattr(tensor, "__tensor_flatten__"):
-        return [bits(getattr(tensor, name)) for name in tensor.__tensor_flatten__()[0]]
+        parts = (getattr(tensor, name) for name in tensor.__tensor_flatten__()[0])
+        return [bits(part) for part in parts if isinstance(part, torch.Tensor)]
     if tensor.layout is torch.sparse_coo:
         return bits(tensor._indices()), bits(tensor._values())
     if tensor.layout is not torch.strided:
