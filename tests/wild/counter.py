@@ -7,15 +7,17 @@ keeps; weak references tell which storages are alive.
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import cache, partial
 from math import prod
 from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn.parameter import is_lazy
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
@@ -23,7 +25,12 @@ from torch.optim.optimizer import (
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-PLAIN = (torch.Tensor, torch.nn.Parameter)
+
+@cache
+def takes_itself_apart(kind: type) -> bool:
+    """Whether operators on such a tensor call others on the tensors in it."""
+    return kind.__torch_dispatch__ != torch.Tensor.__torch_dispatch__  # type: ignore[attr-defined]
+
 
 Formula = Callable[..., int]
 """Given the arguments of a call, then its result: multiply-adds."""
@@ -135,6 +142,14 @@ def attention_backward(
     return 3 * scores + 2 * mixture
 
 
+@formula("_transformer_encoder_layer_fwd")
+def encoder_layer(x: torch.Tensor, width: int, _: int, *rest: Any) -> int:
+    """Each token meets every weight once; of attention, each pair of a sequence twice."""
+    lengths = x._nested_tensor_size()[:, 0].tolist() if x.is_nested else x.shape[0] * [x.shape[1]]
+    weights = sum(rest[place].numel() for place in (0, 2, 11, 13))
+    return sum(lengths) * weights + sum(2 * length * length * width for length in lengths)
+
+
 @formula("mkldnn_rnn_layer")
 def recurrent(x: torch.Tensor, input_weight: torch.Tensor, hidden: torch.Tensor, *_: Any) -> int:
     """Each example of each time step meets every weight once."""
@@ -211,7 +226,9 @@ class Census(TorchDispatchMode):
         return sum(self._alive.values())
 
     def note(self, tensor: Any, *, made: bool) -> None:
-        if type(tensor) not in PLAIN:
+        if not isinstance(tensor, torch.Tensor) or is_lazy(tensor):
+            return
+        if takes_itself_apart(type(tensor)):
             return
         for storage in storages(tensor):
             address = storage._cdata
@@ -225,7 +242,7 @@ class Census(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if any(issubclass(kind, FakeTensor) for kind in types):
             return func(*args, **(kwargs or {}))  # somebody asks for a shape: nothing runs
-        if any(kind not in PLAIN for kind in types):
+        if any(map(takes_itself_apart, types)):
             return NotImplemented
         if isinstance(func, torch._ops.HigherOrderOperator):
             return run_inside(self, func, args, kwargs or {})
@@ -320,16 +337,33 @@ class Counter(Census):
                 exits.enter_context(
                     torch.autograd.graph.saved_tensors_hooks(self._keep, self._give_back)
                 )
+            run = threading.Thread.run
+            exits.callback(setattr, threading.Thread, "run", run)
+            threading.Thread.run = self._in_thread(run)  # type: ignore[method-assign]
             # As it was written: a compiled region calls no mode.
             exits.enter_context(torch.compiler.set_stance("force_eager"))
             exits.enter_context(self)
             yield
 
+    def _in_thread(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        """Modes and hooks are a thread's own: a new one gets these."""
+
+        def watched(thread: threading.Thread) -> None:
+            with ExitStack() as exits:
+                if self._watch_saved:
+                    exits.enter_context(
+                        torch.autograd.graph.saved_tensors_hooks(self._keep, self._give_back)
+                    )
+                exits.enter_context(self)
+                run(thread)
+
+        return watched
+
     # -- what runs --------------------------------------------------------------------------
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if any(kind not in PLAIN for kind in types):
+        if any(map(takes_itself_apart, types)):
             return super().__torch_dispatch__(func, types, args, kwargs)
         if torch.is_inference_mode_enabled() and hasattr(func, "decompose"):
             with self:  # composite operators arrive whole
@@ -363,10 +397,11 @@ class Counter(Census):
     # -- what autograd keeps ----------------------------------------------------------------
 
     def _keep(self, tensor: torch.Tensor) -> Kept:
-        addresses = []
-        for storage in storages(tensor):
+        addresses: list[tuple[int, int]] = []
+        whole = tensor if tensor._base is None else tensor._base
+        for storage in () if isinstance(whole, torch.nn.Parameter) else storages(tensor):
             address, nbytes = storage._cdata, storage.nbytes()
-            if address in self._parameters or isinstance(tensor, torch.nn.Parameter):
+            if address in self._parameters:
                 continue
             addresses.append((address, nbytes))
             self._holders[address] = self._holders.get(address, 0) + 1
