@@ -254,7 +254,9 @@ class _Pass:
         number."""
         sequence = self._node_of(record)
         wanted = record.requires_grad
-        if record.grad_enabled and any(wanted):
+        if record.taken_apart and not record.in_function:
+            made = record.grad_enabled and any(wanted)
+        elif record.grad_enabled and any(wanted):
             made = sequence not in self.forward_calls
         elif record.grad_enabled:
             # Inside of torch.func the tensors do not tell, but autograd's graph does.

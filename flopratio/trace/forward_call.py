@@ -120,7 +120,10 @@ class NodeRun:
     def claim(self, record: Record, costed: Costed) -> tuple[str, str] | None:
         """Layer and phase of the next gradient that this operator computes, if there is one."""
         if len(self.calls) > 1 or (self.calls and self.calls[0].record.in_function):
-            return self._claim_product(record, costed)
+            if costed.cost.flops:
+                return self._claim_product(record, costed)
+            if not self.calls[0].record.taken_apart:
+                return None
         for index, (call, gradient, phase) in enumerate(self._pending):
             if gradient.op == costed.op:
                 del self._pending[index]

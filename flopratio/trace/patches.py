@@ -6,9 +6,10 @@ the user's code, and would be left out of step by a forward that raises.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from torch.utils import checkpoint
 from flopratio.torch_private import (
     ENGINE,
     KEEP_CHECKPOINT_INPUT,
+    SHARDED_SHAPES,
+    SHARDING,
     is_topmost_saved_tensors_hook,
     pop_saved_tensors_hooks,
     push_saved_tensors_hooks,
@@ -171,4 +174,23 @@ def function_transforms(recorder: Recorder) -> Iterator[None]:
                 push_saved_tensors_hooks(recorder.pack, Recorder.unpack)
 
     with replaced(torch.autograd.graph, DISABLE_HOOKS, disable):
+        yield
+
+
+@contextmanager
+def sharded_shapes(paused: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+    """An operator on DTensors is run on fake ones of its global shape first, if it is met for the
+    first time, to know what it gives: that is not of the step."""
+    module, name = SHARDING
+    owner = getattr(sys.modules.get(module), name, None)
+    original: Callable[..., Any] | None = getattr(owner, SHARDED_SHAPES, None)
+    if original is None:
+        yield
+        return
+
+    def propagate(*args: Any, **kwargs: Any) -> Any:
+        with paused():
+            return original(*args, **kwargs)
+
+    with replaced(owner, SHARDED_SHAPES, propagate):
         yield

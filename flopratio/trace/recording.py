@@ -114,6 +114,9 @@ class Record(NamedTuple):
     """Whether it ran inside of a user-defined ``autograd.Function``'s forward."""
     hooked: bool
     """Whether somebody else's hooks decided what its node keeps (a checkpoint's)."""
+    taken_apart: bool = False
+    """Whether a tensor subclass called it in its own place: autograd follows the subclass, so that
+    its node and what needs a gradient are noted of that, and several operators may share them."""
 
 
 class Storage:
@@ -147,7 +150,8 @@ class Saved(NamedTuple):
     storage: int
     """Its storage's number."""
     in_function: bool
-    """Whether a user-defined ``autograd.Function`` keeps it."""
+    """Whether a user-defined ``autograd.Function`` keeps it, or it is inside of a tensor subclass:
+    no formula tells."""
 
 
 @dataclass
