@@ -316,7 +316,8 @@ SILENT_OPERATORS: frozenset[Any] = frozenset(
         for name in (
             *("sym_size", "sym_stride", "sym_numel", "sym_storage_offset", "sym_is_contiguous"),
             *("size", "stride", "numel", "storage_offset", "dim", "is_contiguous"),
-            *("is_strides_like_format", "is_non_overlapping_and_dense"),
+            *("is_strides_like_format", "is_non_overlapping_and_dense", "_nested_tensor_size"),
+            *("_nested_tensor_strides", "_nested_tensor_storage_offsets"),
         )
         if hasattr(torch.ops.aten, name)
     ),
@@ -418,6 +419,13 @@ def inner_names(tensor: torch.Tensor) -> list[str]:
     slots = (vars(kind).get("__slots__", ()) for kind in type(tensor).__mro__)
     named = [(slot,) if isinstance(slot, str) else tuple(slot) for slot in slots]
     return list(dict.fromkeys([*vars(tensor), *(name for names in named for name in names)]))
+
+
+def nested_shapes(tensor: torch.Tensor) -> tuple[tuple[int, ...], ...]:
+    """The shapes of the tensors in a nested tensor of torch's strided layout, each as a batch of
+    one."""
+    sizes: torch.Tensor = tensor._nested_tensor_size()  # type: ignore[operator]
+    return tuple((1, *shape) for shape in sizes.tolist())
 
 
 def is_below_autograd() -> bool:

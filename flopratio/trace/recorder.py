@@ -26,6 +26,7 @@ from flopratio.torch_private import (
     detach_below,
     disable_current_modes,
     is_below_autograd,
+    nested_shapes,
     next_sequence_number,
     references_of,
     schema_of,
@@ -36,6 +37,7 @@ from flopratio.torch_private import (
 from flopratio.trace.recording import (
     ACCUMULATE_GRAD,
     LIST,
+    NESTED,
     TENSOR,
     Argument,
     Operator,
@@ -87,6 +89,7 @@ def operator_of(func: Any) -> Operator:
                 argument.is_out,
                 argument.kwarg_only,
                 argument.has_default_value(),
+                argument.is_write,
             )
             for argument in schema.arguments
         )
@@ -233,8 +236,11 @@ class Recorder(TorchDispatchMode):
                 storages.append(self.storage_number(value, kind) if number is None else number)
                 if flags is not None:
                     flags.append(value.requires_grad)
-                # A plain tuple: unlike torch.Size, the garbage collector need not follow it.
-                notes.append((TENSOR, tuple(value.shape), value.dtype))
+                try:
+                    # A plain tuple: unlike torch.Size, the garbage collector need not follow it.
+                    notes.append((TENSOR, tuple(value.shape), value.dtype))
+                except RuntimeError:  # of a nested tensor, which has none
+                    notes.append((NESTED, nested_shapes(value), value.dtype))
             elif what == 2 and value and type(value[0]) is int:  # sizes, strides, paddings
                 notes.append((LIST, *value))
             elif what == 2:

@@ -13,10 +13,12 @@ import torch
 
 TENSOR = "tensor"
 LIST = "list"
+NESTED = "nested"
 
 TensorNote = tuple[str, tuple[int, ...], torch.dtype]
 """What a signature holds in a tensor's place: :data:`TENSOR`, shape, element type. (A list starts
-with :data:`LIST`.)"""
+with :data:`LIST`; a nested tensor of torch's strided layout with :data:`NESTED`, and has in the
+shape's place those of the tensors in it, each as a batch of one.)"""
 
 ACCUMULATE_GRAD = (1 << 64) - 1
 """The sequence number of AccumulateGrad nodes: they have none of their own."""
@@ -38,6 +40,7 @@ class Argument(NamedTuple):
     """Whether an ``out=`` overload writes to it."""
     kwarg_only: bool
     has_default: bool
+    is_written: bool
 
 
 class Operator:
