@@ -31,6 +31,7 @@ from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.library import _scoped_library as scoped_library
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._python_dispatch import _disable_current_modes as disable_current_modes
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass, transform_subclass
 from torch.utils._pytree import (
     TreeSpec,
     tree_flatten,
@@ -54,7 +55,9 @@ __all__ = [
     "TreeSpec",
     "decomposition_table",
     "disable_current_modes",
+    "is_traceable_wrapper_subclass",
     "scoped_library",
+    "transform_subclass",
     "tree_flatten",
     "tree_iter",
     "tree_leaves",
