@@ -21,6 +21,7 @@ import torch
 import torch.utils.checkpoint
 from torch import nn
 from torch._decomp import decomposition_table
+from torch._ops import HigherOrderOperator, OpOverload
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -31,7 +32,11 @@ from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.library import _scoped_library as scoped_library
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._python_dispatch import _disable_current_modes as disable_current_modes
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass, transform_subclass
+from torch.utils._python_dispatch import (
+    _get_current_dispatch_mode,
+    is_traceable_wrapper_subclass,
+    transform_subclass,
+)
 from torch.utils._pytree import (
     TreeSpec,
     tree_flatten,
@@ -51,6 +56,8 @@ __all__ = [
     "FakeTensor",
     "FakeTensorMode",
     "FunctionalTensor",
+    "HigherOrderOperator",
+    "OpOverload",
     "TorchDispatchMode",
     "TreeSpec",
     "decomposition_table",
@@ -444,6 +451,42 @@ SHARDING = "torch.distributed.tensor._sharding_prop", "ShardingPropagator"
 
 SHARDED_SHAPES = "_propagate_tensor_meta_non_cached"
 """Its method that runs an operator on fake tensors, to know the shape of what it gives."""
+
+# -- higher-order operators -----------------------------------------------------------------------
+
+HIGHER_ORDER_MODULES = ("torch._higher_order_ops.", "torch.nn.attention.flex_attention")
+"""Where torch compiles, with a backend that runs the graph as it is, what somebody calls a
+higher-order operator with: its functions then take all that they refer to as arguments."""
+
+DISPATCH = "dispatch"
+"""How a ``HigherOrderOperator`` goes to its implementation for a dispatch key."""
+
+PYTHON_KEY = torch._C.DispatchKey.Python
+"""The dispatch key of modes and tensor subclasses."""
+
+
+def top_mode() -> TorchDispatchMode | None:
+    """The dispatch mode that is asked first."""
+    mode: TorchDispatchMode | None = _get_current_dispatch_mode()
+    return mode
+
+
+def backend_of_compiler(backend: Any) -> Callable[..., Any]:
+    """A backend of ``torch.compile``, by its name or itself."""
+    if not isinstance(backend, str):
+        return backend  # type: ignore[no-any-return]
+    from torch._dynamo.backends.registry import lookup_backend  # takes seconds
+
+    found: Callable[..., Any] = lookup_backend(backend)
+    return found
+
+
+def indexing_without_values() -> AbstractContextManager[Any]:
+    """``x[i]`` looks up by a tensor ``i`` of no dimensions, and does not ask for its value."""
+    from torch._dynamo._trace_wrapped_higher_order_op import TransformGetItemToIndex
+
+    return TransformGetItemToIndex()
+
 
 # -- step -----------------------------------------------------------------------------------------
 

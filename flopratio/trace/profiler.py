@@ -118,6 +118,7 @@ class Profiler:
             exits.enter_context(patches.kept_checkpoint_inputs(recorder))
             exits.enter_context(patches.function_transforms(recorder))
             exits.enter_context(patches.sharded_shapes(self.paused))
+            exits.enter_context(patches.higher_order_calls(recorder))
             if compiler_is_loaded():  # compiled regions run as they were written
                 exits.enter_context(torch.compiler.set_stance("force_eager"))
             exits.enter_context(recorder)

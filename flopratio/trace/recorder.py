@@ -8,7 +8,8 @@ type and the number of its storage, and weak references tell when a storage is r
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -20,6 +21,8 @@ from flopratio.torch_private import (
     CAN_DETACH_DIRECTLY,
     SILENT_OPERATORS,
     FakeTensor,
+    HigherOrderOperator,
+    OpOverload,
     TorchDispatchMode,
     call_below,
     current_autograd_node,
@@ -33,6 +36,14 @@ from flopratio.torch_private import (
     sequence_number,
     storage_address,
     tree_iter,
+)
+from flopratio.trace.higher_order import (
+    Noted,
+    Opened,
+    called_functions,
+    is_one_kernel,
+    noted_arguments,
+    operator_of_call,
 )
 from flopratio.trace.recording import (
     ACCUMULATE_GRAD,
@@ -157,6 +168,8 @@ class Recorder(TorchDispatchMode):
         self.hooks = 0
         self._taken_apart: _TakenApart | None = None
         self._lets_through = False
+        self._below = 0
+        self._prepared_from: list[bool] = []
         self._numbers: dict[int, int] = {}
         self._watches: dict[int, _Watch] = {}
         self._references_of_the_engine = references_of_the_engine()
@@ -169,6 +182,8 @@ class Recorder(TorchDispatchMode):
             tuple: 2,
             **dict.fromkeys(PLAIN, 0),
         }
+
+    supports_higher_order_operators = True
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -246,7 +261,7 @@ class Recorder(TorchDispatchMode):
             elif what == 2:
                 notes.append((LIST, *self._note(value, storages, flags, kind)))
             else:
-                notes.append(repr(value))
+                notes.append(value.note if type(value) is Noted else repr(value))
         return tuple(notes)
 
     def _classify(self, value: Any) -> int:
@@ -273,12 +288,18 @@ class Recorder(TorchDispatchMode):
                 return tensor.fake_device
             return func(*args)
         kwargs = kwargs or {}
-        if self.paused or func in SILENT:
+        call = self._call
+        if type(func) is not OpOverload and isinstance(func, HigherOrderOperator):
+            with self.resumed():
+                if self.paused:
+                    return func(*args, **kwargs)
+                func, args, result = self._higher_order(func, args, kwargs)
+            call = _known(result)
+        elif self.paused or func in SILENT:
             if func is not DETACH:
                 return func(*args, **kwargs)
             if self.paused or not _accumulates():
                 return self._detach(func, types, args, kwargs)
-        call = self._call
         if types and any_takes_itself_apart(types):
             if self._lets_through:
                 self._lets_through = False
@@ -288,7 +309,7 @@ class Recorder(TorchDispatchMode):
             if len(self.recording.records) > before or not self._is_new(result, args):
                 return result
             call = _known(result)  # no operator that it called is seen: it stands for itself
-        elif self._taken_apart is not None or torch.is_inference_mode_enabled():
+        elif self._below or torch.is_inference_mode_enabled():
             # Composite operators (linear) come whole then; elsewhere autograd takes them apart.
             with self:
                 taken_apart = func.decompose(*args, **kwargs)
@@ -342,6 +363,55 @@ class Recorder(TorchDispatchMode):
         )
         return out
 
+    def _higher_order(
+        self, func: HigherOrderOperator, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Operator, tuple[Any, ...], Any]:
+        """Call a higher-order operator, and note what its functions call; what is noted of it
+        itself, its arguments and its result."""
+        before = len(self.recording.records)
+        given, guessed = list(args), False
+        if not is_one_kernel(func):
+            called, guessed = called_functions(func, args)
+            for place in called:
+                given[place] = Opened(args[place], self._inside)
+        result = func(*given, **kwargs)
+        opened = len(self.recording.records) > before
+        operator = operator_of_call(func, args, kwargs, opened=opened, guessed=guessed)
+        _operators[operator] = operator
+        return operator, noted_arguments(func, args, _recording_apart), result
+
+    @contextmanager
+    def _inside(self) -> Iterator[None]:
+        """A function of a higher-order operator runs."""
+        self._below += 1
+        try:
+            with self.resumed(), self:
+                yield
+        finally:
+            self._below -= 1
+
+    @contextmanager
+    def preparing(self) -> Iterator[None]:
+        """A higher-order operator prepares to run (it traces the functions that it is given), which
+        is not of the step."""
+        self._prepared_from.append(self.paused)
+        self.paused = True
+        try:
+            yield
+        finally:
+            self.paused = self._prepared_from.pop()
+
+    @contextmanager
+    def resumed(self) -> Iterator[None]:
+        """It runs."""
+        before = self.paused
+        if self._prepared_from:
+            self.paused = self._prepared_from[0]
+        try:
+            yield
+        finally:
+            self.paused = before
+
     def _take_apart(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the operator of a tensor subclass, and note what that calls in its place."""
         outermost = self._taken_apart is None
@@ -354,11 +424,13 @@ class Recorder(TorchDispatchMode):
             }
             self._taken_apart = _TakenApart(next_sequence_number() - 1, wanted)
         self._lets_through = True
+        self._below += 1
         try:
             with self:
                 return func(*args, **kwargs)
         finally:
             self._lets_through = False
+            self._below -= 1
             if outermost:
                 self._taken_apart = None
 
@@ -394,7 +466,8 @@ class Recorder(TorchDispatchMode):
 
     def pack(self, tensor: torch.Tensor) -> torch.Tensor:
         """Called by autograd for each tensor that it keeps (``saved_tensors_hooks``)."""
-        if current_autograd_node() is None:  # recomputed activations are short-lived
+        # Recomputed activations are short-lived.
+        if current_autograd_node() is None and not self.paused:
             try:  # the common case of storage_number(), without the call
                 number = self._numbers.get(storage_address(tensor.untyped_storage()))
             except NotImplementedError:
@@ -410,6 +483,12 @@ class Recorder(TorchDispatchMode):
     @staticmethod
     def unpack(tensor: torch.Tensor) -> torch.Tensor:
         return tensor
+
+
+def _recording_apart() -> tuple[Recorder, Recording]:
+    """A recorder of its own, and what it records in."""
+    recording = Recording()
+    return Recorder(recording), recording
 
 
 class _References(TorchDispatchMode):
