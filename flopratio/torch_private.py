@@ -458,6 +458,11 @@ HIGHER_ORDER_MODULES = ("torch._higher_order_ops.", "torch.nn.attention.flex_att
 """Where torch compiles, with a backend that runs the graph as it is, what somebody calls a
 higher-order operator with: its functions then take all that they refer to as arguments."""
 
+FLEX_ATTENTION = "torch.nn.attention.flex_attention"
+FLEX_DEVICES = "_validate_device"
+"""The module of attention with a function on each score, once that is imported, and how it refuses
+operands for their device: on the CPU it has no backward."""
+
 DISPATCH = "dispatch"
 """How a ``HigherOrderOperator`` goes to its implementation for a dispatch key."""
 

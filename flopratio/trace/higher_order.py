@@ -112,7 +112,9 @@ def noted_arguments(
         given[name] = Noted(_what_it_does(given[name], 1, extra, buffers, record))
     *mask, mask_mod = given["block_mask"]
     buffers = given.get("mask_mod_other_buffers", ())
-    given["block_mask"] = (*mask, Noted(_what_it_does(mask_mod, 0, 0, buffers, record)))
+    does = Noted(_what_it_does(mask_mod, 0, 0, buffers, record))
+    # It starts with numbers, and a list of numbers is noted as it is.
+    given["block_mask"] = (*(Noted(x) if isinstance(x, int) else x for x in mask), does)
     return tuple(given.values())
 
 

@@ -124,8 +124,7 @@ def _in_function(recorder: Recorder) -> Iterator[None]:
         recorder.function = None
     recorder.functions += 1
     try:
-        with recorder.resumed():
-            yield
+        yield
     finally:
         recorder.functions -= 1
 
@@ -138,6 +137,9 @@ def function_calls(recorder: Recorder) -> Iterator[None]:
 
     def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
         with _in_function(recorder):
+            if cls.__module__.startswith(HIGHER_ORDER_MODULES):  # by which such an operator runs
+                with recorder.resumed():
+                    return original.__get__(None, cls)(*args, **kwargs)
             return original.__get__(None, cls)(*args, **kwargs)
 
     with replaced(torch.autograd.Function, "apply", classmethod(apply)):

@@ -368,6 +368,8 @@ class Recorder(TorchDispatchMode):
     ) -> tuple[Operator, tuple[Any, ...], Any]:
         """Call a higher-order operator, and note what its functions call; what is noted of it
         itself, its arguments and its result."""
+        if self.functions and self.function is None:  # before functions inside make nodes
+            self.function = next_sequence_number() - 1
         before = len(self.recording.records)
         given, guessed = list(args), False
         if not is_one_kernel(func):
