@@ -220,9 +220,10 @@ def transformer_encoder_with_padding() -> WildStep:
         return loss
 
     model = nn.ModuleList([encoder, head])
-    # Six tokens in sequences of four and two: four squares of attention, two of twice the width.
+    # Six tokens in sequences of four and two meet the weights: four squares of attention, two of
+    # twice the width. For its own products attention pads both sequences to four.
     layers = 2 * (4 + 2) * WIDTH * (4 * WIDTH + 2 * 2 * WIDTH)
-    pairs, headed = 2 * 2 * (4 * 4 + 2 * 2) * WIDTH, 2 * BATCH * WIDTH * 3
+    pairs, headed = 2 * SCORES, 2 * BATCH * WIDTH * 3
     by_hand = {"forward": layers + pairs + headed, "grad_input": 0, "grad_weight": headed}
     return WildStep(run, model, [optimizer], by_hand=by_hand)
 
