@@ -298,26 +298,27 @@ class Recorder(TorchDispatchMode):
                     return func(*args, **kwargs)
                 func, args, result = self._higher_order(func, args, kwargs)
             call = _known(result)
-        elif self.paused or func in SILENT:
-            if func is not DETACH:
-                return func(*args, **kwargs)
-            if self.paused or not _accumulates():
-                return self._detach(func, types, args, kwargs)
-        if types and any_takes_itself_apart(types):
-            if self._lets_through:
-                self._lets_through = False
-                return NotImplemented  # so that the subclass is asked
-            before = len(self.recording.records)
-            result = self._take_apart(func, args, kwargs)
-            if len(self.recording.records) > before or not self._is_new(result, args):
-                return result
-            call = _known(result)  # no operator that it called is seen: it stands for itself
-        elif self._below or torch.is_inference_mode_enabled():
-            # Composite operators (linear) come whole then; elsewhere autograd takes them apart.
-            with self:
-                taken_apart = func.decompose(*args, **kwargs)
-            if taken_apart is not NotImplemented:
-                return taken_apart
+        else:
+            if self.paused or func in SILENT:
+                if func is not DETACH:
+                    return func(*args, **kwargs)
+                if self.paused or not _accumulates():
+                    return self._detach(func, types, args, kwargs)
+            if types and any_takes_itself_apart(types):
+                if self._lets_through:
+                    self._lets_through = False
+                    return NotImplemented  # so that the subclass is asked
+                before = len(self.recording.records)
+                result = self._take_apart(func, args, kwargs)
+                if len(self.recording.records) > before or not self._is_new(result, args):
+                    return result
+                call = _known(result)  # no operator that it called is seen: it stands for itself
+            elif self._below or torch.is_inference_mode_enabled():
+                # Composite operators (linear) come whole then; elsewhere autograd takes them apart.
+                with self:
+                    taken_apart = func.decompose(*args, **kwargs)
+                if taken_apart is not NotImplemented:
+                    return taken_apart
         recording = self.recording
         inputs: list[int] = []
         outputs: list[int] = []
