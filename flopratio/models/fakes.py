@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
+from flopratio.formulas import Tensor as Shape
+from flopratio.formulas.recurrent import MODES, cudnn_reserve, network, onednn_workspace
 from flopratio.torch_private import (
     FakeTensor,
     FakeTensorMode,
@@ -34,6 +36,7 @@ class StepMode(RuledFakeTensorMode):
       function knows bf16 only, though its kernels know the others.
     - A product of operands of unlike dtypes is refused, as with values.
     - The statistics of a norm have the type that a real one gives them.
+    - What a recurrent layer keeps for its backward has a size, and cuDNN's has a backward.
     - A model that checks its values for infinities and NaN is told that there are none.
     - With `select_all`, a selection by a mask without values selects everything: an upper bound,
       for losses that pick their hardest examples.
@@ -201,6 +204,59 @@ def _norm(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, A
     return out, *(statistic.new_empty(statistic.shape, dtype=dtype) for statistic in statistics)
 
 
+def _onednn_rnn(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """One layer and direction of an LSTM: input[T, B, I], states[B, H]."""
+    *results, workspace = cast("tuple[Tensor, ...]", mode.plain(func, args, kwargs))
+    x, cell_state = args[0], args[6]
+    nbytes = onednn_workspace(
+        x.size(0),
+        x.size(1),
+        x.size(2),
+        cell_state.size(-1),
+        itemsize=x.itemsize,
+        state_itemsize=cell_state.itemsize,
+    )
+    return *results, workspace.new_empty(nbytes)
+
+
+def _cudnn_rnn(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """All layers and directions. The weights lie one after the other, as cuDNN wants to have them:
+    what it returns of them is no memory of its own."""
+    output, hy, cy, reserve, _ = cast("tuple[Tensor, ...]", mode.plain(func, args, kwargs))
+    x, parameters, stride, _, hx, _, kind, *_ = args
+    dropout, train, bidirectional = args[11:14]
+    stack = network(
+        MODES[kind],
+        Shape(tuple(x.shape)),
+        [Shape(tuple(parameter.shape)) for parameter in parameters],
+        hx.size(1),
+        1 + bidirectional,
+        stride > 3,
+        dropout if train else 0,
+    )
+    nbytes = cudnn_reserve(stack, x.itemsize) if train else 0
+    return output, hy, cy, reserve.new_empty(nbytes), x.new_empty(0)
+
+
+def _cudnn_rnn_backward(
+    mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Any:
+    """The gradients that ``output_mask`` asks for; those of the weights are parts of one."""
+    x, parameters, _, _, hx, cx, *_ = args
+    of_input, of_hx, of_cx, of_weights = args[21]
+    gradients = []
+    if of_weights:
+        flat = x.new_empty(sum(parameter.numel() for parameter in parameters))
+        parts = flat.split([parameter.numel() for parameter in parameters])
+        gradients = [part.view(like.shape) for part, like in zip(parts, parameters, strict=True)]
+    return (
+        x.new_empty(x.shape) if of_input or of_hx or of_cx else None,
+        hx.new_empty(hx.shape) if of_hx else None,
+        cx.new_empty(cx.shape) if of_cx and cx is not None else None,
+        gradients,
+    )
+
+
 def _grouped_mm(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """[S, K] @ [G, K, N] is [S, N], [G, M, K] @ [K, S] is [M, S], and [M, S] @ [S, N] [G, M, N]."""
     a, b = args[:2]
@@ -248,6 +304,9 @@ StepMode.rules = {
     aten.bmm.default: _product,
     aten.baddbmm.default: _product,
     aten._grouped_mm.default: _grouped_mm,
+    aten.mkldnn_rnn_layer.default: _onednn_rnn,
+    aten._cudnn_rnn.default: _cudnn_rnn,
+    aten._cudnn_rnn_backward.default: _cudnn_rnn_backward,
     aten.native_layer_norm.default: _norm,
     aten.native_batch_norm.default: _norm,
     aten.native_group_norm.default: _norm,

@@ -25,6 +25,7 @@ from flopratio.torch_private import (
     disable_current_modes,
     next_sequence_number,
     references_of,
+    results_apart,
     schema_of,
     sequence_number,
     storage_address,
@@ -292,9 +293,11 @@ class Recorder(TorchDispatchMode):
             # One node stands for all of it, also for further functions that it calls.
             sequence = self.function = sequence if self.function is None else self.function
         out = self._call(func, types, args, kwargs)
+        single = not isinstance(out, list | tuple)
+        if type(out) is tuple:
+            out = results_apart(out)
         node = current_autograd_node()
         number = None if node is None else self._note_node(node, func, args)
-        single = not isinstance(out, list | tuple)
         results = self._note((out,) if single else out, outputs, None, "made")
         recording.records.append(
             Record(
