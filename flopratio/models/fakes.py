@@ -30,7 +30,8 @@ aten = torch.ops.aten
 class StepMode(RuledFakeTensorMode):
     """Fake tensors for training steps, of models that plain fake tensors turn down.
 
-    - A selection by a *real* mask has a known size, and so has a loss on sequences of real lengths.
+    - A selection by a *real* mask has a known size, and so have sequences of real lengths that are
+      packed, and a loss on such ones.
     - Rows that are looked up in an embedding by *real* numbers have to be in it, as in a real step.
     - `aten._grouped_mm` (mixture of experts) has a shape in every floating type; torch's own shape
       function knows bf16 only, though its kernels know the others.
@@ -150,6 +151,18 @@ def _embedding(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[s
         last = int(rows.max())
         raise IndexError(f"row {last} is out of range of an embedding of {table.size(0)} rows")
     return mode.plain(func, args, kwargs)
+
+
+def _pack(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Of sequences of these lengths all rows, those of the first time step first; and how many
+    there are of each time step."""
+    x, lengths, batch_first = args
+    if isinstance(lengths, FakeTensor):
+        return mode.plain(func, args, kwargs)
+    with disable_current_modes():
+        steps = torch.arange(int(lengths.max()))
+        sizes = (lengths > steps[:, None]).sum(1)
+    return x.new_empty(int(lengths.sum()), *x.shape[2:]), sizes
 
 
 def _ctc_loss(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -297,6 +310,7 @@ StepMode.rules = {
     aten.masked_select.default: _masked_select,
     aten.embedding.default: _embedding,
     aten._ctc_loss.Tensor: _ctc_loss,
+    aten._pack_padded_sequence.default: _pack,
     # Convolutions check their dtypes on fake tensors too.
     aten.mm.default: _product,
     aten.addmm.default: _product,

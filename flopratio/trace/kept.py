@@ -32,10 +32,9 @@ def most_kept(recording: Recording) -> MostKept:
     storages = recording.storages
     changes: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
     for kept in every:
-        if kept.died is None or kept.died > kept.born:
-            changes[kept.born].append((kept.storage, 1))
-            if kept.died is not None:
-                changes[kept.died].append((kept.storage, -1))
+        changes[kept.born].append((kept.storage, 1))
+        if kept.died is not None and kept.died < len(recording.records):
+            changes[kept.died].append((kept.storage, -1))
     nodes: Counter[int] = Counter()
     """Storage -> how many tensors of it are kept."""
     alive = most = moment = 0
@@ -47,4 +46,12 @@ def most_kept(recording: Recording) -> MostKept:
                 alive += change * storages[number].nbytes
         if alive > most:
             most, moment = alive, record
-    return MostKept(most, moment, [kept for kept in every if kept.alive_at(moment)])
+    return MostKept(most, moment, [kept for kept in every if is_kept(recording, kept, moment)])
+
+
+def is_kept(recording: Recording, kept: Saved, record: int) -> bool:
+    """Whether a tensor is kept while that record runs. Of what is let go after the last record it
+    can't be told when."""
+    if kept.died is None or kept.died >= len(recording.records):
+        return kept.born <= record
+    return kept.born <= record < kept.died

@@ -162,10 +162,6 @@ class Saved:
         self.born = born
         self.died: int | None = None
 
-    def alive_at(self, record: int) -> bool:
-        """Whether it is kept while that record runs."""
-        return self.born <= record and (self.died is None or record < self.died)
-
 
 @dataclass
 class Graph:

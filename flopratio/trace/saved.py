@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from flopratio.trace.attribution import Attribution
 from flopratio.trace.forward_call import ForwardCall
-from flopratio.trace.kept import most_kept
+from flopratio.trace.kept import is_kept, most_kept
 from flopratio.trace.recording import Record, Recording
 
 
@@ -61,7 +61,7 @@ def saved_by_hooks(recording: Recording, attribution: Attribution) -> dict[str, 
 def _nodes_there(recording: Recording) -> _Nodes:
     """The nodes that keep what they keep when most is kept."""
     record = most_kept(recording).record
-    there = {kept.node for kept in recording.saved if kept.alive_at(record)}
+    there = {kept.node for kept in recording.saved if is_kept(recording, kept, record)}
     gone = {kept.node for kept in recording.saved} - there
     return _Nodes(gone, range(min(there), max(there) + 1) if there else None)
 
