@@ -39,9 +39,9 @@ class Row(NamedTuple):
     bytes_read: int = 0
     bytes_written: int = 0
     saved_bytes: int = 0
-    """Bytes that this operator keeps for a backward at the moment at which the step keeps most, each
-    storage once, parameters apart. (Of several micro-batches, or graphs that are let go, not all
-    are there at once.) So the table's sum is what is kept at once."""
+    """Bytes that this operator keeps for a backward when the step keeps most, each storage once,
+    parameters apart. (Of several micro-batches, or of graphs that are let go, not all are there at
+    once.) So the table's sum is what is kept at once."""
     time_us: float | None = None
 
 

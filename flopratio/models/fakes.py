@@ -156,7 +156,7 @@ def _embedding(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[s
 def _pack(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Of sequences of these lengths all rows, those of the first time step first; and how many
     there are of each time step."""
-    x, lengths, batch_first = args
+    x, lengths = args[:2]
     if isinstance(lengths, FakeTensor):
         return mode.plain(func, args, kwargs)
     with disable_current_modes():

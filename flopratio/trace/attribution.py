@@ -19,8 +19,8 @@ from flopratio.formulas.dependence import CONSTANT, DATA, PARAMETERS, phase_amon
 from flopratio.ledger import Row
 from flopratio.trace.evaluation import Costed, Evaluator, shapes
 from flopratio.trace.forward_call import ForwardCall, NodeRun, reached_by_gradient
-from flopratio.trace.recording import ACCUMULATE_GRAD, OUTSIDE, Record, Recording
 from flopratio.trace.kept import most_kept
+from flopratio.trace.recording import ACCUMULATE_GRAD, OUTSIDE, Record, Recording
 from flopratio.trace.update import UpdateLayers
 
 

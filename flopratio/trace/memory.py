@@ -28,9 +28,9 @@ from flopratio.memory import (
     bytes_alive,
 )
 from flopratio.trace.attribution import Attribution
+from flopratio.trace.kept import most_kept
 from flopratio.trace.lifetimes import lifetimes
 from flopratio.trace.recording import Recording
-from flopratio.trace.kept import most_kept
 
 FLASH_BACKWARD = "aten._scaled_dot_product_flash_attention_backward"
 
