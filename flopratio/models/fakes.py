@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
+from flopratio.errors import UsageError
 from flopratio.formulas import Tensor as Shape
 from flopratio.formulas.recurrent import MODES, cudnn_reserve, network, onednn_workspace
 from flopratio.torch_private import (
@@ -21,7 +22,9 @@ from flopratio.torch_private import (
     FakeTensorMode,
     RuledFakeTensorMode,
     disable_current_modes,
+    is_traceable_wrapper_subclass,
     make_fake,
+    transform_subclass,
 )
 
 aten = torch.ops.aten
@@ -39,6 +42,7 @@ class StepMode(RuledFakeTensorMode):
     - The statistics of a norm have the type that a real one gives them.
     - What a recurrent layer keeps for its backward has a size, and cuDNN's has a backward.
     - A model that checks its values for infinities and NaN is told that there are none.
+    - Sequences under a padding mask stay padded: the lengths of nested ones are values.
     - With `select_all`, a selection by a mask without values selects everything: an upper bound,
       for losses that pick their hardest examples.
     - With `spread`, the largest of values that are not there are at each position in turn, and
@@ -101,12 +105,25 @@ def fake(
         return tensor
     if keep_integers and not tensor.is_meta and not _is_inexact(tensor):
         return tensor
-    shape_only = tensor.detach()
-    if not isinstance(tensor, FakeTensor):
-        shape_only = shape_only.to("meta")
-    if converts:
-        shape_only = shape_only.to(dtype)
-    stand_in = shape_only if isinstance(shape_only, FakeTensor) else make_fake(mode, shape_only)
+    if tensor.is_nested and not is_traceable_wrapper_subclass(tensor):
+        raise UsageError(
+            "a nested tensor of the strided layout has no sizes without values: make it with "
+            "layout=torch.jagged, or profile the step with fr.Profiler"
+        )
+    stand_in = tensor.detach()
+    if is_traceable_wrapper_subclass(tensor):
+        # Of the tensors in it; the whole numbers among them (offsets) say how it is made up.
+        def inner(_: str, part: Any) -> Any:
+            return fake(part, mode, keep_integers=True) if isinstance(part, Tensor) else part
+
+        stand_in = transform_subclass(stand_in.to(dtype) if converts else stand_in, inner)
+    else:
+        if not isinstance(tensor, FakeTensor):
+            stand_in = stand_in.to("meta")
+        if converts:
+            stand_in = stand_in.to(dtype)
+        if not isinstance(stand_in, FakeTensor):
+            stand_in = make_fake(mode, stand_in)
     if isinstance(tensor, nn.Parameter):
         stand_in = nn.Parameter(stand_in, requires_grad=tensor.requires_grad)
         for name, value in vars(tensor).items():  # marks such as _no_weight_decay
@@ -143,6 +160,11 @@ def _masked_select(
     if isinstance(mask, FakeTensor):
         return mode.plain(func, args, kwargs)
     return x.new_empty(int(mask.expand(torch.broadcast_shapes(x.shape, mask.shape)).sum()))
+
+
+def _no_nesting(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a padding mask can make nested tensors."""
+    return False
 
 
 def _embedding(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -308,6 +330,7 @@ def _check(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, 
 StepMode.rules = {
     aten.index.Tensor: _index,
     aten.masked_select.default: _masked_select,
+    aten._nested_tensor_from_mask_left_aligned.default: _no_nesting,
     aten.embedding.default: _embedding,
     aten._ctc_loss.Tensor: _ctc_loss,
     aten._pack_padded_sequence.default: _pack,

@@ -6,21 +6,30 @@ the user's code, and would be left out of step by a forward that raises.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, ClassVar
 
 import torch
 from torch.utils import checkpoint
 
 from flopratio.torch_private import (
+    DISPATCH,
     ENGINE,
+    HIGHER_ORDER_MODULES,
     KEEP_CHECKPOINT_INPUT,
+    PYTHON_KEY,
+    SHARDED_SHAPES,
+    SHARDING,
+    HigherOrderOperator,
+    backend_of_compiler,
     is_topmost_saved_tensors_hook,
     next_sequence_number,
     pop_saved_tensors_hooks,
     push_saved_tensors_hooks,
+    top_mode,
 )
 from flopratio.trace.recorder import Kept, Recorder
 
@@ -33,18 +42,36 @@ DISABLE_HOOKS = "disable_saved_tensors_hooks"
 _NONE = object()
 
 
+class _Replacement:
+    """An attribute of a class or module that has another value meanwhile."""
+
+    in_force: ClassVar[list[_Replacement]] = []
+
+    def __init__(self, owner: Any, name: str, value: Any) -> None:
+        self.owner, self.name, self.value = owner, name, value
+        self.own = vars(owner).get(name, _NONE)
+
+    def put(self) -> None:
+        setattr(self.owner, self.name, self.value)
+
+    def undo(self) -> None:
+        if self.own is _NONE:
+            delattr(self.owner, self.name)
+        else:
+            setattr(self.owner, self.name, self.own)
+
+
 @contextmanager
-def replaced(owner: Any, name: str, replacement: Any) -> Iterator[None]:
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
     """An attribute of a class or module has another value meanwhile."""
-    own = vars(owner).get(name, _NONE)
-    setattr(owner, name, replacement)
+    replacement = _Replacement(owner, name, value)
+    _Replacement.in_force.append(replacement)
+    replacement.put()
     try:
         yield
     finally:
-        if own is _NONE:
-            delattr(owner, name)
-        else:
-            setattr(owner, name, own)
+        replacement.undo()
+        _Replacement.in_force.remove(replacement)
 
 
 @contextmanager
@@ -113,6 +140,9 @@ def function_calls(recorder: Recorder) -> Iterator[None]:
 
     def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
         with _in_function(recorder):
+            if cls.__module__.startswith(HIGHER_ORDER_MODULES):  # by which such an operator runs
+                with recorder.resumed():
+                    return original.__get__(None, cls)(*args, **kwargs)
             return original.__get__(None, cls)(*args, **kwargs)
 
     with replaced(torch.autograd.Function, "apply", classmethod(apply)):
@@ -200,4 +230,99 @@ def function_transforms(recorder: Recorder) -> Iterator[None]:
                 push_saved_tensors_hooks(recorder.pack, Recorder.unpack)
 
     with replaced(torch.autograd.graph, DISABLE_HOOKS, disable):
+        yield
+
+
+@contextmanager
+def sharded_shapes(paused: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+    """An operator on DTensors is run on fake ones of its global shape first, if it is met for the
+    first time, to know what it gives: that is not of the step."""
+    module, name = SHARDING
+    owner = getattr(sys.modules.get(module), name, None)
+    original: Callable[..., Any] | None = getattr(owner, SHARDED_SHAPES, None)
+    if original is None:
+        yield
+        return
+
+    def propagate(*args: Any, **kwargs: Any) -> Any:
+        with paused():
+            return original(*args, **kwargs)
+
+    with replaced(owner, SHARDED_SHAPES, propagate):
+        yield
+
+
+# -- higher-order operators -----------------------------------------------------------------------
+
+
+@contextmanager
+def higher_order_calls(recorder: Recorder) -> Iterator[None]:
+    """Know when a higher-order operator prepares to run, and let it be compiled as without us.
+
+    What somebody calls it with is compiled first, by a backend that runs the graph as it is: so
+    weights that its functions refer to become arguments, and get their gradients. Under a dispatch
+    mode torch leaves that out, and they would have none.
+    """
+    dispatch, compiler = vars(HigherOrderOperator)[DISPATCH], torch.compile
+
+    def go(operator: Any, key: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if key == PYTHON_KEY:
+            return dispatch(operator, key, *args, **kwargs)
+        with recorder.preparing():
+            return dispatch(operator, key, *args, **kwargs)
+
+    def compile(*args: Any, **options: Any) -> Any:
+        caller = sys._getframe(1).f_globals.get("__name__", "")
+        if not caller.startswith(HIGHER_ORDER_MODULES) or top_mode() is not recorder:
+            return compiler(*args, **options)
+        backend = backend_of_compiler(options["backend"])
+
+        def recorded(graph: Any, inputs: Any) -> Callable[..., Any]:
+            run = backend(graph, inputs)
+
+            def recorded_run(*args: Any) -> Any:
+                plain = torch.nn.Module.__call__  # the graph is no layer, nor are graphs in it
+                with (
+                    _in_force(recorder, whether=True),
+                    replaced(torch.nn.Module, "__call__", plain),
+                ):
+                    return run(*args)
+
+            return recorded_run
+
+        compiled = compiler(*args, **{**options, "backend": recorded})
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with _in_force(recorder, whether=False), torch.compiler.set_stance("default"):
+                return compiled(*args, **kwargs)
+
+        return call
+
+    with (
+        replaced(HigherOrderOperator, DISPATCH, go),
+        replaced(torch, "compile", compile),
+    ):
+        yield
+
+
+@contextmanager
+def _in_force(recorder: Recorder, *, whether: bool) -> Iterator[None]:
+    """The recorder, its hooks and what else of torch is replaced are in force meanwhile, or not;
+    then as before."""
+
+    def put() -> None:
+        for replacement in _Replacement.in_force:
+            replacement.put()
+        push_saved_tensors_hooks(recorder.pack, recorder.unpack)
+        recorder.__enter__()
+
+    def undo() -> None:
+        recorder.__exit__(None, None, None)
+        pop_saved_tensors_hooks()
+        for replacement in reversed(_Replacement.in_force):
+            replacement.undo()
+
+    with ExitStack() as exits:
+        exits.callback(undo if whether else put)
+        (put if whether else undo)()
         yield

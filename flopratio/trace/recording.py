@@ -13,10 +13,18 @@ import torch
 
 TENSOR = "tensor"
 LIST = "list"
+NESTED = "nested"
+FUNCTION = "function"
 
 TensorNote = tuple[str, tuple[int, ...], torch.dtype]
 """What a signature holds in a tensor's place: :data:`TENSOR`, shape, element type. (A list starts
-with :data:`LIST`.)"""
+with :data:`LIST`; a nested tensor of torch's strided layout with :data:`NESTED`, and has in the
+shape's place those of the tensors in it, each as a batch of one. A function that a higher-order operator is given starts with
+:data:`FUNCTION`; operators that it calls follow, or None if that is not known.)"""
+
+OPENED, GUESSED = "opened", "guessed"
+"""The overload of a higher-order operator of which the operators that its functions call are
+recorded; and of one of which a value tells that is not there: which function runs, or how often."""
 
 ACCUMULATE_GRAD = (1 << 64) - 1
 """The sequence number of AccumulateGrad nodes: they have none of their own."""
@@ -38,6 +46,7 @@ class Argument(NamedTuple):
     """Whether an ``out=`` overload writes to it."""
     kwarg_only: bool
     has_default: bool
+    is_written: bool
 
 
 class Operator:
@@ -114,6 +123,9 @@ class Record(NamedTuple):
     """Whether it ran inside of a user-defined ``autograd.Function``'s forward."""
     hooked: bool
     """Whether somebody else's hooks decided what its node keeps (a checkpoint's)."""
+    taken_apart: bool = False
+    """Whether a tensor subclass called it in its own place: autograd follows the subclass, so that
+    its node and what needs a gradient are noted of that, and several operators may share them."""
 
 
 class Storage:
@@ -145,7 +157,8 @@ class Saved:
     Args:
         node: sequence number of the node that keeps it.
         storage: its storage's number.
-        in_function: whether a user-defined ``autograd.Function`` keeps it.
+        in_function: whether a user-defined ``autograd.Function`` keeps it, or it is inside of a
+            tensor subclass: no formula tells.
         born: number of records made when it was kept.
 
     Attributes:

@@ -21,8 +21,9 @@ def saved_by_formulas(recording: Recording, attribution: Attribution) -> dict[st
     """Layer -> bytes that its forward operators keep at once; a storage is the layer's that kept it
     first.
 
-    Left out is what no formula can tell: the nodes of user-defined ``autograd.Function``s, and what
-    runs under somebody else's hooks (of a checkpoint, which keep nothing; of offloading).
+    Left out is what no formula can tell: the nodes of user-defined ``autograd.Function``s and of
+    tensor subclasses, and what runs under somebody else's hooks (of a checkpoint, which keep
+    nothing; of offloading).
     """
     storages = recording.storages
     saved: defaultdict[str, int] = defaultdict(int)
@@ -83,7 +84,8 @@ class _Nodes(NamedTuple):
 
 
 def _left_out(record: Record) -> bool:
-    return record.in_function or record.hooked or record.node is not None
+    shared = record.in_function or record.taken_apart
+    return shared or record.hooked or record.node is not None
 
 
 def _kept(call: ForwardCall) -> list[int]:
