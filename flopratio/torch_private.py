@@ -383,6 +383,20 @@ def call_below(func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, A
     return func(*args, **kwargs) if result is NotImplemented else result
 
 
+def results_apart(results: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The results of an operator on fake tensors, each a tensor of its own, as an operator that
+    makes them returns them. A shape function may give one tensor as two of them (the gradients of
+    an LSTM's two biases); and torch's cache of fake results has them apart, from the second call
+    on."""
+    if len(set(map(id, results))) == len(results):
+        return results
+    apart: list[Any] = []
+    for result in results:
+        twice = isinstance(result, FakeTensor) and any(result is other for other in apart)
+        apart.append(torch.empty_like(result) if twice else result)
+    return tuple(apart)
+
+
 _fresh: WeakKeyDictionary[FakeTensorMode, dict[torch.device, dict[str, Any]]] = WeakKeyDictionary()
 """Of each mode and device, the attributes of a fake tensor that has just been made."""
 

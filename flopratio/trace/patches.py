@@ -26,11 +26,12 @@ from flopratio.torch_private import (
     HigherOrderOperator,
     backend_of_compiler,
     is_topmost_saved_tensors_hook,
+    next_sequence_number,
     pop_saved_tensors_hooks,
     push_saved_tensors_hooks,
     top_mode,
 )
-from flopratio.trace.recorder import Recorder
+from flopratio.trace.recorder import Kept, Recorder
 
 PATCHING = threading.RLock()
 """Held while torch's own functions are replaced, by whoever replaces them: of two threads, the one
@@ -123,10 +124,12 @@ def _in_function(recorder: Recorder) -> Iterator[None]:
     if not recorder.functions:
         recorder.function = None
     recorder.functions += 1
+    before, recorder.applied = recorder.applied, next_sequence_number()
     try:
         yield
     finally:
         recorder.functions -= 1
+        recorder.applied = before
 
 
 @contextmanager
@@ -143,6 +146,32 @@ def function_calls(recorder: Recorder) -> Iterator[None]:
             return original.__get__(None, cls)(*args, **kwargs)
 
     with replaced(torch.autograd.Function, "apply", classmethod(apply)):
+        yield
+
+
+@contextmanager
+def saved_tensors() -> Iterator[None]:
+    """A user-defined ``autograd.Function`` finds the very tensors that it saved, with what somebody
+    has attached to them: under hooks autograd makes new ones over the same memory. (Its own results
+    are new ones always.)"""
+    original = torch.autograd.function.BackwardCFunction.saved_tensors
+
+    def saved(context: Any) -> tuple[Any, ...]:
+        before, Kept.unpacked = Kept.unpacked, []
+        try:
+            tensors: tuple[Any, ...] = original.__get__(context)
+            kept = Kept.unpacked
+        finally:
+            Kept.unpacked = before
+        if len(kept) != sum(tensor is not None for tensor in tensors):
+            return tensors  # kept under other hooks
+        originals = iter(kept)
+        return tuple(
+            tensor if tensor is None or not (its := next(originals)).original else its.tensor
+            for tensor in tensors
+        )
+
+    with replaced(torch.autograd.function.BackwardCFunction, "saved_tensors", property(saved)):
         yield
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -34,9 +34,11 @@ from flopratio.torch_private import (
     nested_shapes,
     next_sequence_number,
     references_of,
+    results_apart,
     schema_of,
     sequence_number,
     storage_address,
+    tensor_version,
     tree_iter,
 )
 from flopratio.trace.higher_order import (
@@ -125,6 +127,38 @@ class _Watch(weakref.ref):  # type: ignore[type-arg]
     number: int
 
 
+class Kept:
+    """What autograd holds in the place of a tensor that it keeps for a backward. It goes when the
+    node that holds it lets go of what it keeps, and so tells when that is.
+
+    Args:
+        tensor: what is kept; a view of it if the node that keeps it has made it, for that tensor
+            refers to the node.
+        original: whether it is the very tensor.
+        notes: of its storages; tensors that take themselves apart have several.
+        records: of the recording.
+
+    Attributes:
+        unpacked: where to note what is given back, if somebody asks for it.
+    """
+
+    __slots__ = ("notes", "original", "records", "tensor", "version")
+    unpacked: ClassVar[list[Kept] | None] = None
+
+    def __init__(
+        self, tensor: torch.Tensor, original: bool, notes: list[Saved], records: list[Record]
+    ) -> None:
+        self.tensor = tensor
+        self.original = original
+        self.version = tensor_version(tensor)
+        self.notes = notes
+        self.records = records
+
+    def __del__(self) -> None:
+        for note in self.notes:
+            note.died = len(self.records)
+
+
 def _accumulates() -> bool:
     """Whether AccumulateGrad runs: the first gradient of a parameter is kept by a detach, which
     is all that shows of that node."""
@@ -157,7 +191,9 @@ class Recorder(TorchDispatchMode):
         paused: operators pass unseen.
         functions: how many calls of ``autograd.Function.apply`` are under way.
         function: the node of the outermost of these calls, once an operator has run in it.
+        applied: sequence number of the node of the innermost of these calls.
         hooks: how many hooks on saved tensors are in force that are not the profiler's.
+        differentiable: whether the backward that runs is differentiable itself.
     """
 
     def __init__(self, recording: Recording) -> None:
@@ -168,7 +204,9 @@ class Recorder(TorchDispatchMode):
         self.paused = False
         self.functions = 0
         self.function: int | None = None
+        self.applied = 0
         self.hooks = 0
+        self.differentiable = False
         self._taken_apart: _TakenApart | None = None
         self._lets_through = False
         self._below = 0
@@ -340,9 +378,11 @@ class Recorder(TorchDispatchMode):
         else:
             taken_apart = None
         out = call(func, types, args, kwargs)
+        single = not isinstance(out, list | tuple)
+        if type(out) is tuple:
+            out = results_apart(out)
         node = current_autograd_node()
         number = None if node is None else self._note_node(node, func, args)
-        single = not isinstance(out, list | tuple)
         results = self._note((out,) if single else out, outputs, None, "made")
         if taken_apart is not None and any(flags):
             taken_apart.wanted.update(outputs)
@@ -475,24 +515,56 @@ class Recorder(TorchDispatchMode):
 
     # -- saved tensors ----------------------------------------------------------------------
 
-    def pack(self, tensor: torch.Tensor) -> torch.Tensor:
+    def pack(self, tensor: torch.Tensor) -> Kept:
         """Called by autograd for each tensor that it keeps (``saved_tensors_hooks``)."""
-        # Recomputed activations are short-lived.
-        if current_autograd_node() is None and not self.paused:
+        recording = self.recording
+        records = recording.records
+        node = next_sequence_number() - 1
+        made = tensor.grad_fn
+        original = True
+        if made is not None:
+            # Has the node that keeps it made it? Then the tensor refers to the node: together they
+            # would stay alive. Operands are kept before their operator is recorded, results after.
+            maker = sequence_number(made)
+            if self.functions:
+                original = maker < self.applied
+            else:
+                last = records[-1].sequence if records else maker
+                original = maker < last or (maker == last and node == last + 1)
+                if maker == last and not original:
+                    node = maker
+        notes: list[Saved] = []
+        # What a backward recomputes is gone before it ends.
+        if (current_autograd_node() is None or self.differentiable) and not self.paused:
             try:  # the common case of storage_number(), without the call
                 number = self._numbers.get(storage_address(tensor.untyped_storage()))
             except NotImplementedError:
                 number = -1
             known = number is not None and number >= 0
             apart = not known and takes_itself_apart(type(tensor))
-            for number in (number,) if known else self.storage_numbers(tensor):
-                self.recording.saved.append(
-                    Saved(next_sequence_number() - 1, number, self.functions > 0 or apart)
-                )
-        return tensor
+            for each in (number,) if known else self.storage_numbers(tensor):
+                notes.append(Saved(node, each, self.functions > 0 or apart, len(records)))
+            recording.saved += notes
+        return Kept(tensor if original else tensor.detach(), original, notes, records)
 
     @staticmethod
-    def unpack(tensor: torch.Tensor) -> torch.Tensor:
+    def unpack(kept: Kept) -> torch.Tensor:
+        """Called by autograd for each of them that a backward needs.
+
+        Raises:
+            RuntimeError: it was written to meanwhile, which autograd does not look at under hooks.
+        """
+        tensor, version = kept.tensor, kept.version
+        if tensor_version(tensor) != version:
+            raise RuntimeError(
+                "one of the variables needed for gradient computation has been modified by an "
+                f"inplace operation: [{tensor.type()} {list(tensor.shape)}] is at version "
+                f"{tensor_version(tensor)}; expected version {version} instead. Hint: enable "
+                "anomaly detection to find the operation that failed to compute its gradient, with "
+                "torch.autograd.set_detect_anomaly(True)."
+            )
+        if Kept.unpacked is not None:
+            Kept.unpacked.append(kept)
         return tensor
 
 
