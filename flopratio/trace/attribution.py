@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from flopratio.errors import FormulaError
 from flopratio.formulas.dependence import CONSTANT, DATA, PARAMETERS, phase_among, phase_of
 from flopratio.ledger import Row
-from flopratio.trace.evaluation import Costed, Evaluator, uncounted
+from flopratio.trace.evaluation import Costed, Evaluator, uncounted, written_by
 from flopratio.trace.forward_call import ForwardCall
+from flopratio.trace.kept import most_kept
 from flopratio.trace.node_run import NodeRun
 from flopratio.trace.nodes import Nodes
 from flopratio.trace.recording import ACCUMULATE_GRAD, OUTSIDE, Graph, Record, Recording
@@ -116,7 +117,8 @@ class _Pass:
         """Storage number -> what its values depend on."""
         self._made_for: dict[int, tuple[str, str]] = {}
         """Storage number -> (layer, phase) of the backward operator that wrote it last."""
-        self._saved = self._saved_by_node()
+        self._rows_of_nodes: dict[int, int] = {}
+        """Sequence number of a node -> the row of the (first) operator behind it."""
         self._graphs = self._graph_of_each_record()
         self._executed = self._executed_by_node()
         self._runs: dict[tuple[int, int], NodeRun] = {}
@@ -133,7 +135,7 @@ class _Pass:
                     raise
                 del self.rows[start:]
                 self._give_up(index, record, error)
-        self._place_rest_of_saved()
+        self._place_saved()
 
     def _attribute(self, index: int, record: Record) -> None:
         costed = self.evaluate(record)
@@ -149,10 +151,12 @@ class _Pass:
             if not costed.known:
                 self.uncounted_in_backward.add(costed.op)
             self._backward(index, record, costed)
-            self._gradients.update(record.outputs)
+            self._gradients.update(written_by(record))
             if record.grad_enabled or record.in_function:
                 layer = self._layer_of_node(index, record)
-                self._remember(record, costed, dependences, layer)
+                made = self._remember(record, costed, dependences, layer)
+                if made is not None:
+                    self._rows_of_nodes.setdefault(made, self.first_rows[index])
         if self.nodes.has_transforms:
             layer = self.recording.layer_of(record) if layer is None else layer
             wanted = (False,) * len(dependences)
@@ -194,18 +198,20 @@ class _Pass:
 
     def _executed_by_node(self) -> dict[tuple[int, int], list[int]]:
         """(graph, node) -> the records of its run, of the nodes whose operators are not told by
-        their names: of users' functions, and where several gradients are computed at once."""
+        their names: of users' functions and of tensor subclasses, which share one node among
+        several, and where several gradients are computed at once."""
+        shared = {record.sequence for record in self.recording.records if record.taken_apart}
         executed: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
         for place, graph in enumerate(self.recording.graphs):
             every = graph.batch > 1 or graph.transformed or self.nodes.is_within_function(graph)
-            if not every and not graph.functions:
+            several = shared | graph.functions
+            if not every and several.isdisjoint(graph.nodes):
                 continue
             for index in self.recording.records_of(graph):
                 record = self.recording.records[index]
                 if self._graphs[index] != place or record.node is None:
                     continue
-                told = not every and record.node not in graph.functions
-                if not told and not self._is_recomputed(index, record):
+                if (every or record.node in several) and not self._is_recomputed(index, record):
                     executed[place, record.node].append(index)
         return executed
 
@@ -244,16 +250,16 @@ class _Pass:
         return dependence
 
     def _flow(self, record: Record) -> tuple[int, ...]:
-        """What a record's inputs depend on; its outputs depend on all of that."""
+        """What a record's inputs depend on; what it writes depends on all of that."""
         dependences = tuple(self._dependence(number) for number in record.inputs)
         if dependences:
             dependence = max(dependences)
         else:
             # A constant made inside of a module (positions, masks) is not data; a batch made by
-            # the step itself, or random numbers, are.
+            # the step itself, or random numbers, are; memory that backward asks for is not.
             in_step = record.layer == 0 and record.node is None
             dependence = DATA if record.op.is_random or in_step else CONSTANT
-        for number in record.outputs:
+        for number in written_by(record):
             # Parameters and buffers stay what they are when the step writes to them.
             if number >= 0 and self.recording.storages[number].kind in ("made", "outside"):
                 before = self._dependences.get(number, dependence)
@@ -262,28 +268,22 @@ class _Pass:
 
     # -- saved tensors ----------------------------------------------------------------------
 
-    def _saved_by_node(self) -> dict[int, int]:
-        """Sequence number -> bytes that its node keeps, each storage once, parameters apart."""
-        seen: set[int] = set()
+    def _place_saved(self) -> None:
+        """What is kept when most is stands in the row of the operator that keeps it, each storage
+        once. What no operator's node keeps (what enters a checkpoint) stands in the row of the next
+        operator."""
+        if not self.rows:
+            return
         saved: defaultdict[int, int] = defaultdict(int)
-        for sequence, number, _ in self.recording.saved:
-            if number < 0 or number in seen:
-                continue
-            seen.add(number)
-            storage = self.recording.storages[number]
-            if storage.kind != "parameter":
-                saved[sequence] += storage.nbytes
-        return saved
-
-    def _place_rest_of_saved(self) -> None:
-        """What no operator's node keeps (what enters a checkpoint) stands in the row of the next
-        operator that autograd numbered."""
-        for sequence in sorted(self._saved):
-            for record, row in zip(self.recording.records, self.first_rows, strict=True):
-                if record.node is None and record.sequence > sequence:
-                    saved = self.rows[row].saved_bytes + self._saved.pop(sequence)
-                    self.rows[row] = self.rows[row]._replace(saved_bytes=saved)
-                    break
+        seen: set[int] = set()
+        for kept in most_kept(self.recording).kept:
+            if kept.storage not in seen:
+                seen.add(kept.storage)
+                following = self.first_rows[min(kept.born, len(self.first_rows) - 1)]
+                row = self._rows_of_nodes.get(kept.node, following)
+                saved[row] += self.recording.storages[kept.storage].nbytes
+        for row, nbytes in saved.items():
+            self.rows[row] = self.rows[row]._replace(saved_bytes=nbytes)
 
     # -- rows -------------------------------------------------------------------------------
 
@@ -294,7 +294,6 @@ class _Pass:
         phase: str,
         *,
         autograd: str = "",
-        saved: int = 0,
     ) -> None:
         """The row of an operator that works for one layer and phase."""
         self.rows.append(
@@ -308,7 +307,6 @@ class _Pass:
                 costed.cost.elementwise,
                 costed.bytes_read,
                 costed.bytes_written,
-                saved,
             )
         )
 
@@ -326,7 +324,7 @@ class _Pass:
             return False
         if self._gradients.isdisjoint(record.inputs):
             return False
-        self._gradients.update(record.outputs)
+        self._gradients.update(written_by(record))
         return True
 
     # -- forward and recomputation ----------------------------------------------------------
@@ -345,8 +343,9 @@ class _Pass:
             if layer == OUTSIDE:  # no module runs: who ran it first, or whose node asked for it?
                 layer = first.layer if first is not None else self._layer_of_node(index, record)
         node = self._remember(record, costed, dependences, layer)
-        saved = self._saved.pop(node, 0) if node is not None else 0
-        self._append(layer, costed, phase, saved=saved)
+        if node is not None:
+            self._rows_of_nodes.setdefault(node, len(self.rows))
+        self._append(layer, costed, phase)
 
     def _remember(
         self, record: Record, costed: Costed, dependences: tuple[int, ...], layer: str
@@ -355,7 +354,9 @@ class _Pass:
         number."""
         sequence = self._node_of(record)
         wanted = record.requires_grad
-        if record.grad_enabled:
+        if record.taken_apart and not record.in_function:
+            made = record.grad_enabled and any(wanted)
+        elif record.grad_enabled:
             made = sequence not in self.nodes.calls and any(wanted)
         else:
             made = record.in_function and sequence in self._functions
@@ -435,6 +436,8 @@ class _Pass:
     def _accumulate(self, index: int, record: Record, costed: Costed) -> None:
         number = self.recording.accumulated.get(index, -1)
         layer = self.recording.owners.parameters.get(number)
+        if layer is None and record.inputs:  # a leaf of nobody's: where its gradient comes from
+            layer, _ = self._made_for.get(record.inputs[-1], (None, ""))
         if layer is None:
             layer = self._layer_of_node(index, record)
         self._append(layer, costed, phase_of(self._dependence(number)), autograd="AccumulateGrad")

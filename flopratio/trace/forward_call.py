@@ -8,7 +8,7 @@ from typing import Any
 
 from flopratio.formulas import Gradient, operands_of
 from flopratio.formulas.dependence import phase_among
-from flopratio.trace.evaluation import Costed, is_list, is_tensor
+from flopratio.trace.evaluation import Costed, is_list, is_nested, is_tensor
 from flopratio.trace.recording import Record
 
 Wanted = tuple[bool, ...]
@@ -66,6 +66,8 @@ class ForwardCall:
             return edges
         if not any(edges):
             return (False,) * len(self.wanted)
+        if self.record.taken_apart:  # the edges are of the tensor subclass
+            return self.wanted
         for positions in self._edges:
             if len(positions) == len(edges):
                 lead = {at for at, leads in zip(positions, edges, strict=True) if leads}
@@ -117,13 +119,14 @@ def _tensor_arguments(record: Record) -> list[tuple[str, int | None, Any]]:
             continue
         items = note[1:] if is_list(note) else (note,)
         for item in items:
-            found.append((argument.name, count if is_tensor(item) else None, item))
-            count += is_tensor(item)
+            there = is_tensor(item) or is_nested(item)
+            found.append((argument.name, count if there else None, item))
+            count += there
     return found
 
 
 def is_differentiable(note: Any) -> bool:
     """Whether any noted tensor is of a type that has gradients."""
-    if is_tensor(note):
+    if is_tensor(note) or is_nested(note):
         return bool(note[2].is_floating_point or note[2].is_complex)
     return is_list(note) and any(is_differentiable(item) for item in note[1:])

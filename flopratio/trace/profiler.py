@@ -31,6 +31,7 @@ from flopratio.trace.graphs import Root, graph_behind
 from flopratio.trace.reconcile import reconcile
 from flopratio.trace.recorder import Recorder
 from flopratio.trace.recording import OUTSIDE, Graph, Recording, Scope
+from flopratio.trace.subclasses import elements
 
 
 class Profiler:
@@ -94,14 +95,14 @@ class Profiler:
             recording.types[path] = type(module).__name__
             own = 0
             for parameter in module.parameters(recurse=False):
-                number = self._recorder.storage_number(parameter, "parameter")
-                if number not in owners.parameters:
-                    owners.parameters[number] = path
-                    own += parameter.numel()
+                numbers = self._recorder.storage_numbers(parameter, "parameter")
+                if owners.parameters.keys().isdisjoint(numbers):
+                    owners.parameters.update(dict.fromkeys(numbers, path))
+                    own += elements(parameter)
             recording.parameters[path] = own
             for buffer in module.buffers(recurse=False):
-                number = self._recorder.storage_number(buffer, "buffer")
-                owners.buffers.setdefault(number, path)
+                for number in self._recorder.storage_numbers(buffer, "buffer"):
+                    owners.buffers.setdefault(number, path)
 
     # -- entering and leaving ---------------------------------------------------------------
 
@@ -117,6 +118,7 @@ class Profiler:
             )
             exits.enter_context(patches.backward_calls(recorder, self._in_backward))
             exits.enter_context(patches.function_calls(recorder))
+            exits.enter_context(patches.saved_tensors())
             pre = register_optimizer_step_pre_hook(self._enter_update)
             exits.callback(pre.remove)
             post = register_optimizer_step_post_hook(self._leave_update)
@@ -127,6 +129,8 @@ class Profiler:
             exits.enter_context(patches.other_hooks(recorder))
             exits.enter_context(patches.kept_checkpoint_inputs(recorder))
             exits.enter_context(patches.function_transforms(recorder))
+            exits.enter_context(patches.sharded_shapes(self.paused))
+            exits.enter_context(patches.higher_order_calls(recorder))
             if compiler_is_loaded():  # compiled regions run as they were written
                 exits.enter_context(torch.compiler.set_stance("force_eager"))
             exits.enter_context(recorder)
@@ -235,7 +239,8 @@ class Profiler:
                 layer = owners.parameters.get(number, OUTSIDE)
             for value in tree_iter(state):
                 if isinstance(value, torch.Tensor):
-                    owners.state[self._recorder.storage_number(value)] = layer
+                    numbers = self._recorder.storage_numbers(value)
+                    owners.state.update(dict.fromkeys(numbers, layer))
 
     def _note_gradients(self) -> None:
         """Which storages hold gradients that no backward of this step has touched."""
@@ -244,13 +249,13 @@ class Profiler:
         for parameter in model.parameters() if model is not None else ():
             if parameter.grad is not None:
                 number = self._recorder.storage_number(parameter)
-                gradient = self._recorder.storage_number(parameter.grad)
-                owners.gradients[gradient] = owners.parameters[number]
+                gradients = self._recorder.storage_numbers(parameter.grad)
+                owners.gradients.update(dict.fromkeys(gradients, owners.parameters[number]))
 
     def note_inputs(self, tensors: Iterable[torch.Tensor]) -> None:
         """Tensors that are there before the step; also one that nobody looks at takes memory."""
         for tensor in tensors:
-            self._recorder.storage_number(tensor)
+            self._recorder.storage_numbers(tensor)
 
     # -- the result -------------------------------------------------------------------------
 
