@@ -78,7 +78,9 @@ def is_one_kernel(operator: HigherOrderOperator) -> bool:
     return operator.__name__ in SCORE_FUNCTIONS
 
 
-def called_functions(operator: HigherOrderOperator, args: tuple[Any, ...]) -> tuple[list[int], bool]:
+def called_functions(
+    operator: HigherOrderOperator, args: tuple[Any, ...]
+) -> tuple[list[int], bool]:
     """The positions of the arguments that are functions and will be called, and whether that is a
     guess, for want of a value."""
     functions = [place for place, value in enumerate(args) if is_function(value)]
@@ -193,4 +195,3 @@ def operator_of_call(
     overload = (GUESSED if guessed else OPENED) if opened else "default"
     name = f"higher_order.{operator.__name__}"
     return Operator.of(name, overload, (*positional, *named), False, False)
-
