@@ -363,6 +363,12 @@ CAN_DETACH_DIRECTLY = CAN_CALL_DIRECTLY and None not in (
 )
 
 
+def active_fake_mode() -> FakeTensorMode | None:
+    """The fake mode that is in force."""
+    mode: FakeTensorMode | None = None if _get_mode is None else _get_mode(_FAKE)
+    return mode
+
+
 def call_below(func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """``func(*args, **kwargs)``, from inside of a dispatch mode: straight from the fake mode if
     that is the one mode below. (While a mode handles an operator it is off the stack.)"""
@@ -375,6 +381,20 @@ def call_below(func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, A
     finally:
         _set_mode(mode)
     return func(*args, **kwargs) if result is NotImplemented else result
+
+
+def results_apart(results: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The results of an operator on fake tensors, each a tensor of its own, as an operator that
+    makes them returns them. A shape function may give one tensor as two of them (the gradients of
+    an LSTM's two biases); and torch's cache of fake results has them apart, from the second call
+    on."""
+    if len(set(map(id, results))) == len(results):
+        return results
+    apart: list[Any] = []
+    for result in results:
+        twice = isinstance(result, FakeTensor) and any(result is other for other in apart)
+        apart.append(torch.empty_like(result) if twice else result)
+    return tuple(apart)
 
 
 _fresh: WeakKeyDictionary[FakeTensorMode, dict[torch.device, dict[str, Any]]] = WeakKeyDictionary()
@@ -468,6 +488,12 @@ DISPATCH = "dispatch"
 
 PYTHON_KEY = torch._C.DispatchKey.Python
 """The dispatch key of modes and tensor subclasses."""
+
+
+def eager_kernel(operator: HigherOrderOperator) -> Callable[..., Any]:
+    """How an operator is executed on real tensors, whatever the device."""
+    kernel = operator.py_kernels.get(torch._C.DispatchKey.CompositeExplicitAutograd)
+    return operator if kernel is None else kernel
 
 
 def top_mode() -> TorchDispatchMode | None:

@@ -107,6 +107,7 @@ class Profiler:
             exits.enter_context(patches.module_calls(self._enter_module, self._leave_layer))
             exits.enter_context(patches.backward_calls(self._in_backward))
             exits.enter_context(patches.function_calls(recorder))
+            exits.enter_context(patches.saved_tensors())
             pre = register_optimizer_step_pre_hook(self._enter_update)
             exits.callback(pre.remove)
             post = register_optimizer_step_post_hook(self._leave_update)
@@ -185,11 +186,13 @@ class Profiler:
         start = len(records)
         graph = graph_behind(roots, inputs, create_graph=create_graph, start=start)
         self.recording.graphs.append(graph)
-        before, self._recorder.scope = self._recorder.scope, "backward"
+        recorder = self._recorder
+        before = recorder.scope, recorder.differentiable
+        recorder.scope, recorder.differentiable = "backward", create_graph
         try:
             yield
         finally:
-            self._recorder.scope = before
+            recorder.scope, recorder.differentiable = before
             graph.records = range(start, len(records))
 
     def _enter_update(self, optimizer: torch.optim.Optimizer, *_: object) -> None:

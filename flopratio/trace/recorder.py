@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, ClassVar
 
 import torch
 
@@ -21,9 +21,11 @@ from flopratio.torch_private import (
     CAN_DETACH_DIRECTLY,
     SILENT_OPERATORS,
     FakeTensor,
+    FakeTensorMode,
     HigherOrderOperator,
     OpOverload,
     TorchDispatchMode,
+    active_fake_mode,
     call_below,
     current_autograd_node,
     detach_below,
@@ -32,15 +34,18 @@ from flopratio.torch_private import (
     nested_shapes,
     next_sequence_number,
     references_of,
+    results_apart,
     schema_of,
     sequence_number,
     storage_address,
+    tensor_version,
     tree_iter,
 )
 from flopratio.trace.higher_order import (
     Noted,
     Opened,
-    called_functions,
+    call_on_fakes,
+    is_function,
     is_one_kernel,
     noted_arguments,
     operator_of_call,
@@ -122,6 +127,38 @@ class _Watch(weakref.ref):  # type: ignore[type-arg]
     number: int
 
 
+class Kept:
+    """What autograd holds in the place of a tensor that it keeps for a backward. It goes when the
+    node that holds it lets go of what it keeps, and so tells when that is.
+
+    Args:
+        tensor: what is kept; a view of it if the node that keeps it has made it, for that tensor
+            refers to the node.
+        original: whether it is the very tensor.
+        notes: of its storages; tensors that take themselves apart have several.
+        records: of the recording.
+
+    Attributes:
+        unpacked: where to note what is given back, if somebody asks for it.
+    """
+
+    __slots__ = ("notes", "original", "records", "tensor", "version")
+    unpacked: ClassVar[list[Kept] | None] = None
+
+    def __init__(
+        self, tensor: torch.Tensor, original: bool, notes: list[Saved], records: list[Record]
+    ) -> None:
+        self.tensor = tensor
+        self.original = original
+        self.version = tensor_version(tensor)
+        self.notes = notes
+        self.records = records
+
+    def __del__(self) -> None:
+        for note in self.notes:
+            note.died = len(self.records)
+
+
 def _accumulates() -> bool:
     """Whether AccumulateGrad runs: the first gradient of a parameter is kept by a detach, which
     is all that shows of that node."""
@@ -154,7 +191,9 @@ class Recorder(TorchDispatchMode):
         paused: operators pass unseen.
         functions: how many calls of ``autograd.Function.apply`` are under way.
         function: the node of the outermost of these calls, once an operator has run in it.
+        applied: sequence number of the node of the innermost of these calls.
         hooks: how many hooks on saved tensors are in force that are not the profiler's.
+        differentiable: whether the backward that runs is differentiable itself.
     """
 
     def __init__(self, recording: Recording) -> None:
@@ -165,7 +204,9 @@ class Recorder(TorchDispatchMode):
         self.paused = False
         self.functions = 0
         self.function: int | None = None
+        self.applied = 0
         self.hooks = 0
+        self.differentiable = False
         self._taken_apart: _TakenApart | None = None
         self._lets_through = False
         self._below = 0
@@ -295,26 +336,27 @@ class Recorder(TorchDispatchMode):
                     return func(*args, **kwargs)
                 func, args, result = self._higher_order(func, args, kwargs)
             call = _known(result)
-        elif self.paused or func in SILENT:
-            if func is not DETACH:
-                return func(*args, **kwargs)
-            if self.paused or not _accumulates():
-                return self._detach(func, types, args, kwargs)
-        if types and any_takes_itself_apart(types):
-            if self._lets_through:
-                self._lets_through = False
-                return NotImplemented  # so that the subclass is asked
-            before = len(self.recording.records)
-            result = self._take_apart(func, args, kwargs)
-            if len(self.recording.records) > before or not self._is_new(result, args):
-                return result
-            call = _known(result)  # no operator that it called is seen: it stands for itself
-        elif self._below or torch.is_inference_mode_enabled():
-            # Composite operators (linear) come whole then; elsewhere autograd takes them apart.
-            with self:
-                taken_apart = func.decompose(*args, **kwargs)
-            if taken_apart is not NotImplemented:
-                return taken_apart
+        else:
+            if self.paused or func in SILENT:
+                if func is not DETACH:
+                    return func(*args, **kwargs)
+                if self.paused or not _accumulates():
+                    return self._detach(func, types, args, kwargs)
+            if types and any_takes_itself_apart(types):
+                if self._lets_through:
+                    self._lets_through = False
+                    return NotImplemented  # so that the subclass is asked
+                before = len(self.recording.records)
+                result = self._take_apart(func, args, kwargs)
+                if len(self.recording.records) > before or not self._is_new(result, args):
+                    return result
+                call = _known(result)  # no operator that it called is seen: it stands for itself
+            elif self._below or torch.is_inference_mode_enabled():
+                # Composite operators (linear) come whole then; elsewhere autograd takes them apart.
+                with self:
+                    taken_apart = func.decompose(*args, **kwargs)
+                if taken_apart is not NotImplemented:
+                    return taken_apart
         recording = self.recording
         inputs: list[int] = []
         outputs: list[int] = []
@@ -336,9 +378,11 @@ class Recorder(TorchDispatchMode):
         else:
             taken_apart = None
         out = call(func, types, args, kwargs)
+        single = not isinstance(out, list | tuple)
+        if type(out) is tuple:
+            out = results_apart(out)
         node = current_autograd_node()
         number = None if node is None else self._note_node(node, func, args)
-        single = not isinstance(out, list | tuple)
         results = self._note((out,) if single else out, outputs, None, "made")
         if taken_apart is not None and any(flags):
             taken_apart.wanted.update(outputs)
@@ -371,23 +415,28 @@ class Recorder(TorchDispatchMode):
         if self.functions and self.function is None:  # before functions inside make nodes
             self.function = next_sequence_number() - 1
         before = len(self.recording.records)
-        given, guessed = list(args), False
-        if not is_one_kernel(func):
-            called, guessed = called_functions(func, args)
-            for place in called:
-                given[place] = Opened(args[place], self._inside)
-        result = func(*given, **kwargs)
+        fake_mode, guessed = active_fake_mode(), False
+        fake = any(isinstance(value, FakeTensor) for value in tree_iter(args))
+        inside = partial(self._inside, fake_mode)
+        if is_one_kernel(func):
+            result = func(*args, **kwargs)
+        else:
+            given = [Opened(value, inside) if is_function(value) else value for value in args]
+            if fake:
+                result, guessed = call_on_fakes(func, given, kwargs)
+            else:
+                result = func(*given, **kwargs)
         opened = len(self.recording.records) > before
         operator = operator_of_call(func, args, kwargs, opened=opened, guessed=guessed)
         _operators[operator] = operator
         return operator, noted_arguments(func, args, _recording_apart), result
 
     @contextmanager
-    def _inside(self) -> Iterator[None]:
+    def _inside(self, fake_mode: FakeTensorMode | None) -> Iterator[None]:
         """A function of a higher-order operator runs."""
         self._below += 1
         try:
-            with self.resumed(), self:
+            with self.resumed(), fake_mode or nullcontext(), self:
                 yield
         finally:
             self._below -= 1
@@ -466,24 +515,56 @@ class Recorder(TorchDispatchMode):
 
     # -- saved tensors ----------------------------------------------------------------------
 
-    def pack(self, tensor: torch.Tensor) -> torch.Tensor:
+    def pack(self, tensor: torch.Tensor) -> Kept:
         """Called by autograd for each tensor that it keeps (``saved_tensors_hooks``)."""
-        # Recomputed activations are short-lived.
-        if current_autograd_node() is None and not self.paused:
+        recording = self.recording
+        records = recording.records
+        node = next_sequence_number() - 1
+        made = tensor.grad_fn
+        original = True
+        if made is not None:
+            # Has the node that keeps it made it? Then the tensor refers to the node: together they
+            # would stay alive. Operands are kept before their operator is recorded, results after.
+            maker = sequence_number(made)
+            if self.functions:
+                original = maker < self.applied
+            else:
+                last = records[-1].sequence if records else maker
+                original = maker < last or (maker == last and node == last + 1)
+                if maker == last and not original:
+                    node = maker
+        notes: list[Saved] = []
+        # What a backward recomputes is gone before it ends.
+        if (current_autograd_node() is None or self.differentiable) and not self.paused:
             try:  # the common case of storage_number(), without the call
                 number = self._numbers.get(storage_address(tensor.untyped_storage()))
             except NotImplementedError:
                 number = -1
             known = number is not None and number >= 0
             apart = not known and takes_itself_apart(type(tensor))
-            for number in (number,) if known else self.storage_numbers(tensor):
-                self.recording.saved.append(
-                    Saved(next_sequence_number() - 1, number, self.functions > 0 or apart)
-                )
-        return tensor
+            for each in (number,) if known else self.storage_numbers(tensor):
+                notes.append(Saved(node, each, self.functions > 0 or apart, len(records)))
+            recording.saved += notes
+        return Kept(tensor if original else tensor.detach(), original, notes, records)
 
     @staticmethod
-    def unpack(tensor: torch.Tensor) -> torch.Tensor:
+    def unpack(kept: Kept) -> torch.Tensor:
+        """Called by autograd for each of them that a backward needs.
+
+        Raises:
+            RuntimeError: it was written to meanwhile, which autograd does not look at under hooks.
+        """
+        tensor, version = kept.tensor, kept.version
+        if tensor_version(tensor) != version:
+            raise RuntimeError(
+                "one of the variables needed for gradient computation has been modified by an "
+                f"inplace operation: [{tensor.type()} {list(tensor.shape)}] is at version "
+                f"{tensor_version(tensor)}; expected version {version} instead. Hint: enable "
+                "anomaly detection to find the operation that failed to compute its gradient, with "
+                "torch.autograd.set_detect_anomaly(True)."
+            )
+        if Kept.unpacked is not None:
+            Kept.unpacked.append(kept)
         return tensor
 
 

@@ -151,16 +151,29 @@ class Storage:
         self.kind = kind
 
 
-class Saved(NamedTuple):
-    """A tensor that autograd keeps for the backward."""
+class Saved:
+    """A tensor that autograd keeps for a backward.
 
-    node: int
-    """Sequence number of the node that keeps it."""
-    storage: int
-    """Its storage's number."""
-    in_function: bool
-    """Whether a user-defined ``autograd.Function`` keeps it, or it is inside of a tensor subclass:
-    no formula tells."""
+    Args:
+        node: sequence number of the node that keeps it.
+        storage: its storage's number.
+        in_function: whether a user-defined ``autograd.Function`` keeps it, or it is inside of a
+            tensor subclass: no formula tells.
+        born: number of records made when it was kept.
+
+    Attributes:
+        died: number of records made when its node let go of it, after it ran or with its graph;
+            None if it outlived the recording.
+    """
+
+    __slots__ = ("born", "died", "in_function", "node", "storage")
+
+    def __init__(self, node: int, storage: int, in_function: bool, born: int) -> None:
+        self.node = node
+        self.storage = storage
+        self.in_function = in_function
+        self.born = born
+        self.died: int | None = None
 
 
 @dataclass
@@ -208,7 +221,8 @@ class Recording:
         causal: how attention under a causal mask counts, ``full`` or ``half``.
         records: the operators, in order.
         storages: every storage seen, by number.
-        saved: what autograd keeps, in order.
+        saved: what autograd keeps for a backward, in order. What it keeps while a backward runs
+            is there if that one is differentiable itself; what one recomputes is not.
         graphs: one for each call of backward.
         layers: paths of the modules that ran, by index; the first is :data:`OUTSIDE`.
         types: path -> class of every module.
@@ -238,10 +252,11 @@ class Recording:
         """The path of the module whose forward called an operator."""
         return self.layers[record.layer]
 
-    def kept_for_backward(self) -> set[int]:
-        """The storages that autograd keeps, parameters apart."""
-        return {
-            kept.storage
+    def kept_for_backward(self) -> list[Saved]:
+        """What autograd keeps in memory of its own: parameters are there anyway."""
+        storages = self.storages
+        return [
+            kept
             for kept in self.saved
-            if kept.storage >= 0 and self.storages[kept.storage].kind != "parameter"
-        }
+            if kept.storage >= 0 and storages[kept.storage].kind != "parameter"
+        ]
