@@ -295,9 +295,14 @@ def _recurrent_packed(
     batch_sizes: Tensor,
     states: Any,
     weights: list[Tensor],
-    *options: Any,
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
 ) -> Any:
     """Sequences of unlike lengths, all rows of the first time step first."""
+    options = (has_biases, num_layers, dropout, train, bidirectional)
     if not (_is_fake(input) and input.numel() > 0) or isinstance(batch_sizes, FakeTensor):
         return taken_apart(plain, input, batch_sizes, states, weights, *options)
     return _by_cudnn(mode, input, states, weights, *options, False, batch_sizes.tolist())

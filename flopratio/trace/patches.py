@@ -156,7 +156,7 @@ def saved_tensors() -> Iterator[None]:
     """A user-defined ``autograd.Function`` finds the very tensors that it saved, with what somebody
     has attached to them: under hooks autograd makes new ones over the same memory. (Its own results
     are new ones always.)"""
-    original = torch.autograd.function.BackwardCFunction.saved_tensors
+    original: Any = torch.autograd.function.BackwardCFunction.saved_tensors
 
     def saved(context: Any) -> tuple[Any, ...]:
         before, Kept.unpacked = Kept.unpacked, []

@@ -628,10 +628,12 @@ class Recorder(TorchDispatchMode):
                 number = self._numbers.get(storage_address(tensor.untyped_storage()))
             except NotImplementedError:
                 number = -1
-            known = number is not None and number >= 0
-            apart = not known and takes_itself_apart(type(tensor))
-            for each in (number,) if known else self.storage_numbers(tensor):
-                notes.append(Saved(node, each, self.functions > 0 or apart, len(records)))
+            if number is not None and number >= 0:
+                notes.append(Saved(node, number, self.functions > 0, len(records)))
+            else:
+                untold = self.functions > 0 or takes_itself_apart(type(tensor))
+                for each in self.storage_numbers(tensor):
+                    notes.append(Saved(node, each, untold, len(records)))
             recording.saved += notes
         return Kept(tensor if original else tensor.detach(), original, notes, records)
 

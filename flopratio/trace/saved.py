@@ -9,7 +9,8 @@ once, parameters apart.
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import NamedTuple
+from collections.abc import Iterable
+from math import inf
 
 from flopratio.trace.attribution import Attribution
 from flopratio.trace.forward_call import ForwardCall
@@ -28,10 +29,7 @@ def saved_by_formulas(recording: Recording, attribution: Attribution) -> dict[st
     storages = recording.storages
     saved: defaultdict[str, int] = defaultdict(int)
     seen: set[int] = set()
-    there = _nodes_there(recording)
-    for node in sorted(attribution.forward_calls):
-        if node not in there:
-            continue
+    for node in _nodes_there(recording, attribution.forward_calls):
         for call in attribution.forward_calls[node]:
             if _left_out(call.record):
                 continue
@@ -59,28 +57,14 @@ def saved_by_hooks(recording: Recording, attribution: Attribution) -> dict[str, 
     return dict(saved)
 
 
-def _nodes_there(recording: Recording) -> _Nodes:
-    """The nodes that keep what they keep when most is kept."""
+def _nodes_there(recording: Recording, nodes: Iterable[int]) -> list[int]:
+    """Those of the nodes that keep what they keep when most is kept, sorted. One that keeps nothing
+    at any time, as autograd's hooks see it, counts if it lies among them."""
     record = most_kept(recording).record
     there = {kept.node for kept in recording.saved if is_kept(recording, kept, record)}
-    gone = {kept.node for kept in recording.saved} - there
-    return _Nodes(gone, range(min(there), max(there) + 1) if there else None)
-
-
-class _Nodes(NamedTuple):
-    """Some nodes, by their sequence numbers.
-
-    Args:
-        gone: those that have let go of what they kept, or are yet to come.
-        among: where those lie that are there; None if there are none. A node that keeps nothing,
-            as autograd's hooks see it, counts as there if it lies among them.
-    """
-
-    gone: set[int]
-    among: range | None
-
-    def __contains__(self, node: object) -> bool:
-        return node not in self.gone and (self.among is None or node in self.among)
+    others = {kept.node for kept in recording.saved} - there
+    first, last = (min(there), max(there)) if there else (-inf, inf)
+    return sorted(node for node in nodes if first <= node <= last and node not in others)
 
 
 def _left_out(record: Record) -> bool:

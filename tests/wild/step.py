@@ -31,6 +31,8 @@ class WildStep:
         not_compared: why the law can't be held against this step: ``reconciled`` is None then.
         saved_unseen: why the saved bytes can't be compared (a step's own hooks keep them, or
             ``torch.func`` forbids hooks).
+        memory_unseen: why it can't be told what memory the step leaves (a mode that looks would be
+            in the compiler's way).
         uncounted: operators without a formula, which the ledger has to name.
         own_update: the step updates its parameters itself, with products, outside of any
             ``Optimizer.step``: forward and update are compared together.
@@ -43,6 +45,7 @@ class WildStep:
     by_hand: dict[str, float] = field(default_factory=dict)
     not_compared: str = ""
     saved_unseen: str = ""
+    memory_unseen: str = ""
     uncounted: frozenset[str] = frozenset()
     own_update: bool = False
 
@@ -80,6 +83,14 @@ def needs(*names: str) -> None:
             resolve_name(f"torch.{name}")
         except (AttributeError, ImportError, RuntimeError):
             pytest.skip(f"this torch has no torch.{name}")
+
+
+def needs_kernel(call: Callable[[], Any]) -> None:
+    """Skip a step whose operator has no kernel for the CPU in this torch."""
+    try:
+        call()
+    except NotImplementedError as error:
+        pytest.skip(str(error).partition(".")[0])
 
 
 def load_steps() -> dict[str, Builder]:

@@ -9,6 +9,11 @@ from torch.nn import functional
 from tests.wild.models import FIRST, LAST, ONE_STEP, ROWS, WIDTH, batch, mlp
 from tests.wild.step import WildStep, needs, wild
 
+MODES_SEE_HIGHER_ORDER_OPERATORS = (
+    "utils._python_dispatch.TorchDispatchMode.supports_higher_order_operators"
+)
+COMPILED = "the compiler refuses to run under a mode that is not its own"
+
 
 @wild
 def scripted_module() -> WildStep:
@@ -109,7 +114,7 @@ def graph_module() -> WildStep:
 @wild
 def conditional_branch() -> WildStep:
     """``torch.cond``: one of two branches runs, and its backward."""
-    needs("cond")
+    needs("cond", MODES_SEE_HIGHER_ORDER_OPERATORS)
     model = nn.ModuleList([nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)])
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     x = torch.randn(ROWS, WIDTH)
@@ -131,14 +136,19 @@ def conditional_branch() -> WildStep:
     one = 2 * ROWS * WIDTH * WIDTH
     by_hand = {"forward": 2 * one, "grad_input": one, "grad_weight": 2 * one}
     return WildStep(
-        run, model, [optimizer], by_hand=by_hand, saved_unseen="kept by torch.cond's own function"
+        run,
+        model,
+        [optimizer],
+        by_hand=by_hand,
+        saved_unseen="kept by torch.cond's own function",
+        memory_unseen=COMPILED,
     )
 
 
 @wild
 def flexible_attention() -> WildStep:
     """Frozen ``flex_attention`` with a relative bias (on the CPU it has no backward)."""
-    needs("nn.attention.flex_attention.flex_attention")
+    needs("nn.attention.flex_attention.flex_attention", MODES_SEE_HIGHER_ORDER_OPERATORS)
     from torch.nn.attention.flex_attention import flex_attention
 
     heads, length, size = 2, 8, 4
@@ -169,7 +179,7 @@ def flexible_attention() -> WildStep:
         "grad_weight": headed,
     }
     model = nn.ModuleList([projection, head])
-    return WildStep(run, model, [optimizer], by_hand=by_hand)
+    return WildStep(run, model, [optimizer], by_hand=by_hand, memory_unseen=COMPILED)
 
 
 @wild

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from tests.wild.step import WildStep, needs, wild
+from tests.wild.step import WildStep, needs, needs_kernel, wild
 
 VOCABULARY, WIDTH, HEADS, BATCH, LENGTH = 11, 8, 2, 2, 4
 TOKENS = BATCH * LENGTH
@@ -45,9 +45,8 @@ class Attention(nn.Module):
         batch, length, _ = x.shape
         query = self.query(x).view(batch, length, HEADS, -1).transpose(1, 2)
         key, value = self.key_value(x).view(batch, length, 1, -1).transpose(1, 2).chunk(2, dim=-1)
-        mixed = functional.scaled_dot_product_attention(
-            rotated(query), rotated(key), value, is_causal=True, enable_gqa=True
-        )
+        key, value = (part.expand(-1, HEADS, -1, -1) for part in (rotated(key), value))
+        mixed = functional.scaled_dot_product_attention(rotated(query), key, value, is_causal=True)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
 
@@ -322,6 +321,8 @@ def mixture_of_experts_grouped() -> WildStep:
     """One grouped product for all experts, tokens sorted by expert."""
     needs("_grouped_mm")
     width = 16
+    rows = torch.zeros(TOKENS, width, dtype=torch.bfloat16)
+    needs_kernel(lambda: torch._grouped_mm(rows, rows.T[None], offs=torch.tensor([TOKENS]).int()))
     weights = nn.Parameter(torch.randn(3, width, width, dtype=torch.bfloat16))
     router = nn.Linear(width, 3, bias=False, dtype=torch.bfloat16)
     router.register_parameter("experts", weights)
