@@ -363,6 +363,12 @@ CAN_DETACH_DIRECTLY = CAN_CALL_DIRECTLY and None not in (
 )
 
 
+def active_fake_mode() -> FakeTensorMode | None:
+    """The fake mode that is in force."""
+    mode: FakeTensorMode | None = None if _get_mode is None else _get_mode(_FAKE)
+    return mode
+
+
 def call_below(func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """``func(*args, **kwargs)``, from inside of a dispatch mode: straight from the fake mode if
     that is the one mode below. (While a mode handles an operator it is off the stack.)"""
@@ -482,6 +488,12 @@ DISPATCH = "dispatch"
 
 PYTHON_KEY = torch._C.DispatchKey.Python
 """The dispatch key of modes and tensor subclasses."""
+
+
+def eager_kernel(operator: HigherOrderOperator) -> Callable[..., Any]:
+    """How an operator is executed on real tensors, whatever the device."""
+    kernel = operator.py_kernels.get(torch._C.DispatchKey.CompositeExplicitAutograd)
+    return operator if kernel is None else kernel
 
 
 def top_mode() -> TorchDispatchMode | None:

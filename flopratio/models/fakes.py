@@ -321,6 +321,9 @@ def _check(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, 
     elif func is aten.eq.Tensor:  # x == x, of torch.isfinite
         if args[0] is args[1]:
             result.sound = True
+    elif func is aten.eq.Scalar:  # a count of them is 0
+        if hasattr(args[0], "sound"):
+            result.sound = args[0].sound == args[1]
     elif all(hasattr(tensor, "sound") for tensor in tensors):
         either = func in (aten.any.default, aten.bitwise_or.Tensor)
         result.sound = (any if either else all)(tensor.sound for tensor in tensors)
@@ -359,5 +362,9 @@ StepMode.rules = {
     aten.bitwise_and.Tensor: _check,
     aten.bitwise_or.Tensor: _check,
     aten.all.default: _check,
+    aten.all.dim: _check,
+    aten.sum.default: _check,
+    aten.sum.dim_IntList: _check,
+    aten.eq.Scalar: _check,
     aten.any.default: _check,
 }

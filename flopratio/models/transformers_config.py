@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,7 @@ def make_config(
     parts = _parts(cls)
     fields = _fields(cls).union(*(_fields(type(part)) for part in parts.values()), _FOR_INPUTS)
     rest: dict[str, object] = {}
-    needed = {
-        f"{name}.{key}": value
-        for name, part in parts.items()
-        for key, value in DEFAULTS.get(part.model_type, {}).items()
-    }
-    needed |= assumed
+    needed = {**_open_in_parts(parts), **assumed}
     for key, value in {**needed, **request.take_rest(but=_FOR_INPUTS)}.items():
         owner, _, field = key.rpartition(".")
         if not owner and not _has(cls, key) and key not in needed:
@@ -56,10 +51,10 @@ def make_config(
             if not owner:
                 rest[key] = value
                 continue
-        if owner and owner not in cls.sub_configs:
+        path = owner.split(".") if owner else []
+        if path and path[0] not in cls.sub_configs:
             raise unknown_key(request, key, {f"{name}.{field}" for name in parts})
-        target = given.setdefault(owner, _part_defaults(cls, owner)) if owner else given
-        target[cls.attribute_map.get(field, field)] = value
+        _part(given, cls, path)[cls.attribute_map.get(field, field)] = value
     _shorten_layer_lists(given)
     _set_image_size(request, given, cls, parts)
 
@@ -125,9 +120,8 @@ def _named_config(request: Request, transformers: Any) -> tuple[dict[str, Any], 
 
 def _parts(cls: Any) -> dict[str, Any]:
     """The parts of a default configuration by name, the one for text first."""
-    try:
-        config = cls()
-    except Exception:  # a default that contradicts itself; the settings may mend it
+    config = _default(cls)
+    if config is None:
         return {}
     names = sorted(getattr(cls, "sub_configs", {}), key=lambda name: "text" not in name)
     parts = {name: getattr(config, name, None) for name in names}
@@ -136,8 +130,45 @@ def _parts(cls: Any) -> dict[str, Any]:
 
 def _part_defaults(cls: Any, name: str) -> dict[str, Any]:
     """What a configuration gives to its part of that name, where nothing is given."""
-    spec = getattr(cls, "sub_configs_defaults", {}).get(name)
-    return dict(getattr(spec, "init_kwargs", None) or {})
+    spec: Any = getattr(cls, "sub_configs_defaults", {}).get(name)
+    default = getattr(_default(cls), name, None)
+    model_type = getattr(default, "model_type", None) or getattr(spec, "model_type", None)
+    given = {} if model_type is None else {"model_type": model_type}
+    if getattr(spec, "model_type", None) == model_type:  # or it is given another than it says
+        given |= getattr(spec, "init_kwargs", None) or {}
+    return given
+
+
+def _part(config: dict[str, Any], cls: Any, path: Sequence[str]) -> dict[str, Any]:
+    """The values given for a part, or a part of a part, within those given for a configuration."""
+    for name in path:
+        config = config.setdefault(name, _part_defaults(cls, name))
+        cls = type(_parts(cls).get(name))
+    return config
+
+
+def _open_in_parts(parts: Mapping[str, Any]) -> dict[str, object]:
+    """What the parts of a configuration can't do without, where it doesn't say that itself."""
+    needed = {}
+    for name, part in parts.items():
+        for key, value in DEFAULTS.get(part.model_type, {}).items():
+            if _field(part, key) == _field(_default(type(part)), key):
+                needed[f"{name}.{key}"] = value
+    return needed
+
+
+def _field(config: Any, key: str) -> Any:
+    for name in key.split("."):
+        config = getattr(config, name, None)
+    return config
+
+
+def _default(cls: Any) -> Any:
+    """A default configuration; None if its defaults contradict each other."""
+    try:
+        return cls()
+    except Exception:  # the settings may mend it
+        return None
 
 
 def _has(cls: Any, key: str) -> bool:

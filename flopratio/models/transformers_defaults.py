@@ -7,6 +7,24 @@ from collections.abc import Mapping
 
 _ROPE = {"rope_type": "default", "rope_theta": 10_000.0}
 
+_LARGE_KERNELS = {
+    "kernel_list": [3, 2, 2],
+    "intraclass_block_config": {
+        # kernel, stride and padding of each convolution; PP-OCRv5's
+        "reduce_channel": [1, 1, 0],
+        "return_channel": [1, 1, 0],
+        "vertical_long_to_small_conv_longratio": [[7, 1], [1, 1], [3, 0]],
+        "vertical_long_to_small_conv_midratio": [[5, 1], [1, 1], [2, 0]],
+        "vertical_long_to_small_conv_shortratio": [[3, 1], [1, 1], [1, 0]],
+        "horizontal_small_to_long_conv_longratio": [[1, 7], [1, 1], [0, 3]],
+        "horizontal_small_to_long_conv_midratio": [[1, 5], [1, 1], [0, 2]],
+        "horizontal_small_to_long_conv_shortratio": [[1, 3], [1, 1], [0, 1]],
+        "symmetric_conv_long_longratio": [[7, 7], [1, 1], [3, 3]],
+        "symmetric_conv_long_midratio": [[5, 5], [1, 1], [2, 2]],
+        "symmetric_conv_long_shortratio": [[3, 3], [1, 1], [1, 1]],
+    },
+}
+
 DEFAULTS: Mapping[str, Mapping[str, object]] = {
     # Of each series: how much of it is to be foretold.
     "autoformer": {"prediction_length": 24},
@@ -21,7 +39,7 @@ DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "chameleon": {"vocabulary_map": {"<image>": 8_711}},
     # Rotary positions, by type of layer, or the part of each head that they turn.
     "cohere_compass_text": {"rope_parameters": {"full_attention": _ROPE}},
-    "dbrx": {"attn_config.rope_theta": 10_000.0},
+    "dbrx": {"attn_config.rope_theta": 10_000.0, "attn_config.clip_qkv": 8},
     "glm4v_text": {"rope_parameters": {**_ROPE, "partial_rotary_factor": 0.5}},
     "glm4v_moe_text": {
         "head_dim": 128,
@@ -52,8 +70,16 @@ DEFAULTS: Mapping[str, Mapping[str, object]] = {
         "encoder_config.num_key_value_heads": 2,
         "encoder_config.num_hidden_layers": 24,
     },
+    # The name of its backbone is misspelt in its defaults.
+    "edgetam_vision_model": {
+        "backbone_config.architecture": "repvit_m1",
+        "backbone_config.num_classes": 1_000,
+    },
     "esm": {"vocab_size": 33, "pad_token_id": 1, "mask_token_id": 32},
     # Frozen, it has no backward.
+    # What of a spectrogram is no padding is in its values.
+    "fastspeech2_conformer": {"use_masking": False},
+    "fastspeech2_conformer_with_hifigan": {"model_config.use_masking": False},
     "flava_image_codebook": {"freeze": False},
     "gemma4_assistant": {
         "text_config.hidden_size_per_layer_input": 0,
@@ -70,23 +96,50 @@ DEFAULTS: Mapping[str, Mapping[str, object]] = {
         "vision_config.model_args": {"embed_dim": 1_024},
     },
     "pix2struct_text_model": {"initializer_range": 0.02},
+    "pp_ocrv5_server_det": {**_LARGE_KERNELS, "scale_factor_list": [1, 2, 4, 8]},
+    "pp_ocrv6_medium_det": {
+        **_LARGE_KERNELS,
+        "scale_factor_list": [1, 2, 4, 8],
+        "backbone_config": {
+            "model_type": "hgnet_v2",
+            "arch": "L",
+            "out_features": ["stage1", "stage2", "stage3", "stage4"],
+        },
+    },
+    "pp_ocrv6_small_det": {
+        "backbone_config": {
+            "model_type": "pp_lcnet_v3",
+            "scale": 0.75,
+            "divisor": 16,
+            "out_features": ["stage2", "stage3", "stage4", "stage5"],
+        },
+    },
     "pp_doclayout_v2": {"class_thresholds": [0.5] * 25, "class_order": list(range(25))},
     # 28 heads don't divide a width of 2048.
     "qwen3_omni_moe_text": {"num_attention_heads": 32, "head_dim": 128},
     "qwen4_exp_text": {
         "indexer_n_heads": 16,
-        "indexer_kv_heads": 2,
-        "indexer_head_dim": 128,
+        "indexer_kv_heads": 1,
+        "indexer_head_dim": 256,
         "indexer_budget": 2_048,
         "indexer_compress_ratio": 16,
         "output_gate_type": "sigmoid",
     },
-    "sapiens2_head": {},
+    "sapiens2_head": {
+        "upsample_out_channels": [768, 768],
+        "conv_out_channels": [768, 768],
+    },
     "t5gemma2_text": {"dropout_rate": 0.0},
     "t5gemma2_encoder": {"text_config.dropout_rate": 0.0},
     "t5gemma2_decoder": {"dropout_rate": 0.0},
     "timm_backbone": {"backbone": "resnet50"},
-    "vitmatte": {"fusion_hidden_sizes": [256, 128, 64, 32]},
+    "uvdoc": {"backbone_config.out_features": [f"stage{stage}" for stage in range(1, 7)]},
+    "vitmatte": {
+        "fusion_hidden_sizes": [256, 128, 64, 32],
+        "backbone_config.hidden_size": 384,
+        "backbone_config.num_attention_heads": 6,
+        "backbone_config.num_channels": 4,
+    },
 }
 """By type the fields of its configuration, in the notation of KEYs; those of a part apply in every
 configuration that has it."""
@@ -163,6 +216,18 @@ INPUTS: Mapping[str, Mapping[str, object]] = {
         "query_embeds": "(batch_size, 32, hidden_size)",
         "encoder_hidden_states": "(batch_size, 257, encoder_hidden_size)",
     },
+    "blt_local_encoder": {
+        "num_patches": 32,
+        "patch_ids": "(batch_size, sequence_length):int64",
+    },
+    "blt_local_decoder": {
+        "inputs_embeds": "(batch_size, sequence_length, hidden_size)",
+        "patch_embeds": "(batch_size, sequence_length, hidden_size_global)",
+    },
+    "deepseek_ocr2_encoder": {
+        "inputs_embeds": "(batch_size, 512, hidden_size)",
+        "num_patches": 256,
+    },
     "depth_pro": {"image": 1_536},  # four times a patch
     "dia_decoder": {
         "input_ids": "(batch_size, sequence_length, num_channels):int64",
@@ -203,6 +268,20 @@ INPUTS: Mapping[str, Mapping[str, object]] = {
         "attention_mask": "(batch_size, 1024)",
     },
     "inkling_audio": {"audio_input_ids": "(batch_size, frames, n_mel_bins):int64"},
+    "inkling_vision": {
+        "pixel_values": "(batch_size * 16, temporal_patch_size, patch_size, patch_size, 3)"
+    },
+    "inkling2_vision": {
+        "pixel_values": (
+            "(batch_size * 16, patch_size * spatial_merge_size, patch_size * spatial_merge_size, 3)"
+        ),
+        "image_grid_thw": "(batch_size, 3):int64=1x4x4",
+    },
+    "jev": {
+        "marks": "(batch_size, 4):int64=1",
+        "num_options": "(batch_size, 2):int64=2",
+        "question_type_ids": "(batch_size, 2):int64",
+    },
     "janus_vqgan": {"image": 512},
     "kosmos-2": {"seq": 64},  # as many as an image takes
     "lw_detr_vit": {"hidden_states": "(batch_size * 16, 64, hidden_size)"},
@@ -224,6 +303,10 @@ INPUTS: Mapping[str, Mapping[str, object]] = {
         "last_hidden_state": "(batch_size, num_codebooks, input_size)",
     },
     "muse_spark_audio": {"input_values": "(batch_size, 16 * 1920)"},
+    "muse_glimmer_assistant": {
+        "noise_embeds": "(batch_size, block_size, hidden_size)",
+        "context_hidden_states": "(batch_size, 64, 5 * hidden_size)",
+    },
     "omdet-turbo": {
         "classes_input_ids": "(batch_size * 2, 16):int64",
         "classes_attention_mask": "(batch_size * 2, 16)",
@@ -243,6 +326,12 @@ INPUTS: Mapping[str, Mapping[str, object]] = {
         "hidden_states": "(batch_size, frames, input_size)",
         "mask": "(batch_size, frames):bool",
     },
+    "pi0": {
+        "action_embeds": "(batch_size, chunk_size + 1, 1024)",
+        "input_ids": "(batch_size, sequence_length):int64",
+        "pixel_values": "(batch_size, 2, 3, 224, 224)",
+        "pixel_attention_mask": "(batch_size, 2):bool",
+    },
     "pix2struct": {
         "flattened_patches": "(batch_size, 2048, 2 + 3 * 16 ** 2)",
         "labels": "(batch_size, sequence_length):int64",
@@ -259,11 +348,23 @@ INPUTS: Mapping[str, Mapping[str, object]] = {
         "feature_lens": "(batch_size):int64=400",
     },
     "qwen2_5_omni_bigvgan": {"mel_spectrogram": "(batch_size, mel_dim, frames)"},
+    "qwen2_5_omni_dit": {
+        "hidden_states": "(batch_size, 2 * 64, mel_dim)",
+        "condition_vector": "(batch_size, 64, mel_dim)",
+        "speaker_embedding": "(batch_size, 2 * 64, enc_emb_dim)",
+        "quantized_code": "(batch_size, 64):int64",
+        "time_step": "(batch_size)",
+    },
     "qwen3_asr_encoder": {
         "input_features": "(batch_size, num_mel_bins, 8 * n_window)",
         "input_features_mask": "(batch_size, 8 * n_window)",
     },
-    "rf_detr": {"image": 560},
+    "rag": {
+        "context_input_ids": "(batch_size * n_docs, max_combined_length):int64",
+        "context_attention_mask": "(batch_size * n_docs, max_combined_length)",
+        "doc_scores": "(batch_size, n_docs)",
+    },
+    "rf_detr": {"pixel_values": "(batch_size, 3, 560, 560)"},
     "sam2_mask_decoder": _MASK_DECODER_2,
     "sam2_prompt_encoder": _PROMPT,
     "sam2_video_mask_decoder": _MASK_DECODER_2,
@@ -284,6 +385,7 @@ INPUTS: Mapping[str, Mapping[str, object]] = {
     "sam_hq_prompt_encoder": _PROMPT,
     "sam_mask_decoder": _MASK_DECODER,
     "sam_prompt_encoder": _PROMPT,
+    "sapiens2_head": {"hidden_states": "(batch_size, 1024, 64, 48)"},
     "seggpt": {
         # The prompt and the image are put on each other.
         "pixel_values": "(batch_size, num_channels, width, width)",
@@ -304,6 +406,10 @@ INPUTS: Mapping[str, Mapping[str, object]] = {
         "condition": "(batch_size, hidden_size)",
     },
     "voxtral_realtime": {"input_features": "(batch_size, num_mel_bins, 8 * sequence_length)"},
+    "xcodec2": {
+        "input_features": "(batch_size, 50, 160)",  # of 16,000 samples
+        "input_features_mask": "(batch_size, 50)",
+    },
     "xclip_vision_model": {
         "pixel_values": "(batch_size * num_frames, num_channels, image_size, image_size)"
     },

@@ -16,6 +16,7 @@ from flopratio.torch_private import (
     FakeTensorMode,
     HigherOrderOperator,
     disable_current_modes,
+    eager_kernel,
     indexing_without_values,
     tree_iter,
 )
@@ -28,9 +29,9 @@ SCORE_FUNCTIONS: Mapping[str, Mapping[str, int]] = {
 """Operators that are one kernel: their arguments that are functions of a score and its four
 indices, and how many gradients they are given beside."""
 
-VALUE_READERS = {"cond": (1,), "while_loop": (0, 1), "while_loop_stack_output": (0, 1)}
-"""Operators that a value tells which function to call, or how often; and the positions of those
-that are taken to be called, once, where there are no values."""
+PREDICATES: Mapping[str, int] = {"cond": 0, "while_loop": 0, "while_loop_stack_output": 0}
+"""Operators that a value tells which function to call, or how often: the position of that value, or
+of the function that gives it."""
 
 
 class Noted:
@@ -78,17 +79,42 @@ def is_one_kernel(operator: HigherOrderOperator) -> bool:
     return operator.__name__ in SCORE_FUNCTIONS
 
 
-def called_functions(
-    operator: HigherOrderOperator, args: tuple[Any, ...]
-) -> tuple[list[int], bool]:
-    """The positions of the arguments that are functions and will be called, and whether that is a
-    guess, for want of a value."""
-    functions = [place for place, value in enumerate(args) if is_function(value)]
-    guessed = VALUE_READERS.get(operator.__name__)
-    fake = any(isinstance(value, FakeTensor) for value in tree_iter(args))
-    if guessed is None or not fake:
-        return functions, False
-    return [place for place in functions if place in guessed], True
+class Guess:
+    """A condition on a value: where there is none, it holds once."""
+
+    def __init__(self, condition: Any) -> None:
+        self._condition = condition
+        self._rounds = 0
+
+    @property
+    def is_guessed(self) -> bool:
+        return self._rounds > 0
+
+    def __call__(self, *args: Any) -> Any:
+        value = self._condition(*args) if callable(self._condition) else self._condition
+        if not isinstance(value, FakeTensor):
+            return value
+        self._rounds += 1
+        return self._rounds == 1
+
+
+def call_on_fakes(
+    operator: HigherOrderOperator, args: list[Any], kwargs: Mapping[str, Any]
+) -> tuple[Any, bool]:
+    """The result of an operator on fake tensors, and whether a value was wanted that is not there.
+    It runs as it does on real ones: torch's way on fake ones calls each function once, whatever the
+    number of rounds.
+
+    Args:
+        args: functions among them enter what modes they need.
+    """
+    place = PREDICATES.get(operator.__name__)
+    guess = None if place is None else Guess(args[place])
+    if guess is not None and place is not None:
+        args[place] = guess if callable(args[place]) else guess()
+    with disable_current_modes():
+        result = eager_kernel(operator)(*args, **kwargs)
+    return result, guess is not None and guess.is_guessed
 
 
 def noted_arguments(
@@ -195,3 +221,4 @@ def operator_of_call(
     overload = (GUESSED if guessed else OPENED) if opened else "default"
     name = f"higher_order.{operator.__name__}"
     return Operator.of(name, overload, (*positional, *named), False, False)
+

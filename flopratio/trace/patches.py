@@ -263,7 +263,8 @@ def higher_order_calls(recorder: Recorder) -> Iterator[None]:
     weights that its functions refer to become arguments, and get their gradients. Under a dispatch
     mode torch leaves that out, and they would have none.
     """
-    dispatch, compiler = vars(HigherOrderOperator)[DISPATCH], torch.compile
+    dispatch: Callable[..., Any] = vars(HigherOrderOperator)[DISPATCH]
+    compiler: Callable[..., Any] = torch.compile
 
     def go(operator: Any, key: Any, /, *args: Any, **kwargs: Any) -> Any:
         if key == PYTHON_KEY:
@@ -271,58 +272,88 @@ def higher_order_calls(recorder: Recorder) -> Iterator[None]:
         with recorder.preparing():
             return dispatch(operator, key, *args, **kwargs)
 
-    def compile(*args: Any, **options: Any) -> Any:
+    def compile(function: Any, **options: Any) -> Any:
         caller = sys._getframe(1).f_globals.get("__name__", "")
         if not caller.startswith(HIGHER_ORDER_MODULES) or top_mode() is not recorder:
-            return compiler(*args, **options)
-        backend = backend_of_compiler(options["backend"])
-
-        def recorded(graph: Any, inputs: Any) -> Callable[..., Any]:
-            run = backend(graph, inputs)
-
-            def recorded_run(*args: Any) -> Any:
-                plain = torch.nn.Module.__call__  # the graph is no layer, nor are graphs in it
-                with (
-                    _in_force(recorder, whether=True),
-                    replaced(torch.nn.Module, "__call__", plain),
-                ):
-                    return run(*args)
-
-            return recorded_run
-
-        compiled = compiler(*args, **{**options, "backend": recorded})
+            return compiler(function, **options)
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            with _in_force(recorder, whether=False), torch.compiler.set_stance("default"):
-                return compiled(*args, **kwargs)
+            with _unwatched() as watched, torch.compiler.set_stance("default"):
+                backend = _watched_backend(options["backend"], watched)
+                return compiler(function, **{**options, "backend": backend})(*args, **kwargs)
 
         return call
 
-    with (
-        replaced(HigherOrderOperator, DISPATCH, go),
-        replaced(torch, "compile", compile),
-    ):
-        yield
+    _recorders.append(recorder)
+    try:
+        with (
+            replaced(HigherOrderOperator, DISPATCH, go),
+            replaced(torch, "compile", compile),
+        ):
+            yield
+    finally:
+        _recorders.remove(recorder)
+
+
+_recorders: list[Recorder] = []
+"""Those that watch, of nested profilers several."""
+
+_Watched = Callable[[], AbstractContextManager[None]]
 
 
 @contextmanager
-def _in_force(recorder: Recorder, *, whether: bool) -> Iterator[None]:
-    """The recorder, its hooks and what else of torch is replaced are in force meanwhile, or not;
-    then as before."""
+def _unwatched() -> Iterator[_Watched]:
+    """Torch is as without the recorders that would be asked first, but for what hooks saved
+    tensors: those note nothing. Gives a context within which all is as it was."""
+    paused = [(recorder, recorder.paused) for recorder in _recorders]
+    replacements = list(_Replacement.in_force)
+    lifted: list[Recorder] = []
 
-    def put() -> None:
-        for replacement in _Replacement.in_force:
-            replacement.put()
-        push_saved_tensors_hooks(recorder.pack, recorder.unpack)
-        recorder.__enter__()
-
-    def undo() -> None:
-        recorder.__exit__(None, None, None)
-        pop_saved_tensors_hooks()
-        for replacement in reversed(_Replacement.in_force):
+    def lift() -> None:
+        while (mode := top_mode()) in _recorders:
+            assert isinstance(mode, Recorder)
+            mode.__exit__(None, None, None)
+            lifted.append(mode)
+        for recorder, _ in paused:
+            recorder.paused = True
+        for replacement in reversed(replacements):
             replacement.undo()
 
-    with ExitStack() as exits:
-        exits.callback(undo if whether else put)
-        (put if whether else undo)()
-        yield
+    def put_back() -> None:
+        for replacement in replacements:
+            replacement.put()
+        for recorder, before in paused:
+            recorder.paused = before
+        while lifted:
+            lifted.pop().__enter__()
+
+    @contextmanager
+    def watched() -> Iterator[None]:
+        put_back()
+        try:
+            yield
+        finally:
+            lift()
+
+    lift()
+    try:
+        yield watched
+    finally:
+        put_back()
+
+
+def _watched_backend(backend: Any, watched: _Watched) -> Callable[..., Any]:
+    """A compiler's backend that gives the same, to be run while all watch."""
+    plain = backend_of_compiler(backend)
+
+    def compile(graph: Any, inputs: Any) -> Callable[..., Any]:
+        run = plain(graph, inputs)
+
+        def run_watched(*args: Any) -> Any:
+            call = torch.nn.Module.__call__  # the graph is no layer, nor are those in it
+            with watched(), replaced(torch.nn.Module, "__call__", call):
+                return run(*args)
+
+        return run_watched
+
+    return compile

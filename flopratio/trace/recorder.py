@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, ClassVar
 
 import torch
@@ -21,9 +21,11 @@ from flopratio.torch_private import (
     CAN_DETACH_DIRECTLY,
     SILENT_OPERATORS,
     FakeTensor,
+    FakeTensorMode,
     HigherOrderOperator,
     OpOverload,
     TorchDispatchMode,
+    active_fake_mode,
     call_below,
     current_autograd_node,
     detach_below,
@@ -42,7 +44,8 @@ from flopratio.torch_private import (
 from flopratio.trace.higher_order import (
     Noted,
     Opened,
-    called_functions,
+    call_on_fakes,
+    is_function,
     is_one_kernel,
     noted_arguments,
     operator_of_call,
@@ -333,26 +336,27 @@ class Recorder(TorchDispatchMode):
                     return func(*args, **kwargs)
                 func, args, result = self._higher_order(func, args, kwargs)
             call = _known(result)
-        elif self.paused or func in SILENT:
-            if func is not DETACH:
-                return func(*args, **kwargs)
-            if self.paused or not _accumulates():
-                return self._detach(func, types, args, kwargs)
-        if types and any_takes_itself_apart(types):
-            if self._lets_through:
-                self._lets_through = False
-                return NotImplemented  # so that the subclass is asked
-            before = len(self.recording.records)
-            result = self._take_apart(func, args, kwargs)
-            if len(self.recording.records) > before or not self._is_new(result, args):
-                return result
-            call = _known(result)  # no operator that it called is seen: it stands for itself
-        elif self._below or torch.is_inference_mode_enabled():
-            # Composite operators (linear) come whole then; elsewhere autograd takes them apart.
-            with self:
-                taken_apart = func.decompose(*args, **kwargs)
-            if taken_apart is not NotImplemented:
-                return taken_apart
+        else:
+            if self.paused or func in SILENT:
+                if func is not DETACH:
+                    return func(*args, **kwargs)
+                if self.paused or not _accumulates():
+                    return self._detach(func, types, args, kwargs)
+            if types and any_takes_itself_apart(types):
+                if self._lets_through:
+                    self._lets_through = False
+                    return NotImplemented  # so that the subclass is asked
+                before = len(self.recording.records)
+                result = self._take_apart(func, args, kwargs)
+                if len(self.recording.records) > before or not self._is_new(result, args):
+                    return result
+                call = _known(result)  # no operator that it called is seen: it stands for itself
+            elif self._below or torch.is_inference_mode_enabled():
+                # Composite operators (linear) come whole then; elsewhere autograd takes them apart.
+                with self:
+                    taken_apart = func.decompose(*args, **kwargs)
+                if taken_apart is not NotImplemented:
+                    return taken_apart
         recording = self.recording
         inputs: list[int] = []
         outputs: list[int] = []
@@ -411,23 +415,28 @@ class Recorder(TorchDispatchMode):
         if self.functions and self.function is None:  # before functions inside make nodes
             self.function = next_sequence_number() - 1
         before = len(self.recording.records)
-        given, guessed = list(args), False
-        if not is_one_kernel(func):
-            called, guessed = called_functions(func, args)
-            for place in called:
-                given[place] = Opened(args[place], self._inside)
-        result = func(*given, **kwargs)
+        fake_mode, guessed = active_fake_mode(), False
+        fake = any(isinstance(value, FakeTensor) for value in tree_iter(args))
+        inside = partial(self._inside, fake_mode)
+        if is_one_kernel(func):
+            result = func(*args, **kwargs)
+        else:
+            given = [Opened(value, inside) if is_function(value) else value for value in args]
+            if fake:
+                result, guessed = call_on_fakes(func, given, kwargs)
+            else:
+                result = func(*given, **kwargs)
         opened = len(self.recording.records) > before
         operator = operator_of_call(func, args, kwargs, opened=opened, guessed=guessed)
         _operators[operator] = operator
         return operator, noted_arguments(func, args, _recording_apart), result
 
     @contextmanager
-    def _inside(self) -> Iterator[None]:
+    def _inside(self, fake_mode: FakeTensorMode | None) -> Iterator[None]:
         """A function of a higher-order operator runs."""
         self._below += 1
         try:
-            with self.resumed(), self:
+            with self.resumed(), fake_mode or nullcontext(), self:
                 yield
         finally:
             self._below -= 1
