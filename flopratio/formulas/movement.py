@@ -26,10 +26,8 @@ VIEWS = names(
     shallow_copy_data_ squeeze squeeze_ t t_ transpose transpose_ unbind unsafe_split
     unsafe_split_with_sizes unsqueeze unsqueeze_ view view_as_complex view_as_real
 
-    _fw_primal _has_same_storage_numel _make_dual _nested_get_jagged_dummy _nested_get_lengths
-    _nested_get_max_seqlen _nested_get_min_seqlen _nested_get_offsets _nested_get_ragged_idx
-    _nested_get_values _nested_tensor_size _nested_tensor_storage_offsets _nested_tensor_strides
-    _nested_view_from_buffer _nested_view_from_jagged
+    _fw_primal _has_same_storage_numel _make_dual
+    _nested_tensor_size _nested_tensor_storage_offsets _nested_tensor_strides
 
     adjoint chunk contiguous expand_as flatten imag mH mT matrix_H movedim moveaxis narrow numpy_T
     ravel real reshape reshape_as resolve_conj resolve_neg swapaxes swapdims
@@ -74,12 +72,11 @@ COPIES = names(
     select_backward slice_backward diagonal_backward
     select_scatter slice_scatter diagonal_scatter as_strided_scatter
 
-    to _jagged_to_padded_dense_forward _padded_dense_to_jagged_forward to_padded_tensor
+    to
     _resize_output _resize_output_ masked_scatter_backward
     _fw_primal_copy _make_dual_copy _nested_get_values_copy _nested_view_from_buffer_copy
-    _nested_view_from_jagged_copy _nested_from_padded _nested_from_padded_tensor
-    _nested_from_padded_and_nested_example _nested_tensor_from_mask _nested_tensor_from_tensor_list
-    _nested_select_backward _nested_compute_contiguous_strides_offsets
+    _nested_view_from_jagged_copy
+    _nested_select_backward
     int_repr _make_per_channel_quantized_tensor _make_per_tensor_quantized_tensor
     to_mkldnn _mkldnn_reshape _mkldnn_transpose _mkldnn_transpose_
     mkldnn_reorder_conv2d_weight mkldnn_reorder_conv3d_weight _cudnn_rnn_flatten_weight
@@ -108,7 +105,7 @@ BOOKKEEPING = names(
     _functional_assert_scalar _has_compatible_shallow_copy_type is_pinned is_same_size is_set_to
     _functional_sym_constrain_range _functional_sym_constrain_range_for_size sym_constrain_range
     sym_constrain_range_for_size _make_dep_token _print _use_cudnn_ctc_loss _use_miopen_ctc_loss
-    _nested_tensor_from_mask_left_aligned q_per_channel_axis q_per_channel_scales
+    q_per_channel_axis q_per_channel_scales
     q_per_channel_zero_points q_scale q_zero_point qscheme
     promote_types record_stream sym_numel sym_size sym_storage_offset sym_stride
     """

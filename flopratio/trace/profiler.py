@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Self
 
 import torch
+from torch import Tensor
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
@@ -17,12 +19,19 @@ from flopratio.allocator.device import targets
 from flopratio.errors import UsageError
 from flopratio.formulas.attention import CAUSAL
 from flopratio.ledger import Ledger
-from flopratio.torch_private import check_version, compiler_is_loaded, tree_iter
+from flopratio.torch_private import (
+    check_version,
+    compiler_is_loaded,
+    has_tangents,
+    tree_iter,
+    untransformed,
+)
 from flopratio.trace import patches
-from flopratio.trace.graphs import graph_behind
+from flopratio.trace.graphs import Root, graph_behind
 from flopratio.trace.reconcile import reconcile
 from flopratio.trace.recorder import Recorder
-from flopratio.trace.recording import OUTSIDE, Recording
+from flopratio.trace.recording import OUTSIDE, Graph, Recording, Scope
+from flopratio.trace.subclasses import elements
 
 
 class Profiler:
@@ -70,7 +79,7 @@ class Profiler:
         self._stack: list[str] = []
         self._exits = ExitStack()
         self._ledger: Ledger | None = None
-        self._records_in_ledger = 0
+        self._ledger_is_of = (0, True)
         self._running = False
         if model is not None:
             self._register(model, "")
@@ -86,14 +95,14 @@ class Profiler:
             recording.types[path] = type(module).__name__
             own = 0
             for parameter in module.parameters(recurse=False):
-                number = self._recorder.storage_number(parameter, "parameter")
-                if number not in owners.parameters:
-                    owners.parameters[number] = path
-                    own += parameter.numel()
+                numbers = self._recorder.storage_numbers(parameter, "parameter")
+                if owners.parameters.keys().isdisjoint(numbers):
+                    owners.parameters.update(dict.fromkeys(numbers, path))
+                    own += elements(parameter)
             recording.parameters[path] = own
             for buffer in module.buffers(recurse=False):
-                number = self._recorder.storage_number(buffer, "buffer")
-                owners.buffers.setdefault(number, path)
+                for number in self._recorder.storage_numbers(buffer, "buffer"):
+                    owners.buffers.setdefault(number, path)
 
     # -- entering and leaving ---------------------------------------------------------------
 
@@ -103,9 +112,13 @@ class Profiler:
         recorder = self._recorder
         with ExitStack() as exits:  # undone at once if entering fails half-way
             exits.enter_context(patches.PATCHING)
-            exits.enter_context(patches.module_calls(self._enter_module, self._leave_layer))
-            exits.enter_context(patches.backward_calls(self._in_backward))
+            recorder.thread = threading.get_ident()
+            exits.enter_context(
+                patches.module_calls(recorder, self._enter_module, self._leave_module)
+            )
+            exits.enter_context(patches.backward_calls(recorder, self._in_backward))
             exits.enter_context(patches.function_calls(recorder))
+            exits.enter_context(patches.saved_tensors())
             pre = register_optimizer_step_pre_hook(self._enter_update)
             exits.callback(pre.remove)
             post = register_optimizer_step_post_hook(self._leave_update)
@@ -116,6 +129,8 @@ class Profiler:
             exits.enter_context(patches.other_hooks(recorder))
             exits.enter_context(patches.kept_checkpoint_inputs(recorder))
             exits.enter_context(patches.function_transforms(recorder))
+            exits.enter_context(patches.sharded_shapes(self.paused))
+            exits.enter_context(patches.higher_order_calls(recorder))
             if compiler_is_loaded():  # compiled regions run as they were written
                 exits.enter_context(torch.compiler.set_stance("force_eager"))
             exits.enter_context(recorder)
@@ -131,11 +146,11 @@ class Profiler:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """What runs in here is not recorded."""
-        self._recorder.paused = True
+        before, self._recorder.paused = self._recorder.paused, True
         try:
             yield
         finally:
-            self._recorder.paused = False
+            self._recorder.paused = before
 
     # -- layers -----------------------------------------------------------------------------
 
@@ -149,13 +164,18 @@ class Profiler:
         finally:
             self._leave_layer(before)
 
-    def _enter_module(self, module: torch.nn.Module) -> int:
+    def _enter_module(self, module: torch.nn.Module) -> tuple[int, Scope]:
         path = self._paths.get(id(module))
         if path is None:  # a module that the model does not hold: named by its class
             name = type(module).__name__
             path = f"{self._stack[-1]}.{name}" if self._stack and self._stack[-1] else name
             self.recording.types.setdefault(path, name)
-        return self._enter_layer(path)
+        scope, self._recorder.scope = self._recorder.scope, self._recorder.scope_of_a_call()
+        return self._enter_layer(path), scope
+
+    def _leave_module(self, before: tuple[int, Scope]) -> None:
+        layer, self._recorder.scope = before
+        self._leave_layer(layer)
 
     def _enter_layer(self, path: str) -> int:
         """Go into a layer; the index of the one that is left."""
@@ -176,18 +196,27 @@ class Profiler:
 
     @contextmanager
     def _in_backward(
-        self, roots: Iterable[torch.Tensor], inputs: Iterable[torch.Tensor], create_graph: bool
+        self,
+        roots: Iterable[Root],
+        gradients: Iterable[torch.Tensor | None],
+        inputs: Iterable[Root],
+        create_graph: bool,
     ) -> Iterator[None]:
-        records = self.recording.records
-        start = len(records)
-        graph = graph_behind(roots, inputs, create_graph=create_graph, start=start)
-        self.recording.graphs.append(graph)
-        before, self._recorder.scope = self._recorder.scope, "backward"
+        recorder, recording = self._recorder, self.recording
+        start = len(recording.records)
+        graph = Graph(create_graph, {}, set(), range(start, start))
         try:
+            with self.paused():
+                graph_behind(graph, roots, gradients, inputs)
+                if graph.transformed:
+                    wanted = (untransformed(each) for each in inputs if isinstance(each, Tensor))
+                    graph.inputs = tuple(map(recorder.storage_number, wanted))
+        except Exception as error:  # not to stop the step
+            recording.unseen[f"the graph of a backward was not seen ({error})"] += 1
+        if has_tangents():
+            recording.unseen["a backward computed directional derivatives besides"] += 1
+        with recorder.in_backward(graph):
             yield
-        finally:
-            self._recorder.scope = before
-            graph.records = range(start, len(records))
 
     def _enter_update(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
         self._recorder.scope = "update"
@@ -210,7 +239,8 @@ class Profiler:
                 layer = owners.parameters.get(number, OUTSIDE)
             for value in tree_iter(state):
                 if isinstance(value, torch.Tensor):
-                    owners.state[self._recorder.storage_number(value)] = layer
+                    numbers = self._recorder.storage_numbers(value)
+                    owners.state.update(dict.fromkeys(numbers, layer))
 
     def _note_gradients(self) -> None:
         """Which storages hold gradients that no backward of this step has touched."""
@@ -219,22 +249,29 @@ class Profiler:
         for parameter in model.parameters() if model is not None else ():
             if parameter.grad is not None:
                 number = self._recorder.storage_number(parameter)
-                gradient = self._recorder.storage_number(parameter.grad)
-                owners.gradients[gradient] = owners.parameters[number]
+                gradients = self._recorder.storage_numbers(parameter.grad)
+                owners.gradients.update(dict.fromkeys(gradients, owners.parameters[number]))
 
     def note_inputs(self, tensors: Iterable[torch.Tensor]) -> None:
         """Tensors that are there before the step; also one that nobody looks at takes memory."""
         for tensor in tensors:
-            self._recorder.storage_number(tensor)
+            self._recorder.storage_numbers(tensor)
 
     # -- the result -------------------------------------------------------------------------
 
     @property
     def ledger(self) -> Ledger:
-        """The table of all that has run inside so far, worked out when it is asked for."""
-        if self._ledger is None or self._records_in_ledger != len(self.recording.records):
-            self._ledger = reconcile(self.recording)
-            self._records_in_ledger = len(self.recording.records)
+        """The table of all that has run inside so far, worked out when it is asked for.
+
+        Raises:
+            FormulaError: a formula does not fit its operator. (Not within the block: there the
+                operator is listed among the uncounted ones.)
+        """
+        strict = not self._running  # within the step, nothing may stop it
+        is_of = len(self.recording.records), strict
+        if self._ledger is None or self._ledger_is_of != is_of:
+            self._ledger = reconcile(self.recording, strict=strict)
+            self._ledger_is_of = is_of
             if self._running:
                 _ = self._ledger.memory  # before there is more to read it off
         return self._ledger

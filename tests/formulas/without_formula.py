@@ -29,9 +29,6 @@ WITHOUT_FORMULA: dict[str, str] = {
         _lstm_mps lstm_mps_backward mps_convolution_backward mps_convolution_transpose_backward
         max_pool2d_backward
     """,
-    "only Apple's devices run it whole; CONTRIBUTING.md writes its formula as an example": """
-        linear linear_backward
-    """,
     "only AMD's devices run it": "miopen_ctc_loss miopen_rnn miopen_rnn_backward",
     "a kernel of inference in the layout of oneDNN, which says nothing of its memory": """
         mkldnn_adaptive_avg_pool2d mkldnn_adaptive_avg_pool2d_backward mkldnn_max_pool2d
