@@ -7,7 +7,6 @@ In the shapes below M, N, K are rows, columns and the contracted size; B is a ba
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from flopratio.formulas.activation import gelu
 from flopratio.formulas.formula import (
@@ -20,7 +19,6 @@ from flopratio.formulas.formula import (
     Part,
     Size,
     Tensor,
-    asked_for,
     layer,
     operator,
     prod,
@@ -456,52 +454,6 @@ def addmm_activation(
     (m, k), n = mat1.shape, mat2.shape[-1]
     activation = gelu(out, approximate="tanh", out=out).elementwise if use_gelu else out.numel
     return Cost(flops=product_flops(m, n, k), elementwise=sum_flops(out, beta, alpha) + activation)
-
-
-@operator("aten.mkldnn_linear")
-def mkldnn_linear(self: Tensor, weight: Tensor, bias: Tensor | None = None, *, out: Tensor) -> Cost:
-    """out[*B, O] = self[*B, I] @ weight[O, I].T + bias[O], in the layout of oneDNN."""
-    product = 2 * self.numel * weight.shape[0]
-    backward, kept = "aten.mkldnn_linear_backward", (self, weight)
-    gradients = [Gradient(name, backward, product, 0, kept) for name in ("self", "weight")]
-    if bias is None:
-        return Cost(flops=product, gradients=tuple(gradients))
-    gradients.append(Gradient("bias", backward, elementwise=out.numel, saves=kept))
-    return Cost(flops=product, elementwise=out.numel, gradients=tuple(gradients))
-
-
-@operator("aten.mkldnn_linear_backward")
-def mkldnn_linear_backward(
-    self: Tensor,
-    grad_output: Tensor,
-    weight: Tensor,
-    output_mask: Sequence[bool],
-    *,
-    out: tuple[Tensor | None, ...],
-) -> Cost:
-    product = 2 * self.numel * weight.shape[0]
-    parts = (
-        Part("self", flops=product),
-        Part("weight", flops=product),
-        Part("bias", elementwise=grad_output.numel),
-    )
-    return Cost.fused(*asked_for(parts, ("self", "weight", "bias"), output_mask))
-
-
-@operator("aten.mkldnn_linear_backward_input")
-def mkldnn_linear_backward_input(
-    input_size: Sequence[Size], grad_output: Tensor, weight: Tensor, *, out: Tensor
-) -> Cost:
-    return Cost(flops=2 * grad_output.numel * weight.shape[1])
-
-
-@operator("aten.mkldnn_linear_backward_weights")
-def mkldnn_linear_backward_weights(
-    grad_output: Tensor, input: Tensor, weight: Tensor, bias_defined: bool, *, out: Any
-) -> Cost:
-    return Cost(
-        flops=2 * input.numel * weight.shape[0], elementwise=bias_defined * grad_output.numel
-    )
 
 
 @operator("aten.addr", "aten.addr_")

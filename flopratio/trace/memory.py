@@ -168,8 +168,7 @@ def _blocks(recording: Recording, operators: list[Row]) -> list[MemoryBlock]:
     owned = {
         number: (category, layer)
         for category, layers in owners.items()
-        for values, layer in layers.items()
-        for number in (values, *recording.indices.get(values, ()))
+        for number, layer in layers.items()
     }
     saved = {kept.storage for kept in recording.kept_for_backward()}
     recomputed = _after_recomputation(operators)
@@ -200,8 +199,9 @@ def _gradients(recording: Recording) -> dict[int, str]:
         if recording.accumulated.get(index + 1) == leaf:
             continue  # on the way to it: a sparse gradient is taken apart and put together
         layer = recording.owners.parameters.get(leaf, "")
-        # What AccumulateGrad makes or adds to.
-        layers.update((number, layer) for number in recording.records[index].outputs if number >= 0)
+        for number in recording.records[index].outputs:  # what AccumulateGrad makes or adds to
+            indices = recording.indices.get((number, "sparse_coo"), ())
+            layers.update((each, layer) for each in (number, *indices) if each >= 0)
     return layers
 
 

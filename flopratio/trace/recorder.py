@@ -125,6 +125,11 @@ def operator_of(func: Any) -> Operator:
     return operator
 
 
+def layout_of(tensor: torch.Tensor) -> str:
+    """``strided``, ``sparse_coo`` and so on."""
+    return str(tensor.layout).removeprefix("torch.")
+
+
 def sparse_note(tensor: torch.Tensor) -> tuple[SparseNote, ...]:
     """What is noted of a sparse tensor besides; nothing of one of another layout. Without values,
     torch forgets in many places how many there would be, and says that there are none."""
@@ -135,7 +140,7 @@ def sparse_note(tensor: torch.Tensor) -> tuple[SparseNote, ...]:
     unknown = not values.numel() and (tensor.is_meta or isinstance(tensor, FakeTensor))
     return (
         SparseNote(
-            str(tensor.layout).removeprefix("torch."),
+            layout_of(tensor),
             None if unknown else values.numel(),
             sum(index.numel() * index.itemsize for index in indices),
         ),
@@ -372,7 +377,7 @@ class Recorder(TorchDispatchMode):
         if not numbers:
             return -1
         values, *indices = numbers
-        self.recording.indices.setdefault(values, tuple(indices))
+        self.recording.indices[values, layout_of(tensor)] = tuple(indices)
         return values
 
     def storage_numbers(self, tensor: torch.Tensor, kind: str = "outside") -> list[int]:

@@ -276,8 +276,8 @@ class Recording:
         accumulated: record index -> the parameter whose gradient AccumulateGrad was adding to.
         sums: record index of an addition in backward -> whether nothing but autograd's engine
             holds its first operand.
-        indices: of the sparse tensors, storage number of the values -> those of the indices. In
-            all other places a sparse tensor goes by the storage of its values.
+        indices: of the sparse tensors, storage number of the values and layout -> storage numbers
+            of the indices. In all other places a sparse tensor goes by the storage of its values.
         functions: sequence number -> the call of a user-defined ``autograd.Function``.
         unseen: what ran and was not seen, each in a few words, with how often.
     """
@@ -295,7 +295,7 @@ class Recording:
     nodes: dict[int, str] = field(default_factory=dict)
     accumulated: dict[int, int] = field(default_factory=dict)
     sums: dict[int, bool] = field(default_factory=dict)
-    indices: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    indices: dict[tuple[int, str], tuple[int, ...]] = field(default_factory=dict)
     functions: dict[int, FunctionCall] = field(default_factory=dict)
     unseen: Counter[str] = field(default_factory=Counter)
 

@@ -30,6 +30,10 @@ WITHOUT_FORMULA: dict[str, str] = {
         max_pool2d_backward
     """,
     "only AMD's devices run it": "miopen_ctc_loss miopen_rnn miopen_rnn_backward",
+    "in the layout of oneDNN, where somebody asks for it; CONTRIBUTING.md writes its formula": """
+        mkldnn_linear mkldnn_linear_backward mkldnn_linear_backward_input
+        mkldnn_linear_backward_weights
+    """,
     "a kernel of inference in the layout of oneDNN, which says nothing of its memory": """
         mkldnn_adaptive_avg_pool2d mkldnn_adaptive_avg_pool2d_backward mkldnn_max_pool2d
         mkldnn_max_pool2d_backward mkldnn_max_pool3d mkldnn_max_pool3d_backward
