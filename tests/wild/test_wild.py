@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 import torch._dynamo  # before a step does, so that each finds it alike
+import torch.distributed as dist
 from torch import nn
 from torch.nn.parameter import is_lazy
 
@@ -158,10 +159,12 @@ def what_torch_warns_of_is_the_steps_own() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def unfreeze() -> Iterator[None]:
-    """See :func:`memory_left`."""
+def process_as_before() -> Iterator[None]:
+    """What the steps and :func:`memory_left` have changed in it."""
     yield
     gc.unfreeze()
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
 
 
 @pytest.mark.parametrize("name", marked())
