@@ -20,7 +20,7 @@ from flopratio.ledger import Row
 from flopratio.trace.evaluation import Costed, Evaluator, shapes
 from flopratio.trace.forward_call import ForwardCall, NodeRun, reached_by_gradient
 from flopratio.trace.recording import ACCUMULATE_GRAD, OUTSIDE, Record, Recording
-from flopratio.trace.update import UpdateLayers
+from flopratio.trace.update import Update
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class _Pass:
         self.first_rows: list[int] = []
         self.forward_calls: defaultdict[int, list[ForwardCall]] = defaultdict(list)
         self.copies: dict[tuple[int, int], int] = {}
-        self._update = UpdateLayers(recording)
+        self._update = Update(recording)
         self._functions: set[int] = set()
         self._rerun: Counter[int] = Counter()
         """Sequence number of a checkpoint's node -> how many of its operators have run again."""
@@ -95,8 +95,6 @@ class _Pass:
         self._flowing: set[int] = set()
         """Storages inside of a user-defined function that lead to something that needs a gradient:
         gradients are off in there, so that the tensors themselves do not tell."""
-        self._gradients: set[int] = set()
-        """Storages that backward wrote, and what was made of them."""
         self._sequence = -1
         self._awaiting: int | None = None
         self._dependences: dict[int, int] = {}
@@ -114,7 +112,7 @@ class _Pass:
             costed = self.evaluate(record)
             dependences = self._flow(record)
             self.first_rows.append(len(self.rows))
-            if record.scope == "update" or (record.node is None and self._is_update(record)):
+            if index in self._update.records:
                 self._append_update(index, record, costed)
             elif record.node is None:
                 self._forward(record, costed, dependences)
@@ -122,7 +120,6 @@ class _Pass:
                 self._forward(record, costed, dependences, phase="recompute")
             else:
                 self._backward(index, record, costed)
-                self._gradients.update(record.outputs)
                 if record.grad_enabled:
                     self._remember(record, costed, dependences, self._layer_of_node(record))
         self._place_rest_of_saved()
@@ -211,16 +208,6 @@ class _Pass:
             self._append(self._update.layer_of(index), costed, "update")
         for layer, part in parts.items():
             self._append(layer, self.evaluate(part), "update")
-
-    def _is_update(self, record: Record) -> bool:
-        """Work on gradients between backward and update (clipping, scaling, zeroing), which
-        autograd does not follow, belongs to the update."""
-        if record.layer != 0 or any(record.requires_grad):
-            return False
-        if self._gradients.isdisjoint(record.inputs):
-            return False
-        self._gradients.update(record.outputs)
-        return True
 
     # -- forward and recomputation ----------------------------------------------------------
 

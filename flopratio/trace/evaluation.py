@@ -132,12 +132,14 @@ def _evaluate(
     operands: list[str] = []
     read = 0
     positions: dict[int, int] = {}
+    written = 0
     for operand, described in (*zip(names, positional, strict=False), *named.items()):
         for tensor in _tensors(described):
             positions.setdefault(id(tensor.storage), len(operands))
             operands.append(operand)
             read += tensor.nbytes
-    written = 0
+            if operand in schema.changed:
+                written += tensor.nbytes
     for index, tensor in enumerate(_tensors(out)):
         positions.setdefault(id(tensor.storage), len(operands) + index)
         written += tensor.nbytes

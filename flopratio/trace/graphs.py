@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 
 from flopratio.torch_private import sequence_number
-from flopratio.trace.recording import Graph
+from flopratio.trace.recording import ACCUMULATE_GRAD, Graph
 
 Edge = tuple[Any, int]
 """A node, and the number of the output of it that is differentiated; the node may be None."""
@@ -20,6 +20,7 @@ def graph_behind(
     *,
     create_graph: bool,
     start: int,
+    leaf: Callable[[torch.Tensor], None],
 ) -> Graph:
     """The graph that a backward from these roots walks.
 
@@ -28,6 +29,7 @@ def graph_behind(
         inputs: what for; empty for all leaves.
         create_graph: whether the backward itself is differentiable.
         start: index of the first record that it will make.
+        leaf: called with each leaf that the roots depend on.
     """
     edges: dict[Any, tuple[Edge, ...]] = {}
     pending = [root.grad_fn for root in roots if root.grad_fn is not None]
@@ -38,6 +40,11 @@ def graph_behind(
             continue
         edges[node] = node.next_functions
         sequence = sequence_number(node)
+        if (
+            sequence == ACCUMULATE_GRAD
+            and (variable := getattr(node, "variable", None)) is not None
+        ):
+            leaf(variable)
         graph.nodes[sequence] = tuple(following is not None for following, _ in edges[node])
         if isinstance(node, torch.autograd.function.BackwardCFunction):
             graph.functions.add(sequence)

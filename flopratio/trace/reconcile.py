@@ -25,6 +25,7 @@ def reconcile(recording: Recording) -> Ledger:
         types=recording.types,
         memory=partial(step_memory, recording, attribution),
         uncounted_ops=attribution.uncounted_ops,
+        notes=recording.notes,
     )
     ledger.mismatches = _mismatches(ledger, law)
 

@@ -8,6 +8,7 @@ type and the number of its storage, and weak references tell when a storage is r
 from __future__ import annotations
 
 import weakref
+from contextlib import ExitStack
 from functools import lru_cache
 from typing import Any
 
@@ -66,6 +67,7 @@ def operator_of(func: Any) -> Operator:
     operator = _operators.get(func)
     if operator is None:
         schema = schema_of(func)
+        returned = {name for result in schema.returns for name in _aliases(result)}
         arguments = tuple(
             Argument(
                 argument.name,
@@ -73,6 +75,8 @@ def operator_of(func: Any) -> Operator:
                 argument.is_out,
                 argument.kwarg_only,
                 argument.has_default_value(),
+                argument.alias_info is not None and argument.alias_info.is_write,
+                not returned.isdisjoint(_aliases(argument)),
             )
             for argument in schema.arguments
         )
@@ -84,6 +88,12 @@ def operator_of(func: Any) -> Operator:
             torch.Tag.nondeterministic_seeded in func.tags,
         )
     return operator
+
+
+def _aliases(argument: Any) -> frozenset[str]:
+    """The names under which a schema says that an argument and a result are one: ``a`` of
+    ``Tensor(a!)``."""
+    return frozenset() if argument.alias_info is None else argument.alias_info.before_set
 
 
 class _Watch(weakref.ref):  # type: ignore[type-arg]
@@ -114,6 +124,8 @@ class Recorder(TorchDispatchMode):
         functions: how many calls of ``autograd.Function.apply`` are under way.
         function: the node of the outermost of these calls, once an operator has run in it.
         hooks: how many hooks on saved tensors are in force that are not the profiler's.
+        outer: the recorder around this one that is to know, too, what autograd keeps.
+        inner: how many recorders run inside of this one.
     """
 
     def __init__(self, recording: Recording) -> None:
@@ -125,9 +137,11 @@ class Recorder(TorchDispatchMode):
         self.functions = 0
         self.function: int | None = None
         self.hooks = 0
+        self.outer: Recorder | None = None
+        self.inner = 0
         self._numbers: dict[int, int] = {}
         self._watches: dict[int, _Watch] = {}
-        self._references_of_the_engine = references_of_the_engine()
+        self._alone, self._for_each_inner = references_of_the_engine()
         self._call = call_below if CAN_CALL_DIRECTLY else _call
         self._detach = detach_below if CAN_DETACH_DIRECTLY else _call
         self._kinds: dict[type, int] = {
@@ -165,6 +179,13 @@ class Recorder(TorchDispatchMode):
             watch.address = address
             watch.number = number
             self._watches[number] = watch
+        return number
+
+    def owned_storage(self, tensor: torch.Tensor, kind: str) -> int:
+        """The number of a tensor's storage, which is of this kind from here on."""
+        number = self.storage_number(tensor, kind)
+        if number >= 0:
+            self.recording.storages[number].kind = kind
         return number
 
     def _released(self, watch: _Watch) -> None:
@@ -232,6 +253,10 @@ class Recorder(TorchDispatchMode):
         if self.paused or func in SILENT:
             if func is not DETACH:
                 return func(*args, **kwargs)
+            if type(args[0]) is torch.nn.Parameter and not self.paused:
+                self.owned_storage(
+                    args[0], "parameter"
+                )  # of ``.data``, which is no parameter any more
             if self.paused or not _accumulates():
                 return self._detach(func, types, args, kwargs)
         if torch.is_inference_mode_enabled():
@@ -290,13 +315,19 @@ class Recorder(TorchDispatchMode):
         elif number not in recording.nodes:
             recording.nodes[number] = node.name()
         if func is ADD and not torch.is_grad_enabled():
-            recording.sums[index] = references_of(args[0]) == self._references_of_the_engine
+            held = (
+                references + self.inner * more
+                for references, more in zip(self._alone, self._for_each_inner, strict=True)
+            )
+            recording.sums[index] = references_of(args[0]) == tuple(held)
         return number
 
     # -- saved tensors ----------------------------------------------------------------------
 
     def pack(self, tensor: torch.Tensor) -> torch.Tensor:
         """Called by autograd for each tensor that it keeps (``saved_tensors_hooks``)."""
+        if self.outer is not None:
+            self.outer.pack(tensor)
         if current_autograd_node() is None:  # recomputed activations are short-lived
             try:  # the common case of storage_number(), without the call
                 number = self._numbers.get(storage_address(tensor.untyped_storage()))
@@ -330,10 +361,24 @@ class _References(TorchDispatchMode):
         return out
 
 
+class _Through(TorchDispatchMode):
+    """Hands every operator on, as a recorder inside of another does."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        return func(*args, **(kwargs or {}))
+
+
 @lru_cache(maxsize=1)
-def references_of_the_engine() -> tuple[int, int]:
-    """How many references the recorder sees of a gradient that only the engine holds: a matter of
-    how Python wraps tensors, so it is tried."""
+def references_of_the_engine() -> tuple[tuple[int, int], tuple[int, int]]:
+    """How many references the recorder sees of a gradient that only the engine holds, and how many
+    more for each recorder inside of it: a matter of how Python wraps tensors, so it is tried."""
+    (tensors, storages), (more_tensors, more_storages) = _references_seen(0), _references_seen(1)
+    return (tensors, storages), (more_tensors - tensors, more_storages - storages)
+
+
+def _references_seen(inner: int) -> tuple[int, int]:
     mode = _References()
     with (
         disable_current_modes(),
@@ -341,7 +386,10 @@ def references_of_the_engine() -> tuple[int, int]:
         torch.enable_grad(),
         torch.device("cpu"),
         mode,
+        ExitStack() as exits,
     ):
+        for _ in range(inner):
+            exits.enter_context(_Through())  # type: ignore[no-untyped-call]
         x = torch.zeros(1, requires_grad=True) * 1
         (x.exp() + x.sin()).sum().backward()
     (count,) = mode.counts

@@ -38,6 +38,10 @@ class Argument(NamedTuple):
     """Whether an ``out=`` overload writes to it."""
     kwarg_only: bool
     has_default: bool
+    is_written: bool
+    """Whether the operator writes to it."""
+    is_returned: bool
+    """Whether what is written comes back as a result as well."""
 
 
 class Operator:
@@ -160,12 +164,14 @@ class Graph:
             whether a gradient is asked of it.
         functions: sequence numbers of the nodes of user-defined ``autograd.Function``s.
         records: the range of records that this backward made.
+        within_update: whether an optimizer called it, from inside of its ``step``.
     """
 
     create_graph: bool
     nodes: dict[int, tuple[bool, ...]]
     functions: set[int]
     records: range
+    within_update: bool = False
 
 
 @dataclass
@@ -201,6 +207,7 @@ class Recording:
         types: path -> class of every module.
         parameters: path -> number of a module's own parameters.
         owners: whose the storages are.
+        notes: what ran otherwise than it would without the profiler, a sentence each.
         nodes: sequence number -> name of every autograd node that ran an operator.
         accumulated: record index -> the parameter whose gradient AccumulateGrad was adding to.
         sums: record index of an addition in backward -> whether nothing but autograd's engine
@@ -217,6 +224,7 @@ class Recording:
     types: dict[str, str] = field(default_factory=lambda: {OUTSIDE: ""})
     parameters: dict[str, int] = field(default_factory=dict)
     owners: Owners = field(default_factory=Owners)
+    notes: list[str] = field(default_factory=list)
     nodes: dict[int, str] = field(default_factory=dict)
     accumulated: dict[int, int] = field(default_factory=dict)
     sums: dict[int, bool] = field(default_factory=dict)
