@@ -27,6 +27,7 @@ from torch._subclasses.fake_tensor import (
     FakeTensor,
     FakeTensorMode,
 )
+from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.library import _scoped_library as scoped_library
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._python_dispatch import _disable_current_modes as disable_current_modes
@@ -48,6 +49,7 @@ __all__ = [
     "DynamicOutputShapeException",
     "FakeTensor",
     "FakeTensorMode",
+    "FunctionalTensor",
     "TorchDispatchMode",
     "TreeSpec",
     "decomposition_table",
@@ -345,9 +347,15 @@ SILENT_OPERATORS: frozenset[Any] = frozenset(
 ) | _overloads(
     *(
         getattr(torch.ops.aten, name)
-        for name in ("sym_size", "sym_stride", "sym_numel", "sym_storage_offset", "size", "stride")
+        for name in (
+            *("sym_size", "sym_stride", "sym_numel", "sym_storage_offset", "sym_is_contiguous"),
+            *("size", "stride", "numel", "storage_offset", "dim", "is_contiguous"),
+            *("is_strides_like_format", "is_non_overlapping_and_dense", "_nested_tensor_size"),
+            *("_nested_tensor_strides", "_nested_tensor_storage_offsets"),
+        )
         if hasattr(torch.ops.aten, name)
     ),
+    torch.ops.prim.layout,
     torch.ops.profiler._record_function_enter_new,
     torch.ops.profiler._record_function_exit,
 )
@@ -430,6 +438,43 @@ def detach_below(func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str,
     result.__dict__.update(attributes, fake_mode=mode)
     return result
 
+
+# -- tensor subclasses ----------------------------------------------------------------------------
+
+disabled_torch_dispatch: Any = torch._C._disabled_torch_dispatch_impl
+"""The ``__torch_dispatch__`` of tensors whose operators are the ordinary ones."""
+
+
+def inner_names(tensor: torch.Tensor) -> list[str]:
+    """The attributes in which a tensor subclass may hold other tensors: those that it names itself
+    (``__tensor_flatten__``), else all that it has."""
+    if hasattr(tensor, "__tensor_flatten__"):
+        return list(tensor.__tensor_flatten__()[0])
+    slots = (vars(kind).get("__slots__", ()) for kind in type(tensor).__mro__)
+    named = [(slot,) if isinstance(slot, str) else tuple(slot) for slot in slots]
+    return list(dict.fromkeys([*vars(tensor), *(name for names in named for name in names)]))
+
+
+def nested_shapes(tensor: torch.Tensor) -> tuple[tuple[int, ...], ...]:
+    """The shapes of the tensors in a nested tensor of torch's strided layout, each as a batch of
+    one."""
+    sizes: torch.Tensor = tensor._nested_tensor_size()  # type: ignore[operator]
+    return tuple((1, *shape) for shape in sizes.tolist())
+
+
+def is_below_autograd() -> bool:
+    """Whether operators that are called now are not followed by autograd, whatever they are given:
+    as from within the ``__torch_dispatch__`` of a tensor subclass."""
+    return torch._C._dispatch_tls_is_dispatch_key_excluded(
+        torch._C.DispatchKey.AutogradFunctionality
+    )
+
+
+SHARDING = "torch.distributed.tensor._sharding_prop", "ShardingPropagator"
+"""The module and class that work out how a DTensor's operator is sharded, once that is imported."""
+
+SHARDED_SHAPES = "_propagate_tensor_meta_non_cached"
+"""Its method that runs an operator on fake tensors, to know the shape of what it gives."""
 
 # -- step -----------------------------------------------------------------------------------------
 

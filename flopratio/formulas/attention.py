@@ -844,22 +844,32 @@ def native_multi_head_attention(
     4. where the averaged probabilities are asked for, their sum over the heads (1 a score) and its
        division by H (1 a query and key);
     5. the projection of the output, [rows, E] @ [E, E] + bias[E].
+
+    Of a nested tensor the CPU's kernel pads the sequences to the longest after the products of
+    step 1, and takes them apart again before step 5: biases, scaling and the products of step 3 are
+    those of padded ones; the softmax is not.
     """
-    (b, length, _), keys = query.shape, key.shape[1]
-    heads = query.view(b * num_head * length, embed_dim // num_head)
-    scale = 1.0  # the query has been divided already
+    width, scale = embed_dim // num_head, 1.0  # the query has been divided already
     bias = None if mask is None else "mask"
-    width = heads.shape[-1]
-    sizes = Attention(heads.shape[0], keys, width, width, scale, bias)
+
+    def attention_of(queries: tuple[Size, ...], keys: tuple[Size, ...]) -> Attention:
+        rows = queries[0] * num_head * queries[1]
+        return Attention(rows, keys[1], width, width, scale, bias)
+
+    sizes = attention_of(query.shape, key.shape)
+    padded = [x.view(*(x.padded or x.shape)) for x in (query, key, value)]
+    products = attention_of(padded[0].shape, padded[1].shape)
     weight_t = proj_weight.view(embed_dim, embed_dim)
     rows = [x.view(prod(x.shape[:-1]), embed_dim) for x in (query, key, value, out[0])]
     projections = together(*(projection(x, weight_t, proj_bias) for x in rows))
+    padding = sum(x.numel for x in padded) - sum(x.numel for x in (query, key, value))
     averaging = need_weights and average_attn_weights
-    weights = sizes.scores + b * length * keys if averaging else 0
+    weights = products.scores + products.scores // num_head if averaging else 0
     return Cost(
-        flops=projections.flops + sizes.flops,
+        flops=projections.flops + products.flops,
         elementwise=projections.elementwise
-        + query.numel
+        + padding
+        + padded[0].numel
         + sizes.elementwise(keeps_logsumexp=False)
         + weights,
     )

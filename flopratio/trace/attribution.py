@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from flopratio.formulas.dependence import CONSTANT, DATA, PARAMETERS, phase_among, phase_of
 from flopratio.ledger import Row
-from flopratio.trace.evaluation import Costed, Evaluator, shapes
+from flopratio.trace.evaluation import Costed, Evaluator, shapes, written_by
 from flopratio.trace.forward_call import ForwardCall, NodeRun, reached_by_gradient
 from flopratio.trace.recording import ACCUMULATE_GRAD, OUTSIDE, Record, Recording
 from flopratio.trace.update import Update
@@ -135,15 +135,16 @@ class _Pass:
         return dependence
 
     def _flow(self, record: Record) -> tuple[int, ...]:
-        """What a record's inputs depend on; its outputs depend on all of that."""
+        """What a record's inputs depend on; what it writes depends on all of that."""
         dependences = tuple(self._dependence(number) for number in record.inputs)
         if dependences:
             dependence = max(dependences)
         else:
             # A constant made inside of a module (positions, masks) is not data; a batch made by
-            # the step itself, or random numbers, are.
-            dependence = DATA if record.op.is_random or record.layer == 0 else CONSTANT
-        for number in record.outputs:
+            # the step itself, or random numbers, are; memory that backward asks for is not.
+            made_by_step = record.layer == 0 and record.scope != "backward"
+            dependence = DATA if record.op.is_random or made_by_step else CONSTANT
+        for number in written_by(record):
             # Parameters and buffers stay what they are when the step writes to them.
             if number >= 0 and self.recording.storages[number].kind in ("made", "outside"):
                 before = self._dependences.get(number, dependence)
@@ -241,7 +242,9 @@ class _Pass:
         number."""
         sequence = self._node_of(record)
         wanted = record.requires_grad
-        if record.grad_enabled and any(wanted):
+        if record.taken_apart and not record.in_function:
+            made = record.grad_enabled and any(wanted)
+        elif record.grad_enabled and any(wanted):
             made = sequence not in self.forward_calls
         elif record.grad_enabled:
             # Inside of torch.func the tensors do not tell, but autograd's graph does.
@@ -337,7 +340,11 @@ class _Pass:
 
     def _accumulate(self, index: int, record: Record, costed: Costed) -> None:
         number = self.recording.accumulated.get(index, -1)
-        layer = self.recording.owners.parameters.get(number, self.recording.layer_of(record))
+        layer = self.recording.owners.parameters.get(number)
+        if layer is None and record.inputs:  # a leaf of nobody's: where its gradient comes from
+            layer, _ = self._made_for.get(record.inputs[-1], (None, ""))
+        if layer is None:
+            layer = self.recording.layer_of(record)
         self._append(layer, costed, phase_of(self._dependence(number)), autograd="AccumulateGrad")
 
     def _fused_backward(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from flopratio.formulas import OPERATORS, Cost, Tensor
 from flopratio.formulas.attention import causal_half, is_causal
-from flopratio.formulas.formula import OperatorFormula
+from flopratio.formulas.formula import OperatorFormula, summed
 from flopratio.trace.formula_check import (
     OUT,
     OUTPUT,
@@ -16,7 +16,7 @@ from flopratio.trace.formula_check import (
     check_call,
     check_cost,
 )
-from flopratio.trace.recording import LIST, TENSOR, Operator, Record
+from flopratio.trace.recording import LIST, NESTED, TENSOR, Operator, Record
 
 NO_COST = Cost()
 
@@ -36,17 +36,22 @@ class Costed(NamedTuple):
 
 
 def is_tensor(note: Any) -> bool:
-    return type(note) is tuple and len(note) == 3 and note[0] == TENSOR
+    return type(note) is tuple and len(note) > 0 and note[0] == TENSOR
 
 
 def is_list(note: Any) -> bool:
     return type(note) is tuple and len(note) > 0 and note[0] == LIST
 
 
+def is_nested(note: Any) -> bool:
+    return type(note) is tuple and len(note) > 0 and note[0] == NESTED
+
+
 def _for_formula(note: Any) -> Any:
     """The formula's view of a noted argument."""
     if is_tensor(note):
-        return Tensor(note[1], note[2].itemsize)
+        _, shape, dtype, *padded = note
+        return Tensor(shape, dtype.itemsize, padded=padded[0] if padded else None)
     if is_list(note):
         return tuple(_for_formula(item) for item in note[1:])
     return note
@@ -68,6 +73,38 @@ def shapes(record: Record) -> list[Any]:
 
 def is_list_of_tensors(note: Any) -> bool:
     return is_list(note) and len(note) > 1 and all(is_tensor(item) for item in note[1:])
+
+
+def tensors_in(note: Any) -> int:
+    """How many tensors a note stands for."""
+    if is_tensor(note) or is_nested(note):
+        return 1
+    return sum(tensors_in(item) for item in note[1:]) if is_list(note) else 0
+
+
+def written_by(record: Record) -> tuple[int, ...]:
+    """The storages that an operator writes: of its results, and of arguments that it writes to
+    without giving them back."""
+    return record.outputs or changed_by(record)
+
+
+def changed_by(record: Record) -> tuple[int, ...]:
+    """The storages of the arguments that an operator writes to."""
+    if not record.op.is_mutable:
+        return ()
+    by_name = {argument.name: argument for argument in record.op.arguments}
+    given = [
+        *zip(record.op.arguments, record.arguments, strict=False),
+        *((by_name[name], value) for name, value in record.keywords),
+    ]
+    written: list[int] = []
+    start = 0
+    for argument, value in given:
+        end = start + tensors_in(value)
+        if argument.is_written:
+            written += record.inputs[start:end]
+        start = end
+    return tuple(written)
 
 
 def narrowed_to(record: Record, positions: list[int], length: int) -> Record:
@@ -123,6 +160,20 @@ def _evaluate(
     Raises:
         FormulaError: the formula does not fit its operator.
     """
+    nested = _nested_among((arguments, *(value for _, value in keywords), results))
+    if nested:
+        of_each = [
+            _evaluate(
+                op,
+                tuple(_one_of(note, place) for note in arguments),
+                tuple((key, _one_of(note, place)) for key, note in keywords),
+                _one_of(results, place),
+                formula,
+                causal,
+            )
+            for place in range(len(nested[1]))
+        ]
+        return _together(of_each, _dense_bytes(arguments, keywords), _dense_bytes((results,)))
     name = op.name
     positional = [_for_formula(note) for note in arguments]
     named = {key: _for_formula(note) for key, note in keywords}
@@ -171,3 +222,41 @@ def _evaluate(
         for gradient in cost.gradients
     )
     return Costed(name, cost, formula is not None, tuple(operands), read, written, saves)
+
+
+# -- nested tensors: an operator works on each of the tensors in them -----------------------------
+
+
+def _nested_among(notes: Any) -> Any:
+    """The first note of a nested tensor among some notes; None if there is none."""
+    for note in notes:
+        found = note if is_nested(note) else _nested_among(note) if type(note) is tuple else None
+        if found is not None:
+            return found
+    return None
+
+
+def _one_of(note: Any, place: int) -> Any:
+    """A note with one of the tensors of each nested one in its place; beside its shape, that which
+    all have where a kernel pads them."""
+    if is_nested(note):
+        _, shapes, dtype = note
+        return TENSOR, shapes[place], dtype, tuple(map(max, zip(*shapes, strict=True)))
+    return (LIST, *(_one_of(item, place) for item in note[1:])) if is_list(note) else note
+
+
+def _dense_bytes(arguments: Any, keywords: Any = ()) -> int:
+    """Those of the tensors that are not nested."""
+    described = (_for_formula(note) for note in (*arguments, *(value for _, value in keywords)))
+    return sum(tensor.nbytes for each in described for tensor in _tensors(each))
+
+
+def _together(of_each: list[Costed], dense_read: int, dense_written: int) -> Costed:
+    """An operator on nested tensors, of that on each of the tensors in them."""
+    first, more = of_each[0], len(of_each) - 1
+    cost = summed([costed.cost for costed in of_each])
+    read = sum(costed.bytes_read for costed in of_each) - more * dense_read
+    written = sum(costed.bytes_written for costed in of_each) - more * dense_written
+    if cost.view:
+        read = written = 0
+    return first._replace(cost=cost, bytes_read=read, bytes_written=written)

@@ -8,7 +8,7 @@ from typing import Any
 
 from flopratio.formulas import Gradient, operands_of
 from flopratio.formulas.dependence import DATA, depends_on, phase_among, phase_of
-from flopratio.trace.evaluation import Costed, is_list, is_tensor
+from flopratio.trace.evaluation import Costed, is_list, is_nested, is_tensor
 from flopratio.trace.recording import Record
 
 
@@ -95,7 +95,7 @@ def reached_by_gradient(calls: list[ForwardCall]) -> list[ForwardCall]:
 
 def _is_floating(note: Any) -> bool:
     """Whether any noted tensor is of a type that has gradients."""
-    if is_tensor(note):
+    if is_tensor(note) or is_nested(note):
         return bool(note[2].is_floating_point or note[2].is_complex)
     return is_list(note) and any(_is_floating(item) for item in note[1:])
 
@@ -120,7 +120,10 @@ class NodeRun:
     def claim(self, record: Record, costed: Costed) -> tuple[str, str] | None:
         """Layer and phase of the next gradient that this operator computes, if there is one."""
         if len(self.calls) > 1 or (self.calls and self.calls[0].record.in_function):
-            return self._claim_product(record, costed)
+            if costed.cost.flops:
+                return self._claim_product(record, costed)
+            if not self.calls[0].record.taken_apart:
+                return None
         for index, (call, gradient, phase) in enumerate(self._pending):
             if gradient.op == costed.op:
                 del self._pending[index]

@@ -25,6 +25,8 @@ from flopratio.torch_private import (
     ENGINE,
     KEEP_CHECKPOINT_INPUT,
     SCRIPTED,
+    SHARDED_SHAPES,
+    SHARDING,
     STEP_RANGE,
     compiler_is_loaded,
     forget_optimised_script,
@@ -341,4 +343,23 @@ def function_transforms(recorder: Recorder) -> Iterator[None]:
                 push_saved_tensors_hooks(recorder.pack, Recorder.unpack)
 
     with replaced(torch.autograd.graph, DISABLE_HOOKS, disable):
+        yield
+
+
+@contextmanager
+def sharded_shapes(paused: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+    """An operator on DTensors is run on fake ones of its global shape first, if it is met for the
+    first time, to know what it gives: that is not of the step."""
+    module, name = SHARDING
+    owner = getattr(sys.modules.get(module), name, None)
+    original: Callable[..., Any] | None = getattr(owner, SHARDED_SHAPES, None)
+    if original is None:
+        yield
+        return
+
+    def propagate(*args: Any, **kwargs: Any) -> Any:
+        with paused():
+            return original(*args, **kwargs)
+
+    with replaced(owner, SHARDED_SHAPES, propagate):
         yield

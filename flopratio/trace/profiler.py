@@ -20,6 +20,7 @@ from flopratio.trace.graphs import graph_behind
 from flopratio.trace.reconcile import reconcile
 from flopratio.trace.recorder import Recorder
 from flopratio.trace.recording import OUTSIDE, Recording, Scope
+from flopratio.trace.subclasses import elements
 
 COMPILED = (
     "compiled regions ran as they were written: the same arithmetic, without what the compiler "
@@ -134,8 +135,8 @@ class Profiler:
             for parameter in module.parameters(recurse=False):
                 self._register_parameter(parameter, path)
             for buffer in module.buffers(recurse=False):
-                number = self._recorder.owned_storage(buffer, "buffer")
-                owners.buffers.setdefault(number, path)
+                for number in self._recorder.owned_storages(buffer, "buffer"):
+                    owners.buffers.setdefault(number, path)
 
     def _free_name(self, name: str) -> str:
         """A name that no other module has."""
@@ -148,11 +149,11 @@ class Profiler:
         del self._modules[reference.key]
         self._taken.discard(self._paths.pop(reference.key))
 
-    def _register_parameter(self, parameter: torch.Tensor, path: str) -> int:
-        """Note whose a parameter is, and that its storage holds one; it may get another one later.
+    def _register_parameter(self, parameter: torch.Tensor, path: str) -> list[int]:
+        """Note whose a parameter is, and that its storages hold one; it may get others later.
 
         Returns:
-            The storage's number.
+            The storages' numbers.
         """
         recording = self.recording
         known = self._parameters.get(id(parameter))
@@ -161,13 +162,13 @@ class Profiler:
         else:
             self._parameters[id(parameter)] = weakref.ref(parameter), path
             is_new = True
-        number = self._recorder.owned_storage(parameter, "parameter")
-        if number not in recording.owners.parameters:
-            recording.owners.parameters[number] = path
+        numbers = self._recorder.owned_storages(parameter, "parameter")
+        owners = recording.owners.parameters
+        if owners.keys().isdisjoint(numbers):
+            owners.update(dict.fromkeys(numbers, path))
             if is_new:
-                own = recording.parameters.get(path, 0)
-                recording.parameters[path] = own + parameter.numel()
-        return number
+                recording.parameters[path] = recording.parameters.get(path, 0) + elements(parameter)
+        return numbers
 
     # -- entering and leaving ---------------------------------------------------------------
 
@@ -193,6 +194,7 @@ class Profiler:
             exits.enter_context(patches.other_hooks(recorder))
             exits.enter_context(patches.kept_checkpoint_inputs(recorder))
             exits.enter_context(patches.function_transforms(recorder))
+            exits.enter_context(patches.sharded_shapes(self.paused))
             exits.enter_context(patches.compiled_regions(lambda: self._note(COMPILED)))
             exits.enter_context(patches.scripted_regions(lambda: self._note(SCRIPTED)))
             exits.enter_context(recorder)
@@ -209,11 +211,11 @@ class Profiler:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """What runs in here is not recorded."""
-        self._recorder.paused = True
+        before, self._recorder.paused = self._recorder.paused, True
         try:
             yield
         finally:
-            self._recorder.paused = False
+            self._recorder.paused = before
 
     # -- layers -----------------------------------------------------------------------------
 
@@ -268,7 +270,7 @@ class Profiler:
         graph = graph_behind(
             roots, inputs, create_graph=create_graph, start=start, leaf=self._note_leaf
         )
-        held = sum(leaf.numel() for ref in self._leaves.values() if (leaf := ref()) is not None)
+        held = sum(elements(leaf) for ref in self._leaves.values() if (leaf := ref()) is not None)
         self._numbers_in_leaves = max(held, self._numbers_in_leaves)
         graph.within_update = self._recorder.scope == "update"
         self.recording.graphs.append(graph)
@@ -282,7 +284,8 @@ class Profiler:
     def _enter_update(self, optimizer: torch.optim.Optimizer) -> Place:
         before = Place(self._recorder.layer, self._recorder.scope)
         for parameter in chain.from_iterable(group["params"] for group in optimizer.param_groups):
-            self._leaves.pop(self._register_parameter(parameter, OUTSIDE), None)
+            for number in self._register_parameter(parameter, OUTSIDE):
+                self._leaves.pop(number, None)
         self._note_state(optimizer)
         self._recorder.scope = "update"
         return before
@@ -313,7 +316,8 @@ class Profiler:
                 layer = owners.parameters.get(number, OUTSIDE)
             for value in tree_iter(state):
                 if isinstance(value, torch.Tensor):
-                    owners.state[self._recorder.storage_number(value)] = layer
+                    numbers = self._recorder.storage_numbers(value)
+                    owners.state.update(dict.fromkeys(numbers, layer))
 
     def _note_gradients(self) -> None:
         """Which storages hold gradients of parameters, whoever made them; and which the parameters,
@@ -324,16 +328,16 @@ class Profiler:
                 continue
             self._register_parameter(parameter, path)
             if parameter.grad is not None:
-                gradient = self._recorder.storage_number(parameter.grad)
-                if gradient >= 0:
-                    self.recording.owners.gradients[gradient] = path
+                gradients = self._recorder.storage_numbers(parameter.grad)
+                self.recording.owners.gradients.update(dict.fromkeys(gradients, path))
 
     def _note_leaf(self, leaf: torch.Tensor) -> None:
         """A leaf that a backward can reach."""
         if id(leaf) in self._parameters or isinstance(leaf, torch.nn.Parameter):
             self._register_parameter(leaf, OUTSIDE)
-        elif (number := self._recorder.storage_number(leaf)) >= 0:
-            self._leaves[number] = weakref.ref(leaf)
+        else:
+            for number in self._recorder.storage_numbers(leaf):
+                self._leaves[number] = weakref.ref(leaf)
 
     def _decide_leaves(self) -> None:
         """Where nobody says what is trained, whatever requires a gradient is."""
@@ -342,7 +346,8 @@ class Profiler:
         if self._model is not None or "parameter" in kinds:
             return
         for number, reference in leaves.items():
-            recording.storages[number].kind = "parameter"
+            if number >= 0:
+                recording.storages[number].kind = "parameter"
             recording.owners.parameters[number] = OUTSIDE
             leaf = reference()
             if leaf is not None:
@@ -358,7 +363,7 @@ class Profiler:
     def note_inputs(self, tensors: Iterable[torch.Tensor]) -> None:
         """Tensors that are there before the step; also one that nobody looks at takes memory."""
         for tensor in tensors:
-            self._recorder.storage_number(tensor)
+            self._recorder.storage_numbers(tensor)
 
     # -- the result -------------------------------------------------------------------------
 

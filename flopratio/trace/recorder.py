@@ -8,7 +8,9 @@ type and the number of its storage, and weak references tell when a storage is r
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -24,15 +26,19 @@ from flopratio.torch_private import (
     current_autograd_node,
     detach_below,
     disable_current_modes,
+    is_below_autograd,
+    nested_shapes,
     next_sequence_number,
     references_of,
     schema_of,
     sequence_number,
     storage_address,
+    tree_iter,
 )
 from flopratio.trace.recording import (
     ACCUMULATE_GRAD,
     LIST,
+    NESTED,
     TENSOR,
     Argument,
     Operator,
@@ -41,6 +47,11 @@ from flopratio.trace.recording import (
     Saved,
     Scope,
     Storage,
+)
+from flopratio.trace.subclasses import (
+    any_takes_itself_apart,
+    inner_tensors,
+    takes_itself_apart,
 )
 
 # Neither computes, moves nor allocates anything.
@@ -56,6 +67,11 @@ PLAIN = (int, float, bool, str, complex, type(None), torch.dtype, torch.device)
 def _call(func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The ordinary call of an operator."""
     return func(*args, **kwargs)
+
+
+def _known(result: Any) -> Callable[..., Any]:
+    """A call of an operator that has been made."""
+    return lambda *_: result
 
 
 _operators: dict[Any, Operator] = {}
@@ -111,8 +127,21 @@ def _accumulates() -> bool:
     return node is not None and sequence_number(node) == ACCUMULATE_GRAD
 
 
+@dataclass
+class _TakenApart:
+    """The operator of a tensor subclass, while that calls others in its place.
+
+    Args:
+        sequence: the number of the node that autograd made for it, if it made one.
+        wanted: storages of those inner tensors that a gradient is wanted of, or that lead to one.
+    """
+
+    sequence: int
+    wanted: set[int]
+
+
 class Recorder(TorchDispatchMode):
-    """Notes every operator.
+    """Notes every operator. Of a tensor subclass that takes itself apart, those that it calls.
 
     Args:
         recording: to be filled.
@@ -139,6 +168,8 @@ class Recorder(TorchDispatchMode):
         self.hooks = 0
         self.outer: Recorder | None = None
         self.inner = 0
+        self._taken_apart: _TakenApart | None = None
+        self._lets_through = False
         self._numbers: dict[int, int] = {}
         self._watches: dict[int, _Watch] = {}
         self._alone, self._for_each_inner = references_of_the_engine()
@@ -160,7 +191,12 @@ class Recorder(TorchDispatchMode):
     # -- storages ---------------------------------------------------------------------------
 
     def storage_number(self, tensor: torch.Tensor, kind: str = "outside") -> int:
-        """The number of a tensor's storage; a new one is watched from here on."""
+        """The number of a tensor's storage; a new one is watched from here on. Of one that takes
+        itself apart, the first of :meth:`storage_numbers`."""
+        if kind == "outside" and isinstance(tensor, torch.nn.Parameter):
+            kind = "parameter"  # of a module that the profiler was not told of
+        if takes_itself_apart(type(tensor)):
+            tensor = next(inner_tensors(tensor))
         try:
             storage = tensor.untyped_storage()
         except NotImplementedError:  # sparse and other layouts have none
@@ -168,8 +204,6 @@ class Recorder(TorchDispatchMode):
         address = storage_address(storage)
         number = self._numbers.get(address)
         if number is None:
-            if kind == "outside" and isinstance(tensor, torch.nn.Parameter):
-                kind = "parameter"  # of a module that the profiler was not told of
             storages = self.recording.storages
             number = len(storages)
             born = -1 if kind != "made" else len(self.recording.records)
@@ -181,12 +215,18 @@ class Recorder(TorchDispatchMode):
             self._watches[number] = watch
         return number
 
-    def owned_storage(self, tensor: torch.Tensor, kind: str) -> int:
-        """The number of a tensor's storage, which is of this kind from here on."""
-        number = self.storage_number(tensor, kind)
-        if number >= 0:
+    def storage_numbers(self, tensor: torch.Tensor, kind: str = "outside") -> list[int]:
+        """Those of all the storages that a tensor consists of: a subclass may hold several."""
+        if kind == "outside" and isinstance(tensor, torch.nn.Parameter):
+            kind = "parameter"
+        return [self.storage_number(inner, kind) for inner in inner_tensors(tensor)]
+
+    def owned_storages(self, tensor: torch.Tensor, kind: str) -> list[int]:
+        """The numbers of a tensor's storages, which are of this kind from here on."""
+        numbers = [number for number in self.storage_numbers(tensor, kind) if number >= 0]
+        for number in numbers:
             self.recording.storages[number].kind = kind
-        return number
+        return numbers
 
     def _released(self, watch: _Watch) -> None:
         self.recording.storages[watch.number].died = len(self.recording.records)
@@ -216,8 +256,11 @@ class Recorder(TorchDispatchMode):
                 storages.append(self.storage_number(value, kind) if number is None else number)
                 if flags is not None:
                     flags.append(value.requires_grad)
-                # A plain tuple: unlike torch.Size, the garbage collector need not follow it.
-                notes.append((TENSOR, tuple(value.shape), value.dtype))
+                try:
+                    # A plain tuple: unlike torch.Size, the garbage collector need not follow it.
+                    notes.append((TENSOR, tuple(value.shape), value.dtype))
+                except RuntimeError:  # of a nested tensor, which has none
+                    notes.append((NESTED, nested_shapes(value), value.dtype))
             elif what == 2 and value and type(value[0]) is int:  # sizes, strides, paddings
                 notes.append((LIST, *value))
             elif what == 2:
@@ -254,12 +297,20 @@ class Recorder(TorchDispatchMode):
             if func is not DETACH:
                 return func(*args, **kwargs)
             if type(args[0]) is torch.nn.Parameter and not self.paused:
-                self.owned_storage(
-                    args[0], "parameter"
-                )  # of ``.data``, which is no parameter any more
+                self.owned_storages(args[0], "parameter")  # of .data, which no longer is one
             if self.paused or not _accumulates():
                 return self._detach(func, types, args, kwargs)
-        if torch.is_inference_mode_enabled():
+        call = self._call
+        if types and any_takes_itself_apart(types):
+            if self._lets_through:
+                self._lets_through = False
+                return NotImplemented  # so that the subclass is asked
+            before = len(self.recording.records)
+            result = self._take_apart(func, args, kwargs)
+            if len(self.recording.records) > before or not self._is_new(result, args):
+                return result
+            call = _known(result)  # no operator that it called is seen: it stands for itself
+        elif self._taken_apart is not None or torch.is_inference_mode_enabled():
             # Composite operators (linear) come whole then; elsewhere autograd takes them apart.
             with self:
                 taken_apart = func.decompose(*args, **kwargs)
@@ -279,11 +330,19 @@ class Recorder(TorchDispatchMode):
         if self.functions:
             # One node stands for all of it, also for further functions that it calls.
             sequence = self.function = sequence if self.function is None else self.function
-        out = self._call(func, types, args, kwargs)
+        taken_apart = self._taken_apart
+        if taken_apart is not None and is_below_autograd():
+            sequence = taken_apart.sequence
+            flags = [number in taken_apart.wanted for number in inputs]
+        else:
+            taken_apart = None
+        out = call(func, types, args, kwargs)
         node = current_autograd_node()
         number = None if node is None else self._note_node(node, func, args)
         single = not isinstance(out, list | tuple)
         results = self._note((out,) if single else out, outputs, None, "made")
+        if taken_apart is not None and any(flags):
+            taken_apart.wanted.update(outputs)
         recording.records.append(
             Record(
                 _operators.get(func) or operator_of(func),
@@ -300,9 +359,44 @@ class Recorder(TorchDispatchMode):
                 torch.is_grad_enabled(),
                 self.functions > 0,
                 self.hooks > 0,
+                taken_apart is not None,
             )
         )
         return out
+
+    def _take_apart(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call the operator of a tensor subclass, and note what that calls in its place."""
+        outermost = self._taken_apart is None
+        if outermost:
+            wanted = {
+                number
+                for value in tree_iter((args, kwargs))
+                if isinstance(value, torch.Tensor) and value.requires_grad
+                for number in self.storage_numbers(value)
+            }
+            self._taken_apart = _TakenApart(next_sequence_number() - 1, wanted)
+        self._lets_through = True
+        try:
+            with self:
+                return func(*args, **kwargs)
+        finally:
+            self._lets_through = False
+            if outermost:
+                self._taken_apart = None
+
+    def _is_new(self, result: Any, args: tuple[Any, ...]) -> bool:
+        """Whether what a tensor subclass gave was computed: it is on memory of its own, or the
+        subclass is its own data."""
+        return any(
+            next(inner_tensors(tensor)) is tensor
+            for tensor in tree_iter(args)
+            if isinstance(tensor, torch.Tensor) and takes_itself_apart(type(tensor))
+        ) or any(
+            self._numbers.get(storage_address(inner.untyped_storage())) is None
+            for tensor in tree_iter(result)
+            if isinstance(tensor, torch.Tensor) and all(type(size) is int for size in tensor.shape)
+            for inner in inner_tensors(tensor)
+        )
 
     def _note_node(self, node: Any, func: Any, args: tuple[Any, ...]) -> int:
         """Note what only shows while a node of backward runs; its number."""
@@ -314,7 +408,7 @@ class Recorder(TorchDispatchMode):
                 recording.accumulated[index] = self.storage_number(variable)
         elif number not in recording.nodes:
             recording.nodes[number] = node.name()
-        if func is ADD and not torch.is_grad_enabled():
+        if func is ADD and self._taken_apart is None and not torch.is_grad_enabled():
             held = (
                 references + self.inner * more
                 for references, more in zip(self._alone, self._for_each_inner, strict=True)
@@ -333,11 +427,12 @@ class Recorder(TorchDispatchMode):
                 number = self._numbers.get(storage_address(tensor.untyped_storage()))
             except NotImplementedError:
                 number = -1
-            if number is None:
-                number = self.storage_number(tensor)
-            self.recording.saved.append(
-                Saved(next_sequence_number() - 1, number, self.functions > 0)
-            )
+            known = number is not None and number >= 0
+            apart = not known and takes_itself_apart(type(tensor))
+            for number in (number,) if known else self.storage_numbers(tensor):
+                self.recording.saved.append(
+                    Saved(next_sequence_number() - 1, number, self.functions > 0 or apart)
+                )
         return tensor
 
     @staticmethod

@@ -13,10 +13,12 @@ import torch
 
 TENSOR = "tensor"
 LIST = "list"
+NESTED = "nested"
 
 TensorNote = tuple[str, tuple[int, ...], torch.dtype]
 """What a signature holds in a tensor's place: :data:`TENSOR`, shape, element type. (A list starts
-with :data:`LIST`.)"""
+with :data:`LIST`; a nested tensor of torch's strided layout with :data:`NESTED`, and has in the
+shape's place those of the tensors in it, each as a batch of one.)"""
 
 ACCUMULATE_GRAD = (1 << 64) - 1
 """The sequence number of AccumulateGrad nodes: they have none of their own."""
@@ -118,6 +120,9 @@ class Record(NamedTuple):
     """Whether it ran inside of a user-defined ``autograd.Function``'s forward."""
     hooked: bool
     """Whether somebody else's hooks decided what its node keeps (a checkpoint's)."""
+    taken_apart: bool = False
+    """Whether a tensor subclass called it in its own place: autograd follows the subclass, so that
+    its node and what needs a gradient are noted of that, and several operators may share them."""
 
 
 class Storage:
@@ -151,7 +156,8 @@ class Saved(NamedTuple):
     storage: int
     """Its storage's number."""
     in_function: bool
-    """Whether a user-defined ``autograd.Function`` keeps it."""
+    """Whether a user-defined ``autograd.Function`` keeps it, or it is inside of a tensor subclass:
+    no formula tells."""
 
 
 @dataclass

@@ -17,8 +17,9 @@ from flopratio.trace.recording import Record, Recording
 def saved_by_formulas(recording: Recording, attribution: Attribution) -> dict[str, int]:
     """Layer -> bytes that its forward operators keep; a storage is the layer's that kept it first.
 
-    Left out is what no formula can tell: the nodes of user-defined ``autograd.Function``s, and what
-    runs under somebody else's hooks (of a checkpoint, which keep nothing; of offloading).
+    Left out is what no formula can tell: the nodes of user-defined ``autograd.Function``s and of
+    tensor subclasses, and what runs under somebody else's hooks (of a checkpoint, which keep
+    nothing; of offloading).
     """
     storages = recording.storages
     saved: defaultdict[str, int] = defaultdict(int)
@@ -54,7 +55,8 @@ def saved_by_hooks(recording: Recording, attribution: Attribution) -> dict[str, 
 
 
 def _left_out(record: Record) -> bool:
-    return record.in_function or record.hooked or record.node is not None
+    shared = record.in_function or record.taken_apart
+    return shared or record.hooked or record.node is not None
 
 
 def _kept(call: ForwardCall) -> list[int]:

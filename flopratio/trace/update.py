@@ -14,10 +14,13 @@ of an optimizer. It runs outside of any module, autograd does not follow it, and
 from __future__ import annotations
 
 from collections import defaultdict
-from itertools import islice
-from typing import Any
 
-from flopratio.trace.evaluation import is_list, is_list_of_tensors, is_tensor, narrowed_to
+from flopratio.trace.evaluation import (
+    changed_by,
+    is_list_of_tensors,
+    narrowed_to,
+    tensors_in,
+)
 from flopratio.trace.recording import ACCUMULATE_GRAD, OUTSIDE, Record, Recording
 
 KEEPS_GRADIENT = frozenset({"aten.detach", "aten.add", "aten.add_", "aten.clone", "aten.copy_"})
@@ -43,6 +46,7 @@ class Update:
         self._recording = recording
         owners = recording.owners
         self._owners = {**owners.state, **gradient_layers(recording), **owners.parameters}
+        self._owners.pop(-1, None)  # what has no storage is told from nothing else that has none
         self.records = _Search(recording).found()
         self._layers = self._layers_of_records()
         self._temporaries: dict[int, str] = {}
@@ -104,7 +108,7 @@ class Update:
         return found
 
     def _own_layers(self, record: Record) -> set[str]:
-        for numbers in (written_by(record), record.inputs):
+        for numbers in (changed_by(record), record.inputs):
             layers = {self._owners[number] for number in numbers if number in self._owners}
             if layers:
                 return layers
@@ -180,7 +184,7 @@ class _Search:
 
     def _consider(self, index: int, record: Record) -> None:
         """Whether an operator writes to a parameter."""
-        if any(self._is_parameter(number, index) for number in written_by(record)):
+        if any(self._is_parameter(number, index) for number in changed_by(record)):
             self._found.add(index)
         else:
             self._candidates.append(index)
@@ -204,7 +208,7 @@ class _Search:
             numbers = [n for n in record.inputs if n < 0 or storages[n].nbytes > A_NUMBER]
             told = {n for n in numbers if n in weights or self._is_parameter(n, index)}
             if told and (told.issuperset(numbers) or self._is_average(record, told)):
-                made = _made_by(record) | {n for n in written_by(record) if n not in told}
+                made = _made_by(record) | {n for n in changed_by(record) if n not in told}
                 if made:  # else it is a view
                     makers[index] = made
                     weights |= made
@@ -222,7 +226,7 @@ class _Search:
         """Whether an operator sums up weights with as many numbers that nothing else looks at."""
         if record.op.name.removesuffix("_") not in SUMS or len(record.arguments) < 2:
             return False
-        length = _tensors_in(record.arguments[0])
+        length = tensors_in(record.arguments[0])
         sides = set(record.inputs[:length]), set(record.inputs[length : 2 * length])
         return record.arguments[0] == record.arguments[1] and any(
             weights.issuperset(one) and self._elsewhere.isdisjoint(other)
@@ -237,7 +241,7 @@ class _Search:
             number
             for index in own
             if records[index].inputs  # else a constant, which many may read
-            for number in (*written_by(records[index]), *records[index].outputs)
+            for number in (*changed_by(records[index]), *records[index].outputs)
             if number >= 0 and number not in self._elsewhere
         }
         sharing: defaultdict[int, list[int]] = defaultdict(list)
@@ -261,30 +265,6 @@ def _touched(record: Record) -> set[int]:
 def _made_by(record: Record) -> set[int]:
     """The storages that an operator returns and was not given: no views."""
     return set(record.outputs).difference(record.inputs)
-
-
-def written_by(record: Record) -> list[int]:
-    """The storages of the arguments that an operator writes to."""
-    if not record.op.is_mutable:
-        return []
-    arguments = {argument.name: argument for argument in record.op.arguments}
-    given = [
-        *zip(record.op.arguments, record.arguments, strict=False),
-        *((arguments[name], note) for name, note in record.keywords),
-    ]
-    numbers = iter(record.inputs)
-    written: list[int] = []
-    for argument, note in given:
-        own = islice(numbers, _tensors_in(note))
-        written += [number for number in own if argument.is_written and number >= 0]
-    return written
-
-
-def _tensors_in(note: Any) -> int:
-    """How many tensors a noted argument holds."""
-    if is_tensor(note):
-        return 1
-    return sum(map(_tensors_in, note[1:])) if is_list(note) else 0
 
 
 def accumulations(recording: Recording) -> dict[int, int]:

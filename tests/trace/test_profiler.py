@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch._dynamo
 from torch import nn
+from torch.distributed.tensor._sharding_prop import ShardingPropagator
 from torch.nn import functional
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 from torch.utils.checkpoint import checkpoint
@@ -425,6 +426,7 @@ REPLACED = (
     torch.autograd.graph.saved_tensors_hooks,
     torch.autograd.profiler,
     torch.utils.checkpoint,
+    ShardingPropagator,
 )
 """Whose attributes the profiler replaces while it watches."""
 
