@@ -306,8 +306,9 @@ pop_saved_tensors_hooks: Callable[[], None] = torch._C._autograd._pop_saved_tens
 
 # -- compiled and scripted regions ----------------------------------------------------------------
 
-COMPILER_CALLBACK = "_callback_from_stance"
-"""What ``torch._dynamo.eval_frame`` calls when a compiled region is entered, with its compiler."""
+COMPILER_FRAMES, COMPILER_CALLBACK = "torch._dynamo.eval_frame", "_callback_from_stance"
+"""A module of the compiler, if that is loaded, and what that calls when a compiled region is entered,
+with its compiler."""
 
 STEP_RANGE = "Optimizer.step#"
 """How the names of the profiler's ranges begin (``torch.autograd.profiler.record_function``) in

@@ -22,6 +22,7 @@ from torch.utils import checkpoint
 
 from flopratio.torch_private import (
     COMPILER_CALLBACK,
+    COMPILER_FRAMES,
     ENGINE,
     KEEP_CHECKPOINT_INPUT,
     SCRIPTED,
@@ -264,7 +265,7 @@ def compiled_regions(called: Callable[[], None]) -> Iterator[None]:
     with ExitStack() as exits:
         if compiler_is_loaded():
             exits.enter_context(torch.compiler.set_stance("force_eager"))
-            eval_frame = sys.modules["torch._dynamo.eval_frame"]
+            eval_frame = sys.modules[COMPILER_FRAMES]
             original: Any = getattr(eval_frame, COMPILER_CALLBACK, None)
 
             def callback(compiler: Any) -> Any:

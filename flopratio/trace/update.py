@@ -83,36 +83,31 @@ class Update:
         return layer
 
     def _layers_of_records(self) -> dict[int, str]:
-        """Record index -> layer: whose parameter is written, or else whose parameters, gradients
-        or state are read; of an operator on none of them, for whom its operands and results are."""
+        """Record index -> layer: whose parameters, gradients or state it works on; that of an
+        operator on none of them is whose operators it shares values with."""
         records, order = self._recording.records, sorted(self.records)
-        own: dict[int, set[str]] = {}
-        users: defaultdict[int, set[str]] = defaultdict(set)
-        """Storage -> layers of the operators that it met."""
-        for index in order:
-            record = records[index]
-            own[index] = self._own_layers(record)
-            if own[index]:
-                for number in _touched(record):
-                    users[number] |= own[index]
-        for index in (*reversed(order), *order):  # what serves a layer, then what it serves
-            if not own[index]:
-                numbers = _touched(records[index])
-                layers = set().union(*(users[number] for number in numbers if number in users))
-                for number in numbers:
-                    users[number] |= layers
-        found = {}
-        for index in order:
-            layers = own[index] or set().union(*(users[n] for n in _touched(records[index])))
-            found[index] = next(iter(layers)) if len(layers) == 1 else OUTSIDE
-        return found
+        layers = {index: self._own_layers(records[index]) for index in order}
+        shared = [index for index in order if not layers[index]]
+        users: dict[int, set[str]] = {
+            number: set() for index in shared for number in _touched(records[index])
+        }
+        for index in order if shared else ():
+            for number in users.keys() & _touched(records[index]):
+                users[number] |= layers[index]
+        for index in (*reversed(shared), *shared):  # from what it serves, then from what serves it
+            numbers = _touched(records[index])
+            layers[index] = set().union(*(users[number] for number in numbers))
+            for number in numbers:
+                users[number] |= layers[index]
+        return {index: of.pop() if len(of) == 1 else OUTSIDE for index, of in layers.items()}
 
     def _own_layers(self, record: Record) -> set[str]:
-        for numbers in (changed_by(record), record.inputs):
-            layers = {self._owners[number] for number in numbers if number in self._owners}
-            if layers:
-                return layers
-        return set()
+        """Of its operands' owners; of several, those whom it writes to."""
+        owners = self._owners
+        layers = {owners[number] for number in record.inputs if number in owners}
+        if len(layers) > 1:
+            return {owners[number] for number in changed_by(record) if number in owners} or layers
+        return layers
 
 
 class _Search:
@@ -157,30 +152,30 @@ class _Search:
         }
         gradients = set(recording.owners.gradients)
         """Storages of gradients, and of what was made of them."""
-        hooks = set(records_of_hooks(recording))
+        hooks = records_of_hooks(recording)
         sequence = -1
         for index, record in enumerate(recording.records):
             is_new, sequence = record.sequence != sequence, record.sequence
-            if record.node is not None and record.scope != "update":
-                if index in hooks:
-                    self._consider(index, record)
-                elif not record.grad_enabled or index in differentiable:
-                    made = _made_by(record)
-                    gradients.update(record.outputs if record.node == ACCUMULATE_GRAD else made)
-                continue
-            followed = record.grad_enabled and (any(record.requires_grad) or is_new)
             if record.scope == "update":
                 # A closure that the optimizer was not handed, but knows: its loss.
-                if not (followed and record.sequence in within):
+                if not (within and record.sequence in within and _is_followed(record, is_new)):
                     self._found.add(index)
-            elif record.layer == 0 and not record.in_function:
-                if followed and record.sequence in reached:
-                    continue
-                if not gradients.isdisjoint(_touched(record)):
-                    self._found.add(index)
-                    gradients.update(_made_by(record))
-                else:
+            elif record.node == ACCUMULATE_GRAD:
+                if index in hooks:
                     self._consider(index, record)
+                else:
+                    gradients.update(record.outputs)
+            elif record.node is not None:
+                if not record.grad_enabled or index in differentiable:
+                    gradients |= _made_by(record)
+            elif record.layer == 0 and not record.in_function:
+                if record.sequence in reached and _is_followed(record, is_new):
+                    continue
+                if gradients.isdisjoint(_touched(record)):
+                    self._consider(index, record)
+                else:
+                    self._found.add(index)
+                    gradients |= _made_by(record)
 
     def _consider(self, index: int, record: Record) -> None:
         """Whether an operator writes to a parameter."""
@@ -255,6 +250,16 @@ class _Search:
                     if index not in self._found:
                         self._found.add(index)
                         pending.append(index)
+
+
+def _is_followed(record: Record, is_new: bool) -> bool:
+    """Whether autograd made a node for an operator.
+
+    Args:
+        is_new: whether it is the first one with its sequence number: inside of ``torch.func`` the
+            tensors do not tell.
+    """
+    return record.grad_enabled and (is_new or any(record.requires_grad))
 
 
 def _touched(record: Record) -> set[int]:
