@@ -39,7 +39,9 @@ class Row(NamedTuple):
     bytes_read: int = 0
     bytes_written: int = 0
     saved_bytes: int = 0
-    """Bytes that this operator keeps alive for backward, each storage once, parameters apart."""
+    """Bytes that this operator keeps for a backward when the step keeps most, each storage once,
+    parameters apart. (Of several micro-batches, or of graphs that are let go, not all are there at
+    once.) So the table's sum is what is kept at once."""
     time_us: float | None = None
 
 
@@ -63,6 +65,7 @@ class LayerTotals:
     update: int = 0
     elementwise_forward: int = 0
     elementwise_backward: int = 0
+    elementwise_recompute: int = 0
     parameters: int = 0
     saved_bytes: int = 0
 
@@ -267,6 +270,7 @@ class Ledger:
                 "update": total.update,
                 "elementwise_forward": total.elementwise_forward,
                 "elementwise_backward": total.elementwise_backward,
+                "elementwise_recompute": total.elementwise_recompute,
                 "model": total.forward + total.backward,
                 "hardware": total.forward + total.backward + total.recompute,
             },
@@ -290,6 +294,7 @@ class Ledger:
                     "update": layer.update,
                     "elementwise_forward": layer.elementwise_forward,
                     "elementwise_backward": layer.elementwise_backward,
+                    "elementwise_recompute": layer.elementwise_recompute,
                     "ratio": layer.ratio,
                     "parameters": layer.parameters,
                     "saved_bytes": layer.saved_bytes,
@@ -423,6 +428,7 @@ def _total(name: str, kind: str, rows: Iterable[Row], parameters: int) -> LayerT
         update=flops["update"] + elementwise["update"],
         elementwise_forward=elementwise["forward"],
         elementwise_backward=elementwise["grad_input"] + elementwise["grad_weight"],
+        elementwise_recompute=elementwise["recompute"],
         parameters=parameters,
         saved_bytes=saved,
     )

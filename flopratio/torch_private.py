@@ -21,6 +21,7 @@ import torch
 import torch.utils.checkpoint
 from torch import nn
 from torch._decomp import decomposition_table
+from torch._ops import HigherOrderOperator, OpOverload
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -31,6 +32,11 @@ from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.library import _scoped_library as scoped_library
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._python_dispatch import _disable_current_modes as disable_current_modes
+from torch.utils._python_dispatch import (
+    _get_current_dispatch_mode,
+    is_traceable_wrapper_subclass,
+    transform_subclass,
+)
 from torch.utils._pytree import (
     TreeSpec,
     tree_flatten,
@@ -50,11 +56,15 @@ __all__ = [
     "FakeTensor",
     "FakeTensorMode",
     "FunctionalTensor",
+    "HigherOrderOperator",
+    "OpOverload",
     "TorchDispatchMode",
     "TreeSpec",
     "decomposition_table",
     "disable_current_modes",
+    "is_traceable_wrapper_subclass",
     "scoped_library",
+    "transform_subclass",
     "tree_flatten",
     "tree_iter",
     "tree_leaves",
@@ -307,8 +317,8 @@ pop_saved_tensors_hooks: Callable[[], None] = torch._C._autograd._pop_saved_tens
 # -- compiled and scripted regions ----------------------------------------------------------------
 
 COMPILER_FRAMES, COMPILER_CALLBACK = "torch._dynamo.eval_frame", "_callback_from_stance"
-"""A module of the compiler, if that is loaded, and what that calls when a compiled region is entered,
-with its compiler."""
+"""A module of the compiler, if that is loaded, and what that calls, with its backend, when a
+compiled region is entered."""
 
 STEP_RANGE = "Optimizer.step#"
 """How the names of the profiler's ranges begin (``torch.autograd.profiler.record_function``) in
@@ -388,6 +398,12 @@ CAN_DETACH_DIRECTLY = CAN_CALL_DIRECTLY and None not in (
 )
 
 
+def active_fake_mode() -> FakeTensorMode | None:
+    """The fake mode that is in force."""
+    mode: FakeTensorMode | None = None if _get_mode is None else _get_mode(_FAKE)
+    return mode
+
+
 def call_below(func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """``func(*args, **kwargs)``, from inside of a dispatch mode: straight from the fake mode if
     that is the one mode below. (While a mode handles an operator it is off the stack.)"""
@@ -400,6 +416,20 @@ def call_below(func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, A
     finally:
         _set_mode(mode)
     return func(*args, **kwargs) if result is NotImplemented else result
+
+
+def results_apart(results: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The results of an operator on fake tensors, each a tensor of its own, as an operator that
+    makes them returns them. A shape function may give one tensor as two of them (the gradients of
+    an LSTM's two biases); and torch's cache of fake results has them apart, from the second call
+    on."""
+    if len(set(map(id, results))) == len(results):
+        return results
+    apart: list[Any] = []
+    for result in results:
+        twice = isinstance(result, FakeTensor) and any(result is other for other in apart)
+        apart.append(torch.empty_like(result) if twice else result)
+    return tuple(apart)
 
 
 _fresh: WeakKeyDictionary[FakeTensorMode, dict[torch.device, dict[str, Any]]] = WeakKeyDictionary()
@@ -476,6 +506,53 @@ SHARDING = "torch.distributed.tensor._sharding_prop", "ShardingPropagator"
 
 SHARDED_SHAPES = "_propagate_tensor_meta_non_cached"
 """Its method that runs an operator on fake tensors, to know the shape of what it gives."""
+
+# -- higher-order operators -----------------------------------------------------------------------
+
+HIGHER_ORDER_MODULES = ("torch._higher_order_ops.", "torch.nn.attention.flex_attention")
+"""Where torch compiles, with a backend that runs the graph as it is, what somebody calls a
+higher-order operator with: its functions then take all that they refer to as arguments."""
+
+FLEX_ATTENTION = "torch.nn.attention.flex_attention"
+FLEX_DEVICES = "_validate_device"
+"""The module of attention with a function on each score, once that is imported, and how it refuses
+operands for their device: on the CPU it has no backward."""
+
+DISPATCH = "dispatch"
+"""How a ``HigherOrderOperator`` goes to its implementation for a dispatch key."""
+
+PYTHON_KEY = torch._C.DispatchKey.Python
+"""The dispatch key of modes and tensor subclasses."""
+
+
+def eager_kernel(operator: HigherOrderOperator) -> Callable[..., Any]:
+    """How an operator is executed on real tensors, whatever the device."""
+    kernel = operator.py_kernels.get(torch._C.DispatchKey.CompositeExplicitAutograd)
+    return operator if kernel is None else kernel
+
+
+def top_mode() -> TorchDispatchMode | None:
+    """The dispatch mode that is asked first."""
+    mode: TorchDispatchMode | None = _get_current_dispatch_mode()
+    return mode
+
+
+def backend_of_compiler(backend: Any) -> Callable[..., Any]:
+    """A backend of ``torch.compile``, by its name or itself."""
+    if not isinstance(backend, str):
+        return backend  # type: ignore[no-any-return]
+    from torch._dynamo.backends.registry import lookup_backend  # takes seconds
+
+    found: Callable[..., Any] = lookup_backend(backend)
+    return found
+
+
+def indexing_without_values() -> AbstractContextManager[Any]:
+    """``x[i]`` looks up by a tensor ``i`` of no dimensions, and does not ask for its value."""
+    from torch._dynamo._trace_wrapped_higher_order_op import TransformGetItemToIndex
+
+    return TransformGetItemToIndex()
+
 
 # -- step -----------------------------------------------------------------------------------------
 

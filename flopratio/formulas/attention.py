@@ -758,17 +758,44 @@ def flex_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    score_mod: Any,
-    block_mask: Any,
+    score_mod: int,
+    block_mask: Sequence[Any],
     scale: float,
-    *settings: Any,
+    kernel_options: Any,
+    score_mod_other_buffers: Sequence[Any] = (),
+    mask_mod_other_buffers: Sequence[Any] = (),
+    *,
     out: tuple[Tensor, ...],
-    **more: Any,
 ) -> Cost:
-    """A higher-order operator: a mode sees it only if it supports those. What the user's own
-    functions do to a score is unknown and not counted; masked blocks count in full."""
+    """``torch.nn.attention.flex_attention``: attention with functions of the user's on each score.
+
+    Args:
+        score_mod: arithmetic of the function that makes another score of a score.
+        block_mask: the last of it: arithmetic of the function that says whether a score counts. It
+            is called for each, and masked blocks count in full, as under a causal mask.
+        score_mod_other_buffers: what else the first function reads (a learnt bias).
+    """
     sizes = heads_first(query, key, value, scale)
-    return sizes.cost("higher_order.flex_attention_backward", (query, key, value, *out[:2]))
+    cost = sizes.cost("higher_order.flex_attention_backward", (query, key, value, *out[:2]))
+    a_score = score_mod + block_mask[-1]
+    return replace(
+        cost,
+        elementwise=cost.elementwise + a_score * sizes.scores,
+        gradients=for_buffers(cost.gradients, score_mod_other_buffers),
+    )
+
+
+def for_buffers(work: tuple[Any, ...], buffers: Sequence[Any]) -> tuple[Any, ...]:
+    """Gradients or parts of an attention: those of the scores are needed for what a function of a
+    score reads, too."""
+    if not any(isinstance(buffer, Tensor) for buffer in buffers):
+        return work
+    return tuple(
+        one
+        if isinstance(one.operand, str)
+        else replace(one, operand=(*one.operand, "score_mod_other_buffers"))
+        for one in work
+    )
 
 
 @operator("higher_order.flex_attention_backward")
@@ -780,16 +807,23 @@ def flex_attention_backward(
     logsumexp: Tensor,
     grad_out: Tensor | None,
     grad_logsumexp: Tensor | None,
-    fw_graph: Any,
-    joint_graph: Any,
-    block_mask: Any,
+    fw_graph: int,
+    joint_graph: int,
+    block_mask: Sequence[Any],
     scale: float,
-    *settings: Any,
+    kernel_options: Any,
+    score_mod_other_buffers: Sequence[Any] = (),
+    mask_mod_other_buffers: Sequence[Any] = (),
+    *,
     out: tuple[Any, ...],
-    **more: Any,
 ) -> Cost:
-    """See :attr:`Attention.backward`."""
-    return heads_first(query, key, value, scale).backward_cost
+    """See :attr:`Attention.backward`; beside it the function of a score, again, its gradient, and
+    the mask: ``fw_graph``, ``joint_graph`` and the last of ``block_mask`` a score."""
+    sizes = heads_first(query, key, value, scale)
+    a_score = fw_graph + joint_graph + block_mask[-1]
+    functions = (Part(("query", "key", "value"), elementwise=a_score * sizes.scores),)
+    parts = sizes.backward + (functions if a_score else ())
+    return Cost.fused(*for_buffers(parts, score_mod_other_buffers), recompute=sizes.query_key)
 
 
 # -- whole layers, in inference -----------------------------------------------------------------

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 from flopratio.models.construct import construct, unknown_key
@@ -14,7 +14,9 @@ from flopratio.models.explain import summary
 from flopratio.models.packages import import_package
 from flopratio.models.torchvision_operators import import_torchvision
 from flopratio.models.transformers_config import configs_within, make_config
-from flopratio.models.transformers_inputs import LANGUAGE, first_input, input_sets
+from flopratio.models.transformers_defaults import DEFAULTS, INPUTS
+from flopratio.models.transformers_inputs import LANGUAGE, first_input, input_names, propose_inputs
+from flopratio.models.transformers_parts import classes_for, made_of
 
 _HEADS = (
     ("causal-lm", "AutoModelForCausalLM"),
@@ -54,24 +56,30 @@ def transformers_draft(request: Request) -> Draft:
 
 
 def _draft(request: Request, transformers: Any) -> Draft:
+    assumed = INPUTS.get(request.name, {})
+    request = replace(request, settings={**assumed, **request.settings})
     wanted = request.take("head", None) if "head" in request.settings else None
-    config = make_config(request, transformers)
+    config, rest, fields = make_config(request, transformers, DEFAULTS.get(request.name, {}))
     kind, model_class = _head(request, transformers, config, wanted)
     parts = configs_within(config)  # a head may be that of a part: of the text, of a decoder
-    config = next((part for part in parts if type(part) is model_class.config_class), config)
+    own_class = getattr(model_class, "config_class", None)
+    config = next((part for part in parts if type(part) is own_class), config)
+    for key in rest:
+        if key not in (names := input_names(model_class)):
+            raise unknown_key(request, key, fields.union(names))
     _complete(config, kind)
 
-    dtype = {} if request.dtype is None else {"dtype": request.dtype}
-    module = construct(request, model_class._from_config, {"config": config, **dtype})
-    inputs, *alternatives = input_sets(request, module, kind)
+    module = _build(request, model_class, config)
+    (inputs, *alternatives), forms = propose_inputs(request, module, config, kind, rest)
     text = inputs.get("input_ids", inputs.get("labels"))
     for key in ("seq", "image"):
-        if key in request.settings and key not in request.used:
+        if key in request.settings and key not in request.used and key not in assumed:
             raise unknown_key(request, key, set(request.used))
     return Draft(
         module,
         kwargs=inputs,
         alternatives=alternatives,
+        forms=forms,
         kind=kind,
         tokens=text.numel() if text is not None and kind in LANGUAGE else None,
         enter_mode=False,
@@ -126,27 +134,16 @@ def _heads(config_class: Hashable) -> list[tuple[str, str, Any]]:
         own_kind = _kind_by_input(model_class)
         if auto != "AutoModel" or own_kind == kind:
             heads.append((kind or own_kind, auto, model_class))
-    return heads or [(_kind_by_input(made), "", made) for made in _classes_for(config_class)]
+    return heads or [(_kind_by_input(made), "", made) for made in classes_for(config_class)]
 
 
-def _classes_for(config_class: Any) -> list[Any]:
-    """The classes of models that are made of a configuration of that class, in its own module; the
-    one that is called after it first."""
-    name = config_class.__module__.replace(".configuration_", ".modeling_")
-    try:
-        members = vars(importlib.import_module(name)).values()
-    except ImportError:
-        return []
-    stem = config_class.__name__.removesuffix("Config")
-    models = [
-        value
-        for value in members
-        if isinstance(value, type)
-        and value.__module__ == name
-        and getattr(value, "config_class", None) is config_class
-        and "forward" in vars(value)
-    ]
-    return sorted(models, key=lambda model: not model.__name__.startswith(stem))
+def _build(request: Request, model_class: Any, config: Any) -> Any:
+    """The model of that class, or the module, and in the dtype of the request."""
+    dtype = {} if request.dtype is None else {"dtype": request.dtype}
+    if hasattr(model_class, "_from_config"):
+        return construct(request, model_class._from_config, {"config": config, **dtype})
+    module = construct(request, made_of, {"model_class": model_class, "config": config})
+    return module.to(**dtype) if dtype else module
 
 
 def _only(listed: Any) -> Any:

@@ -93,8 +93,10 @@ def _totals(ledger: Ledger, *, macs: bool, exact: bool) -> str:
         text += f"; recompute {products(total.recompute)}: hardware {products(hardware)}"
     if total.update:
         text += f"; update {quantity(total.update, Kind.FLOP, exact=exact)}"
-    elementwise = sum(row.elementwise for row in ledger.rows if row.phase != "update")
-    return f"{text}; elementwise {quantity(elementwise, Kind.FLOP, exact=exact)}"
+    again = total.elementwise_recompute
+    elementwise = total.elementwise_forward + total.elementwise_backward + again
+    text += f"; elementwise {quantity(elementwise, Kind.FLOP, exact=exact)}"
+    return f"{text} ({quantity(again, Kind.FLOP, exact=exact)} recomputed)" if again else text
 
 
 def _ratios(ledger: Ledger) -> str:

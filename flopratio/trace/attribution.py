@@ -19,6 +19,7 @@ from flopratio.formulas.dependence import CONSTANT, DATA, PARAMETERS, phase_amon
 from flopratio.ledger import Row
 from flopratio.trace.evaluation import Costed, Evaluator, shapes, written_by
 from flopratio.trace.forward_call import ForwardCall, NodeRun, reached_by_gradient
+from flopratio.trace.kept import most_kept
 from flopratio.trace.recording import ACCUMULATE_GRAD, OUTSIDE, Record, Recording
 from flopratio.trace.update import Update
 
@@ -101,7 +102,8 @@ class _Pass:
         """Storage number -> what its values depend on."""
         self._made_for: dict[int, tuple[str, str]] = {}
         """Storage number -> (layer, phase) of the backward operator that wrote it last."""
-        self._saved = self._saved_by_node()
+        self._rows_of_nodes: dict[int, int] = {}
+        """Sequence number of a node -> the row of the (first) operator behind it."""
         self._differentiable = {
             index for graph in recording.graphs if graph.create_graph for index in graph.records
         }
@@ -121,8 +123,10 @@ class _Pass:
             else:
                 self._backward(index, record, costed)
                 if record.grad_enabled:
-                    self._remember(record, costed, dependences, self._layer_of_node(record))
-        self._place_rest_of_saved()
+                    made = self._remember(record, costed, dependences, self._layer_of_node(record))
+                    if made is not None:
+                        self._rows_of_nodes.setdefault(made, self.first_rows[index])
+        self._place_saved()
 
     # -- what a value depends on ------------------------------------------------------------
 
@@ -153,28 +157,22 @@ class _Pass:
 
     # -- saved tensors ----------------------------------------------------------------------
 
-    def _saved_by_node(self) -> dict[int, int]:
-        """Sequence number -> bytes that its node keeps, each storage once, parameters apart."""
-        seen: set[int] = set()
+    def _place_saved(self) -> None:
+        """What is kept when most is stands in the row of the operator that keeps it, each storage
+        once. What no operator's node keeps (what enters a checkpoint) stands in the row of the next
+        operator."""
+        if not self.rows:
+            return
         saved: defaultdict[int, int] = defaultdict(int)
-        for sequence, number, _ in self.recording.saved:
-            if number < 0 or number in seen:
-                continue
-            seen.add(number)
-            storage = self.recording.storages[number]
-            if storage.kind != "parameter":
-                saved[sequence] += storage.nbytes
-        return saved
-
-    def _place_rest_of_saved(self) -> None:
-        """What no operator's node keeps (what enters a checkpoint) stands in the row of the next
-        operator that autograd numbered."""
-        for sequence in sorted(self._saved):
-            for record, row in zip(self.recording.records, self.first_rows, strict=True):
-                if record.node is None and record.sequence > sequence:
-                    saved = self.rows[row].saved_bytes + self._saved.pop(sequence)
-                    self.rows[row] = self.rows[row]._replace(saved_bytes=saved)
-                    break
+        seen: set[int] = set()
+        for kept in most_kept(self.recording).kept:
+            if kept.storage not in seen:
+                seen.add(kept.storage)
+                following = self.first_rows[min(kept.born, len(self.first_rows) - 1)]
+                row = self._rows_of_nodes.get(kept.node, following)
+                saved[row] += self.recording.storages[kept.storage].nbytes
+        for row, nbytes in saved.items():
+            self.rows[row] = self.rows[row]._replace(saved_bytes=nbytes)
 
     # -- rows -------------------------------------------------------------------------------
 
@@ -185,7 +183,6 @@ class _Pass:
         phase: str,
         *,
         autograd: str = "",
-        saved: int = 0,
     ) -> None:
         """The row of an operator that works for one layer and phase."""
         self.rows.append(
@@ -199,7 +196,6 @@ class _Pass:
                 costed.cost.elementwise,
                 costed.bytes_read,
                 costed.bytes_written,
-                saved,
             )
         )
 
@@ -226,8 +222,9 @@ class _Pass:
             if layer == OUTSIDE:  # no module runs: who ran it first, or whose node asked for it?
                 layer = first.layer if first is not None else self._layer_of_node(record)
         node = self._remember(record, costed, dependences, layer, recomputed=recomputed)
-        saved = self._saved.pop(node, 0) if node is not None else 0
-        self._append(layer, costed, phase, saved=saved)
+        if node is not None:
+            self._rows_of_nodes.setdefault(node, len(self.rows))
+        self._append(layer, costed, phase)
 
     def _remember(
         self,

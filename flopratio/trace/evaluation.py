@@ -16,7 +16,16 @@ from flopratio.trace.formula_check import (
     check_call,
     check_cost,
 )
-from flopratio.trace.recording import LIST, NESTED, TENSOR, Operator, Record
+from flopratio.trace.recording import (
+    FUNCTION,
+    GUESSED,
+    LIST,
+    NESTED,
+    OPENED,
+    TENSOR,
+    Operator,
+    Record,
+)
 
 NO_COST = Cost()
 
@@ -54,7 +63,27 @@ def _for_formula(note: Any) -> Any:
         return Tensor(shape, dtype.itemsize, padded=padded[0] if padded else None)
     if is_list(note):
         return tuple(_for_formula(item) for item in note[1:])
+    if is_function(note):
+        return _elementwise_of_function(note)
     return note
+
+
+def is_function(note: Any) -> bool:
+    return type(note) is tuple and len(note) > 0 and note[0] == FUNCTION
+
+
+def _elementwise_of_function(note: Any) -> int:
+    """The arithmetic of one call of a function."""
+    calls = [] if _is_unknown(note) else note[1:]
+    costs = (_evaluate(*call, OPERATORS.get(call[0].name), "full").cost for call in calls)
+    return sum(cost.elementwise + cost.flops for cost in costs)
+
+
+def _is_unknown(note: Any) -> bool:
+    """Whether it is not known what a function calls."""
+    if is_list(note):
+        return any(_is_unknown(item) for item in note[1:])
+    return is_function(note) and note[1:] == (None,)
 
 
 def _tensors(described: Any) -> tuple[Tensor, ...]:
@@ -175,6 +204,8 @@ def _evaluate(
         ]
         return _together(of_each, _dense_bytes(arguments, keywords), _dense_bytes((results,)))
     name = op.name
+    if formula is None and op.overload in (OPENED, GUESSED) and name.startswith("higher_order."):
+        formula = _contents
     positional = [_for_formula(note) for note in arguments]
     named = {key: _for_formula(note) for key, note in keywords}
     out = _for_formula(results)
@@ -221,7 +252,17 @@ def _evaluate(
         )
         for gradient in cost.gradients
     )
-    return Costed(name, cost, formula is not None, tuple(operands), read, written, saves)
+    known = formula is not None
+    if any(_is_unknown(note) for note in arguments):
+        name, known = f"{name} (what its function does to a score)", False
+    if formula is _contents and op.overload == GUESSED:
+        name, known = f"{name} (a value tells which function runs, or how often)", False
+    return Costed(name, cost, known, tuple(operands), read, written, saves)
+
+
+def _contents(*arguments: Any, out: Any, **options: Any) -> Cost:
+    """Nothing but what the operators inside cost."""
+    return Cost(view=True)
 
 
 # -- nested tensors: an operator works on each of the tensors in them -----------------------------

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import wraps
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch.optim.optimizer import (
@@ -23,20 +23,27 @@ from torch.utils import checkpoint
 from flopratio.torch_private import (
     COMPILER_CALLBACK,
     COMPILER_FRAMES,
+    DISPATCH,
     ENGINE,
+    HIGHER_ORDER_MODULES,
     KEEP_CHECKPOINT_INPUT,
+    PYTHON_KEY,
     SCRIPTED,
     SHARDED_SHAPES,
     SHARDING,
     STEP_RANGE,
+    HigherOrderOperator,
+    backend_of_compiler,
     compiler_is_loaded,
     forget_optimised_script,
     is_topmost_saved_tensors_hook,
+    next_sequence_number,
     pop_saved_tensors_hooks,
     push_saved_tensors_hooks,
+    top_mode,
     topmost_saved_tensors_hook,
 )
-from flopratio.trace.recorder import Recorder
+from flopratio.trace.recorder import Kept, Recorder
 
 PATCHING = threading.RLock()
 """Held while torch's own functions are replaced, by whoever replaces them: of two threads, the one
@@ -50,18 +57,36 @@ DISABLE_HOOKS = "disable_saved_tensors_hooks"
 _NONE = object()
 
 
+class _Replacement:
+    """An attribute of a class or module that has another value meanwhile."""
+
+    in_force: ClassVar[list[_Replacement]] = []
+
+    def __init__(self, owner: Any, name: str, value: Any) -> None:
+        self.owner, self.name, self.value = owner, name, value
+        self.own = vars(owner).get(name, _NONE)
+
+    def put(self) -> None:
+        setattr(self.owner, self.name, self.value)
+
+    def undo(self) -> None:
+        if self.own is _NONE:
+            delattr(self.owner, self.name)
+        else:
+            setattr(self.owner, self.name, self.own)
+
+
 @contextmanager
-def replaced(owner: Any, name: str, replacement: Any) -> Iterator[None]:
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
     """An attribute of a class or module has another value meanwhile."""
-    own = vars(owner).get(name, _NONE)
-    setattr(owner, name, replacement)
+    replacement = _Replacement(owner, name, value)
+    _Replacement.in_force.append(replacement)
+    replacement.put()
     try:
         yield
     finally:
-        if own is _NONE:
-            delattr(owner, name)
-        else:
-            setattr(owner, name, own)
+        replacement.undo()
+        _Replacement.in_force.remove(replacement)
 
 
 @contextmanager
@@ -197,10 +222,12 @@ def _in_function(recorder: Recorder) -> Iterator[None]:
     if not recorder.functions:
         recorder.function = None
     recorder.functions += 1
+    before, recorder.applied = recorder.applied, next_sequence_number()
     try:
         yield
     finally:
         recorder.functions -= 1
+        recorder.applied = before
 
 
 @contextmanager
@@ -211,9 +238,38 @@ def function_calls(recorder: Recorder) -> Iterator[None]:
 
     def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
         with _in_function(recorder):
+            if cls.__module__.startswith(HIGHER_ORDER_MODULES):  # by which such an operator runs
+                with recorder.resumed():
+                    return original.__get__(None, cls)(*args, **kwargs)
             return original.__get__(None, cls)(*args, **kwargs)
 
     with replaced(torch.autograd.Function, "apply", classmethod(apply)):
+        yield
+
+
+@contextmanager
+def saved_tensors() -> Iterator[None]:
+    """A user-defined ``autograd.Function`` finds the very tensors that it saved, with what somebody
+    has attached to them: under hooks autograd makes new ones over the same memory. (Its own results
+    are new ones always.)"""
+    original: Any = torch.autograd.function.BackwardCFunction.saved_tensors
+
+    def saved(context: Any) -> tuple[Any, ...]:
+        before, Kept.unpacked = Kept.unpacked, []
+        try:
+            tensors: tuple[Any, ...] = original.__get__(context)
+            kept = Kept.unpacked
+        finally:
+            Kept.unpacked = before
+        if len(kept) != sum(tensor is not None for tensor in tensors):
+            return tensors  # kept under other hooks
+        originals = iter(kept)
+        return tuple(
+            tensor if tensor is None or not (its := next(originals)).original else its.tensor
+            for tensor in tensors
+        )
+
+    with replaced(torch.autograd.function.BackwardCFunction, "saved_tensors", property(saved)):
         yield
 
 
@@ -234,7 +290,7 @@ def kept_checkpoint_inputs(recorder: Recorder) -> Iterator[None]:
 
 
 @contextmanager
-def saved_tensors(recorder: Recorder) -> Iterator[None]:
+def saved_tensors_hooks(recorder: Recorder) -> Iterator[None]:
     """See what autograd keeps, and let a Profiler around this one see it too. Somebody else's hooks
     that are in force already stay so: what they keep in its place is theirs to say."""
     pack = topmost_saved_tensors_hook()
@@ -364,3 +420,110 @@ def sharded_shapes(paused: Callable[[], AbstractContextManager[None]]) -> Iterat
 
     with replaced(owner, SHARDED_SHAPES, propagate):
         yield
+
+
+# -- higher-order operators -----------------------------------------------------------------------
+
+
+@contextmanager
+def higher_order_calls(recorder: Recorder) -> Iterator[None]:
+    """Know when a higher-order operator prepares to run, and let it be compiled as without us.
+
+    What somebody calls it with is compiled first, by a backend that runs the graph as it is: so
+    weights that its functions refer to become arguments, and get their gradients. Under a dispatch
+    mode torch leaves that out, and they would have none.
+    """
+    dispatch: Callable[..., Any] = vars(HigherOrderOperator)[DISPATCH]
+    compiler: Callable[..., Any] = torch.compile
+
+    def go(operator: Any, key: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if key == PYTHON_KEY:
+            return dispatch(operator, key, *args, **kwargs)
+        with recorder.preparing():
+            return dispatch(operator, key, *args, **kwargs)
+
+    def compile(function: Any, **options: Any) -> Any:
+        caller = sys._getframe(1).f_globals.get("__name__", "")
+        if not caller.startswith(HIGHER_ORDER_MODULES) or top_mode() is not recorder:
+            return compiler(function, **options)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with _unwatched() as watched, torch.compiler.set_stance("default"):
+                backend = _watched_backend(options["backend"], watched)
+                return compiler(function, **{**options, "backend": backend})(*args, **kwargs)
+
+        return call
+
+    _recorders.append(recorder)
+    try:
+        with (
+            replaced(HigherOrderOperator, DISPATCH, go),
+            replaced(torch, "compile", compile),
+        ):
+            yield
+    finally:
+        _recorders.remove(recorder)
+
+
+_recorders: list[Recorder] = []
+"""Those that watch, of nested profilers several."""
+
+_Watched = Callable[[], AbstractContextManager[None]]
+
+
+@contextmanager
+def _unwatched() -> Iterator[_Watched]:
+    """Torch is as without the recorders that would be asked first, but for what hooks saved
+    tensors: those note nothing. Gives a context within which all is as it was."""
+    paused = [(recorder, recorder.paused) for recorder in _recorders]
+    replacements = list(_Replacement.in_force)
+    lifted: list[Recorder] = []
+
+    def lift() -> None:
+        while (mode := top_mode()) in _recorders:
+            assert isinstance(mode, Recorder)
+            mode.__exit__(None, None, None)
+            lifted.append(mode)
+        for recorder, _ in paused:
+            recorder.paused = True
+        for replacement in reversed(replacements):
+            replacement.undo()
+
+    def put_back() -> None:
+        for replacement in replacements:
+            replacement.put()
+        for recorder, before in paused:
+            recorder.paused = before
+        while lifted:
+            lifted.pop().__enter__()
+
+    @contextmanager
+    def watched() -> Iterator[None]:
+        put_back()
+        try:
+            yield
+        finally:
+            lift()
+
+    lift()
+    try:
+        yield watched
+    finally:
+        put_back()
+
+
+def _watched_backend(backend: Any, watched: _Watched) -> Callable[..., Any]:
+    """A compiler's backend that gives the same, to be run while all watch."""
+    plain = backend_of_compiler(backend)
+
+    def compile(graph: Any, inputs: Any) -> Callable[..., Any]:
+        run = plain(graph, inputs)
+
+        def run_watched(*args: Any) -> Any:
+            call = torch.nn.Module.__call__  # the graph is no layer, nor are those in it
+            with watched(), replaced(torch.nn.Module, "__call__", call):
+                return run(*args)
+
+        return run_watched
+
+    return compile

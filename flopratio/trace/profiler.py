@@ -185,16 +185,18 @@ class Profiler:
             exits.enter_context(patches.module_calls(self._enter_module, self._return_to))
             exits.enter_context(patches.backward_calls(self._in_backward))
             exits.enter_context(patches.function_calls(recorder))
+            exits.enter_context(patches.saved_tensors())
             exits.enter_context(
                 patches.optimizer_steps(
                     self._enter_update, self._note_new_state, self._return_to, self._in_closure
                 )
             )
-            exits.enter_context(patches.saved_tensors(recorder))
+            exits.enter_context(patches.saved_tensors_hooks(recorder))
             exits.enter_context(patches.other_hooks(recorder))
             exits.enter_context(patches.kept_checkpoint_inputs(recorder))
             exits.enter_context(patches.function_transforms(recorder))
             exits.enter_context(patches.sharded_shapes(self.paused))
+            exits.enter_context(patches.higher_order_calls(recorder))
             exits.enter_context(patches.compiled_regions(lambda: self._note(COMPILED)))
             exits.enter_context(patches.scripted_regions(lambda: self._note(SCRIPTED)))
             exits.enter_context(recorder)
@@ -274,11 +276,13 @@ class Profiler:
         self._numbers_in_leaves = max(held, self._numbers_in_leaves)
         graph.within_update = self._recorder.scope == "update"
         self.recording.graphs.append(graph)
-        before, self._recorder.scope = self._recorder.scope, "backward"
+        recorder = self._recorder
+        before = recorder.scope, recorder.differentiable
+        recorder.scope, recorder.differentiable = "backward", create_graph
         try:
             yield
         finally:
-            self._recorder.scope = before
+            recorder.scope, recorder.differentiable = before
             graph.records = range(start, len(records))
 
     def _enter_update(self, optimizer: torch.optim.Optimizer) -> Place:

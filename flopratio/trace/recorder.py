@@ -8,11 +8,11 @@ type and the number of its storage, and weak references tell when a storage is r
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, ClassVar
 
 import torch
 
@@ -21,7 +21,11 @@ from flopratio.torch_private import (
     CAN_DETACH_DIRECTLY,
     SILENT_OPERATORS,
     FakeTensor,
+    FakeTensorMode,
+    HigherOrderOperator,
+    OpOverload,
     TorchDispatchMode,
+    active_fake_mode,
     call_below,
     current_autograd_node,
     detach_below,
@@ -30,10 +34,21 @@ from flopratio.torch_private import (
     nested_shapes,
     next_sequence_number,
     references_of,
+    results_apart,
     schema_of,
     sequence_number,
     storage_address,
+    tensor_version,
     tree_iter,
+)
+from flopratio.trace.higher_order import (
+    Noted,
+    Opened,
+    call_on_fakes,
+    is_function,
+    is_one_kernel,
+    noted_arguments,
+    operator_of_call,
 )
 from flopratio.trace.recording import (
     ACCUMULATE_GRAD,
@@ -120,6 +135,40 @@ class _Watch(weakref.ref):  # type: ignore[type-arg]
     number: int
 
 
+class Kept:
+    """What autograd holds in the place of a tensor that it keeps for a backward. It goes when the
+    node that holds it lets go of what it keeps, and so tells when that is.
+
+    Args:
+        tensor: what is kept; a view of it if the node that keeps it has made it, for that tensor
+            refers to the node.
+        original: whether it is the very tensor.
+        notes: of its storages; tensors that take themselves apart have several.
+        records: of the recording.
+
+    Attributes:
+        outer: what a recorder around this one keeps it in.
+        unpacked: where to note what is given back, if somebody asks for it.
+    """
+
+    __slots__ = ("notes", "original", "outer", "records", "tensor", "version")
+    unpacked: ClassVar[list[Kept] | None] = None
+
+    def __init__(
+        self, tensor: torch.Tensor, original: bool, notes: list[Saved], records: list[Record]
+    ) -> None:
+        self.tensor = tensor
+        self.original = original
+        self.version = tensor_version(tensor)
+        self.notes = notes
+        self.records = records
+        self.outer: Kept | None = None
+
+    def __del__(self) -> None:
+        for note in self.notes:
+            note.died = len(self.records)
+
+
 def _accumulates() -> bool:
     """Whether AccumulateGrad runs: the first gradient of a parameter is kept by a detach, which
     is all that shows of that node."""
@@ -152,9 +201,11 @@ class Recorder(TorchDispatchMode):
         paused: operators pass unseen.
         functions: how many calls of ``autograd.Function.apply`` are under way.
         function: the node of the outermost of these calls, once an operator has run in it.
+        applied: sequence number of the node of the innermost of these calls.
         hooks: how many hooks on saved tensors are in force that are not the profiler's.
         outer: the recorder around this one that is to know, too, what autograd keeps.
         inner: how many recorders run inside of this one.
+        differentiable: whether the backward that runs is differentiable itself.
     """
 
     def __init__(self, recording: Recording) -> None:
@@ -165,11 +216,15 @@ class Recorder(TorchDispatchMode):
         self.paused = False
         self.functions = 0
         self.function: int | None = None
+        self.applied = 0
         self.hooks = 0
         self.outer: Recorder | None = None
         self.inner = 0
+        self.differentiable = False
         self._taken_apart: _TakenApart | None = None
         self._lets_through = False
+        self._below = 0
+        self._prepared_from: list[bool] = []
         self._numbers: dict[int, int] = {}
         self._watches: dict[int, _Watch] = {}
         self._alone, self._for_each_inner = references_of_the_engine()
@@ -182,6 +237,8 @@ class Recorder(TorchDispatchMode):
             tuple: 2,
             **dict.fromkeys(PLAIN, 0),
         }
+
+    supports_higher_order_operators = True
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -266,7 +323,7 @@ class Recorder(TorchDispatchMode):
             elif what == 2:
                 notes.append((LIST, *self._note(value, storages, flags, kind)))
             else:
-                notes.append(repr(value))
+                notes.append(value.note if type(value) is Noted else repr(value))
         return tuple(notes)
 
     def _classify(self, value: Any) -> int:
@@ -293,29 +350,36 @@ class Recorder(TorchDispatchMode):
                 return tensor.fake_device
             return func(*args)
         kwargs = kwargs or {}
-        if self.paused or func in SILENT:
-            if func is not DETACH:
-                return func(*args, **kwargs)
-            if type(args[0]) is torch.nn.Parameter and not self.paused:
-                self.owned_storages(args[0], "parameter")  # of .data, which no longer is one
-            if self.paused or not _accumulates():
-                return self._detach(func, types, args, kwargs)
         call = self._call
-        if types and any_takes_itself_apart(types):
-            if self._lets_through:
-                self._lets_through = False
-                return NotImplemented  # so that the subclass is asked
-            before = len(self.recording.records)
-            result = self._take_apart(func, args, kwargs)
-            if len(self.recording.records) > before or not self._is_new(result, args):
-                return result
-            call = _known(result)  # no operator that it called is seen: it stands for itself
-        elif self._taken_apart is not None or torch.is_inference_mode_enabled():
-            # Composite operators (linear) come whole then; elsewhere autograd takes them apart.
-            with self:
-                taken_apart = func.decompose(*args, **kwargs)
-            if taken_apart is not NotImplemented:
-                return taken_apart
+        if type(func) is not OpOverload and isinstance(func, HigherOrderOperator):
+            with self.resumed():
+                if self.paused:
+                    return func(*args, **kwargs)
+                func, args, result = self._higher_order(func, args, kwargs)
+            call = _known(result)
+        else:
+            if self.paused or func in SILENT:
+                if func is not DETACH:
+                    return func(*args, **kwargs)
+                if type(args[0]) is torch.nn.Parameter and not self.paused:
+                    self.owned_storages(args[0], "parameter")  # of .data, which no longer is one
+                if self.paused or not _accumulates():
+                    return self._detach(func, types, args, kwargs)
+            if types and any_takes_itself_apart(types):
+                if self._lets_through:
+                    self._lets_through = False
+                    return NotImplemented  # so that the subclass is asked
+                before = len(self.recording.records)
+                result = self._take_apart(func, args, kwargs)
+                if len(self.recording.records) > before or not self._is_new(result, args):
+                    return result
+                call = _known(result)  # no operator that it called is seen: it stands for itself
+            elif self._below or torch.is_inference_mode_enabled():
+                # Composite operators (linear) come whole then; elsewhere autograd takes them apart.
+                with self:
+                    taken_apart = func.decompose(*args, **kwargs)
+                if taken_apart is not NotImplemented:
+                    return taken_apart
         recording = self.recording
         inputs: list[int] = []
         outputs: list[int] = []
@@ -337,9 +401,11 @@ class Recorder(TorchDispatchMode):
         else:
             taken_apart = None
         out = call(func, types, args, kwargs)
+        single = not isinstance(out, list | tuple)
+        if type(out) is tuple:
+            out = results_apart(out)
         node = current_autograd_node()
         number = None if node is None else self._note_node(node, func, args)
-        single = not isinstance(out, list | tuple)
         results = self._note((out,) if single else out, outputs, None, "made")
         if taken_apart is not None and any(flags):
             taken_apart.wanted.update(outputs)
@@ -364,6 +430,62 @@ class Recorder(TorchDispatchMode):
         )
         return out
 
+    def _higher_order(
+        self, func: HigherOrderOperator, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Operator, tuple[Any, ...], Any]:
+        """Call a higher-order operator, and note what its functions call; what is noted of it
+        itself, its arguments and its result."""
+        if self.functions and self.function is None:  # before functions inside make nodes
+            self.function = next_sequence_number() - 1
+        before = len(self.recording.records)
+        fake_mode, guessed = active_fake_mode(), False
+        fake = any(isinstance(value, FakeTensor) for value in tree_iter(args))
+        inside = partial(self._inside, fake_mode)
+        if is_one_kernel(func):
+            result = func(*args, **kwargs)
+        else:
+            given = [Opened(value, inside) if is_function(value) else value for value in args]
+            if fake:
+                result, guessed = call_on_fakes(func, given, kwargs)
+            else:
+                result = func(*given, **kwargs)
+        opened = len(self.recording.records) > before
+        operator = operator_of_call(func, args, kwargs, opened=opened, guessed=guessed)
+        _operators[operator] = operator
+        return operator, noted_arguments(func, args, _recording_apart), result
+
+    @contextmanager
+    def _inside(self, fake_mode: FakeTensorMode | None) -> Iterator[None]:
+        """A function of a higher-order operator runs."""
+        self._below += 1
+        try:
+            with self.resumed(), fake_mode or nullcontext(), self:
+                yield
+        finally:
+            self._below -= 1
+
+    @contextmanager
+    def preparing(self) -> Iterator[None]:
+        """A higher-order operator prepares to run (it traces the functions that it is given), which
+        is not of the step."""
+        self._prepared_from.append(self.paused)
+        self.paused = True
+        try:
+            yield
+        finally:
+            self.paused = self._prepared_from.pop()
+
+    @contextmanager
+    def resumed(self) -> Iterator[None]:
+        """It runs."""
+        before = self.paused
+        if self._prepared_from:
+            self.paused = self._prepared_from[0]
+        try:
+            yield
+        finally:
+            self.paused = before
+
     def _take_apart(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the operator of a tensor subclass, and note what that calls in its place."""
         outermost = self._taken_apart is None
@@ -376,11 +498,13 @@ class Recorder(TorchDispatchMode):
             }
             self._taken_apart = _TakenApart(next_sequence_number() - 1, wanted)
         self._lets_through = True
+        self._below += 1
         try:
             with self:
                 return func(*args, **kwargs)
         finally:
             self._lets_through = False
+            self._below -= 1
             if outermost:
                 self._taken_apart = None
 
@@ -418,26 +542,68 @@ class Recorder(TorchDispatchMode):
 
     # -- saved tensors ----------------------------------------------------------------------
 
-    def pack(self, tensor: torch.Tensor) -> torch.Tensor:
+    def pack(self, tensor: torch.Tensor) -> Kept:
         """Called by autograd for each tensor that it keeps (``saved_tensors_hooks``)."""
-        if self.outer is not None:
-            self.outer.pack(tensor)
-        if current_autograd_node() is None:  # recomputed activations are short-lived
+        recording = self.recording
+        records = recording.records
+        node = next_sequence_number() - 1
+        made = tensor.grad_fn
+        original = True
+        if made is not None:
+            # Has the node that keeps it made it? Then the tensor refers to the node: together they
+            # would stay alive. Operands are kept before their operator is recorded, results after.
+            maker = sequence_number(made)
+            if self.functions:
+                original = maker < self.applied
+            else:
+                last = records[-1].sequence if records else maker
+                original = maker < last or (maker == last and node == last + 1)
+                if maker == last and not original:
+                    node = maker
+        notes: list[Saved] = []
+        # What a backward recomputes is gone before it ends.
+        if (current_autograd_node() is None or self.differentiable) and not self.paused:
             try:  # the common case of storage_number(), without the call
                 number = self._numbers.get(storage_address(tensor.untyped_storage()))
             except NotImplementedError:
                 number = -1
-            known = number is not None and number >= 0
-            apart = not known and takes_itself_apart(type(tensor))
-            for number in (number,) if known else self.storage_numbers(tensor):
-                self.recording.saved.append(
-                    Saved(next_sequence_number() - 1, number, self.functions > 0 or apart)
-                )
-        return tensor
+            if number is not None and number >= 0:
+                notes.append(Saved(node, number, self.functions > 0, len(records)))
+            else:
+                untold = self.functions > 0 or takes_itself_apart(type(tensor))
+                for each in self.storage_numbers(tensor):
+                    notes.append(Saved(node, each, untold, len(records)))
+            recording.saved += notes
+        kept = Kept(tensor if original else tensor.detach(), original, notes, records)
+        if self.outer is not None:
+            kept.outer = self.outer.pack(tensor)
+        return kept
 
     @staticmethod
-    def unpack(tensor: torch.Tensor) -> torch.Tensor:
+    def unpack(kept: Kept) -> torch.Tensor:
+        """Called by autograd for each of them that a backward needs.
+
+        Raises:
+            RuntimeError: it was written to meanwhile, which autograd does not look at under hooks.
+        """
+        tensor, version = kept.tensor, kept.version
+        if tensor_version(tensor) != version:
+            raise RuntimeError(
+                "one of the variables needed for gradient computation has been modified by an "
+                f"inplace operation: [{tensor.type()} {list(tensor.shape)}] is at version "
+                f"{tensor_version(tensor)}; expected version {version} instead. Hint: enable "
+                "anomaly detection to find the operation that failed to compute its gradient, with "
+                "torch.autograd.set_detect_anomaly(True)."
+            )
+        if Kept.unpacked is not None:
+            Kept.unpacked.append(kept)
         return tensor
+
+
+def _recording_apart() -> tuple[Recorder, Recording]:
+    """A recorder of its own, and what it records in."""
+    recording = Recording()
+    return Recorder(recording), recording
 
 
 class _References(TorchDispatchMode):

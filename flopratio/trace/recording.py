@@ -14,11 +14,17 @@ import torch
 TENSOR = "tensor"
 LIST = "list"
 NESTED = "nested"
+FUNCTION = "function"
 
 TensorNote = tuple[str, tuple[int, ...], torch.dtype]
 """What a signature holds in a tensor's place: :data:`TENSOR`, shape, element type. (A list starts
 with :data:`LIST`; a nested tensor of torch's strided layout with :data:`NESTED`, and has in the
-shape's place those of the tensors in it, each as a batch of one.)"""
+shape's place those of the tensors in it, each as a batch of one. A function that a higher-order operator is given starts with
+:data:`FUNCTION`; operators that it calls follow, or None if that is not known.)"""
+
+OPENED, GUESSED = "opened", "guessed"
+"""The overload of a higher-order operator of which the operators that its functions call are
+recorded; and of one of which a value tells that is not there: which function runs, or how often."""
 
 ACCUMULATE_GRAD = (1 << 64) - 1
 """The sequence number of AccumulateGrad nodes: they have none of their own."""
@@ -42,7 +48,7 @@ class Argument(NamedTuple):
     has_default: bool
     is_written: bool
     """Whether the operator writes to it."""
-    is_returned: bool
+    is_returned: bool = False
     """Whether what is written comes back as a result as well."""
 
 
@@ -148,16 +154,29 @@ class Storage:
         self.kind = kind
 
 
-class Saved(NamedTuple):
-    """A tensor that autograd keeps for the backward."""
+class Saved:
+    """A tensor that autograd keeps for a backward.
 
-    node: int
-    """Sequence number of the node that keeps it."""
-    storage: int
-    """Its storage's number."""
-    in_function: bool
-    """Whether a user-defined ``autograd.Function`` keeps it, or it is inside of a tensor subclass:
-    no formula tells."""
+    Args:
+        node: sequence number of the node that keeps it.
+        storage: its storage's number.
+        in_function: whether a user-defined ``autograd.Function`` keeps it, or it is inside of a
+            tensor subclass: no formula tells.
+        born: number of records made when it was kept.
+
+    Attributes:
+        died: number of records made when its node let go of it, after it ran or with its graph;
+            None if it outlived the recording.
+    """
+
+    __slots__ = ("born", "died", "in_function", "node", "storage")
+
+    def __init__(self, node: int, storage: int, in_function: bool, born: int) -> None:
+        self.node = node
+        self.storage = storage
+        self.in_function = in_function
+        self.born = born
+        self.died: int | None = None
 
 
 @dataclass
@@ -207,7 +226,8 @@ class Recording:
         causal: how attention under a causal mask counts, ``full`` or ``half``.
         records: the operators, in order.
         storages: every storage seen, by number.
-        saved: what autograd keeps, in order.
+        saved: what autograd keeps for a backward, in order. What it keeps while a backward runs
+            is there if that one is differentiable itself; what one recomputes is not.
         graphs: one for each call of backward.
         layers: paths of the modules that ran, by index; the first is :data:`OUTSIDE`.
         types: path -> class of every module.
@@ -239,10 +259,11 @@ class Recording:
         """The path of the module whose forward called an operator."""
         return self.layers[record.layer]
 
-    def kept_for_backward(self) -> set[int]:
-        """The storages that autograd keeps, parameters apart."""
-        return {
-            kept.storage
+    def kept_for_backward(self) -> list[Saved]:
+        """What autograd keeps in memory of its own: parameters are there anyway."""
+        storages = self.storages
+        return [
+            kept
             for kept in self.saved
-            if kept.storage >= 0 and self.storages[kept.storage].kind != "parameter"
-        }
+            if kept.storage >= 0 and storages[kept.storage].kind != "parameter"
+        ]
