@@ -122,6 +122,7 @@ class _Search:
         self._candidates: list[int] = []
         """Operators outside of modules that autograd does not follow."""
         self._elsewhere: set[int] = set()
+        self._trained = set(recording.accumulated.values())
         self._first_backward = min((graph.records.start for graph in recording.graphs), default=0)
 
     def found(self) -> frozenset[int]:
@@ -185,11 +186,13 @@ class _Search:
             self._candidates.append(index)
 
     def _is_parameter(self, storage: int, index: int) -> bool:
-        """Whether a storage holds a parameter; one that is made in the block is being initialised
-        until a backward has run."""
-        return storage in self._parameters and (
-            index >= self._first_backward or self._recording.storages[storage].born < 0
-        )
+        """Whether a storage holds a parameter, and is not being prepared: until a backward has
+        run, what is done to one that is made in the block, or that is trained in it, is done for
+        the forward."""
+        if storage not in self._parameters:
+            return False
+        prepared = self._recording.storages[storage].born >= 0 or storage in self._trained
+        return not prepared or index >= self._first_backward
 
     def _add_work_on_weights(self) -> None:
         """Operators on parameters, and on what was made of them, that nothing but the update reads

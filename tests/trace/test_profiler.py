@@ -478,7 +478,6 @@ class TestNothingIsLeftBehind:
             "hooks before updates",
             "hooks after updates",
             "compiler",
-            "torch._dynamo.eval_frame._stance",
             "script compiler",
         }
 

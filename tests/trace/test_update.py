@@ -617,6 +617,21 @@ class TestWhatIsForward:
         assert products(ledger) == (2 * 4 * 2 * 6 + FIRST, 0, 0)
         assert (ledger.totals.update, ledger.totals.elementwise_forward) == (0, 24)
 
+    def test_weights_that_are_merged_for_a_look(self, model: Two, x: torch.Tensor) -> None:
+        down, up = torch.randn(2, 4), torch.randn(6, 2)
+
+        def step() -> None:
+            before = model.first.weight.detach().clone()
+            with torch.no_grad():
+                model.first.weight += up @ down
+                model(x)
+                model.first.weight.copy_(before)
+            model(x).sum().backward()
+
+        ledger = profiled(model, step)
+        assert products(ledger) == (2 * 6 * 2 * 4 + 2 * ONE_PASS[0], *ONE_PASS[1:])
+        assert ledger.totals.update == 0
+
     def test_a_teacher_and_what_is_logged(self, model: Two, x: torch.Tensor) -> None:
         teacher, total = copy.deepcopy(model), torch.zeros(())
 
