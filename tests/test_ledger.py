@@ -28,6 +28,7 @@ def a_ledger() -> Ledger:
         ],
         parameters={"first": 10, "inner": 30},
         types={"first": "Linear", "inner": "Linear"},
+        analytic={"forward": 400, "grad_input": 300, "grad_weight": 400, "saved_bytes": 64},
     )
 
 

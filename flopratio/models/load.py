@@ -69,7 +69,7 @@ def load(
     if prefix not in _LOADERS:
         return _load_own(request)
     draft = _LOADERS[prefix](request)
-    if draft.alternatives or draft.forms:
+    if draft.alternatives:
         return _first_running(draft, request)
     return _examples(draft, request)(draft.kwargs)
 

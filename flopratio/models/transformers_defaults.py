@@ -113,6 +113,7 @@ DEFAULTS: Mapping[str, Mapping[str, object]] = {
             "divisor": 16,
             "out_features": ["stage2", "stage3", "stage4", "stage5"],
         },
+        "layer_list_out_channels": [48, 96, 192, 384],
     },
     "pp_doclayout_v2": {"class_thresholds": [0.5] * 25, "class_order": list(range(25))},
     # 28 heads don't divide a width of 2048.
@@ -216,6 +217,7 @@ INPUTS: Mapping[str, Mapping[str, object]] = {
         "query_embeds": "(batch_size, 32, hidden_size)",
         "encoder_hidden_states": "(batch_size, 257, encoder_hidden_size)",
     },
+    "blt": {"patch_lengths": "(batch_size, sequence_length // 4):int64=4"},
     "blt_local_encoder": {
         "num_patches": 32,
         "patch_ids": "(batch_size, sequence_length):int64",
@@ -308,6 +310,7 @@ INPUTS: Mapping[str, Mapping[str, object]] = {
         "context_hidden_states": "(batch_size, 64, 5 * hidden_size)",
     },
     "omdet-turbo": {
+        "pixel_values": "(batch_size, 3, 640, 640)",
         "classes_input_ids": "(batch_size * 2, 16):int64",
         "classes_attention_mask": "(batch_size * 2, 16)",
         "tasks_input_ids": "(batch_size, 16):int64",
@@ -392,6 +395,7 @@ INPUTS: Mapping[str, Mapping[str, object]] = {
         "prompt_pixel_values": "(batch_size, num_channels, width, width)",
         "prompt_masks": "(batch_size, num_channels, width, width)",
     },
+    "tvp": {"batch": 1},  # its position embeddings are of one example
     "timesfm": {
         "past_values": "(batch_size, context_length)",
         "past_values_padding": "(batch_size, context_length):int64",
@@ -415,3 +419,15 @@ INPUTS: Mapping[str, Mapping[str, object]] = {
     },
 }
 """By type the KEYs of its inputs: their shapes in the notation of transformers' documentation."""
+
+REMARKS: Mapping[str, str] = {
+    "gemma4_assistant": "no configuration of it can be built with transformers 5.23",
+    "gemma4_unified_assistant": "no configuration of it can be built with transformers 5.23",
+    "qwen2_5_omni_token2wav": (
+        "it draws samples without gradients: count what it is made of, hf:qwen2_5_omni_dit and "
+        "hf:qwen2_5_omni_bigvgan"
+    ),
+    "nougat": "its models are those of hf:vision-encoder-decoder",
+    "layoutxlm": "its models are those of hf:layoutlmv2",
+}
+"""What to do about a type that can't be counted, where the error doesn't tell."""

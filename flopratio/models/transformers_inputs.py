@@ -119,13 +119,11 @@ def propose_inputs(
     if any(name not in forms and name in documented for name in asked):
         documented = documented_forms(model, lambda size: _size(size, request, config, kind))
         forms = {n: [documented[n]] for n in asked if n in documented} | forms
-    needed = [n for n in parameters if n in required or n == main or n in said]
+    needed = [n for n in parameters if n in required or n == main]
+    needed += [n for n in said if n not in needed]
     unknown = [n for n in asked if n not in forms]
     if unknown:
-        more = " and ".join(f"{name}={request.used['batch']}x..." for name in unknown)
-        raise ModelError(
-            f"{request.spec} reads {', '.join(unknown)}, whose sizes aren't known: write {more}"
-        )
+        raise ModelError(_unknown(request, {name: parameters[name] for name in unknown}))
     needed = [n for n in needed if n in forms]
     optional = [n for n in _OPTIONAL if n in parameters and n in forms and n not in needed]
     if kind in ("causal-lm", "masked-lm", "seq2seq"):
@@ -150,6 +148,27 @@ def propose_inputs(
     return (
         with_labels + sets if labels and len(sets) > 1 else with_labels,
         {name: tensors for name, tensors in further.items() if tensors},
+    )
+
+
+def _unknown(request: Request, unknown: Mapping[str, inspect.Parameter]) -> str:
+    """The sentence for inputs that nothing says the sizes of, or that have none."""
+    for name, parameter in unknown.items():
+        kind = parameter.annotation
+        sized = (Tensor, int, float, tuple, list, inspect.Parameter.empty)
+        if isinstance(kind, type) and not issubclass(kind, sized):
+            return (
+                f"{request.spec} reads {name} of type {kind.__name__}, which sizes don't make: "
+                "build the model yourself, and profile a step of it with fr.Profiler"
+            )
+    batch = request.used["batch"]
+    keys = [
+        f"{name}=true" if parameter.annotation is bool else f"{name}={batch}x..."
+        for name, parameter in unknown.items()
+    ]
+    return (
+        f"{request.spec} reads {', '.join(unknown)}, and their sizes aren't known: write "
+        f"{' '.join(keys)}"
     )
 
 

@@ -35,7 +35,7 @@ def classes_for(config_class: Any) -> list[Any]:
     modules = [
         value
         for value in _classes(config_class.__module__.rpartition(".")[0])
-        if issubclass(value, nn.Module) and "forward" in vars(value)
+        if issubclass(value, nn.Module) and (has_forward(value) or value.__name__ == stem)
     ]
     models = [value for value in modules if getattr(value, "config_class", None) is config_class]
     if models:
@@ -44,6 +44,21 @@ def classes_for(config_class: Any) -> list[Any]:
     called = [part for part in parts if part.__name__.startswith(stem)]
     takers = [part for part in parts if any(config_class in c for c in _configs(part).values())]
     return (called or takers)[::-1]
+
+
+def wholes_of(config_class: Any) -> list[str]:
+    """The types, of the same package, that have a part of that configuration class."""
+    configs = _classes(config_class.__module__.rpartition(".")[0], "configuration_")
+    return sorted(
+        cls.model_type
+        for cls in configs
+        if config_class in getattr(cls, "sub_configs", {}).values()
+    )
+
+
+def has_forward(model_class: Any) -> bool:
+    """Whether a class, or one that it is derived from, defines forward."""
+    return model_class.forward is not nn.Module.forward
 
 
 def made_of(model_class: Any, config: Any) -> Any:
@@ -58,10 +73,11 @@ def made_of(model_class: Any, config: Any) -> Any:
     return model_class(**arguments) if configs else model_class(config)
 
 
-def _classes(package: str) -> Iterator[type]:
-    """The classes that the modules of a package define, in order."""
+def _classes(package: str, prefix: str = "") -> Iterator[type]:
+    """The classes that the modules of a package define, in order: those whose names begin with a
+    prefix, or those of models."""
     for found in pkgutil.iter_modules(getattr(sys.modules.get(package), "__path__", [])):
-        if found.name.startswith(_NO_MODELS):
+        if not (found.name.startswith(prefix) if prefix else not found.name.startswith(_NO_MODELS)):
             continue
         name = f"{package}.{found.name}"
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from flopratio.ledger import Ledger
+from flopratio.ledger import ONE_SOURCE, Ledger
 from flopratio.report.token_estimate import token_estimate
 from flopratio.report.units import Kind, plural, quantity, ratio_text
 from flopratio.report.view import ROOT, View
@@ -123,8 +123,9 @@ def _verdict(ledger: Ledger) -> list[Remark]:
             Remark("reconciled", f"no: analytic ≠ executed in {plural(layers, 'layer')}", False),
             *(Remark("", str(mismatch), good=False) for mismatch in ledger.mismatches),
         ]
-    if not ledger.analytic:
-        return [Remark("reconciled", "analytic alone: no step was run beside it")]
+    if reason := ledger.why_not_compared:
+        said = reason if reason == ONE_SOURCE else f"not compared: {reason}"
+        return [Remark("reconciled", said)]
     count = plural(len(ledger.layers()), "layer")
     lines = [Remark("reconciled", f"analytic = executed in all {count}", good=True)]
     if ledger.saved_mismatches:

@@ -37,13 +37,13 @@ from flopratio.torch_private import (
     compiler_is_loaded,
     forget_optimised_script,
     is_topmost_saved_tensors_hook,
-    next_sequence_number,
     pop_saved_tensors_hooks,
     push_saved_tensors_hooks,
     top_mode,
     topmost_saved_tensors_hook,
 )
 from flopratio.trace.recorder import Kept, Recorder
+from flopratio.trace.recording import Scope
 
 PATCHING = threading.RLock()
 """Held while torch's own functions are replaced, by whoever replaces them: of two threads, the one
@@ -106,7 +106,7 @@ def among_others(recorder: Recorder) -> Iterator[None]:
 
 @contextmanager
 def module_calls(
-    enter: Callable[[torch.nn.Module], Any], leave: Callable[[Any], None]
+    recorder: Recorder, enter: Callable[[torch.nn.Module], Any], leave: Callable[[Any], None]
 ) -> Iterator[None]:
     """Follow which module runs.
 
@@ -117,6 +117,8 @@ def module_calls(
     original = torch.nn.Module.__call__
 
     def call(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if recorder.is_elsewhere(type(module).__name__):
+            return original(module, *args, **kwargs)
         before = enter(module)
         try:
             return original(module, *args, **kwargs)
@@ -196,38 +198,35 @@ def optimizer_steps(
 
 
 @contextmanager
-def backward_calls(around: Callable[[Any, Any, bool], Any]) -> Iterator[None]:
+def backward_calls(
+    recorder: Recorder, around: Callable[[Any, Any, Any, bool], Any]
+) -> Iterator[None]:
     """See each backward before it starts: the graph behind the loss is gone afterwards.
 
+    It runs in the thread that calls for it, on a device too: nodes are numbered by thread, so that
+    those that a thread of the device makes would have the numbers of others.
+
     Args:
-        around: given the roots, what is differentiated for (nothing: all leaves) and whether the
-            backward is differentiable itself, a context in which it runs.
+        around: given the roots, their gradients, what is differentiated for (nothing: all leaves)
+            and whether the backward is differentiable itself, a context in which it runs.
     """
     original: Callable[..., Any] = getattr(torch.autograd, ENGINE)
 
     def run(roots: Any, *args: Any, **kwargs: Any) -> Any:
+        if recorder.paused or recorder.is_elsewhere("a backward"):
+            return original(roots, *args, **kwargs)
         # After the roots: their gradients, retain_graph, create_graph, inputs.
+        gradients = args[0] if args else ()
         create_graph = bool(args[2]) if len(args) > 2 else False
         inputs = args[3] if len(args) > 3 else ()
-        with around(roots, inputs, create_graph):
+        with (
+            around(roots, gradients or (), inputs or (), create_graph),
+            torch.autograd.set_multithreading_enabled(False),
+        ):
             return original(roots, *args, **kwargs)
 
     with replaced(torch.autograd, ENGINE, run):
         yield
-
-
-@contextmanager
-def _in_function(recorder: Recorder) -> Iterator[None]:
-    """Autograd makes one node for all that runs in here."""
-    if not recorder.functions:
-        recorder.function = None
-    recorder.functions += 1
-    before, recorder.applied = recorder.applied, next_sequence_number()
-    try:
-        yield
-    finally:
-        recorder.functions -= 1
-        recorder.applied = before
 
 
 @contextmanager
@@ -237,11 +236,14 @@ def function_calls(recorder: Recorder) -> Iterator[None]:
     original = torch.autograd.Function.__dict__["apply"]
 
     def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        with _in_function(recorder):
+        call = original.__get__(None, cls)
+        if recorder.is_elsewhere(cls.__name__):
+            return call(*args, **kwargs)
+        with recorder.in_function(args):
             if cls.__module__.startswith(HIGHER_ORDER_MODULES):  # by which such an operator runs
                 with recorder.resumed():
-                    return original.__get__(None, cls)(*args, **kwargs)
-            return original.__get__(None, cls)(*args, **kwargs)
+                    return call(*args, **kwargs)
+            return call(*args, **kwargs)
 
     with replaced(torch.autograd.Function, "apply", classmethod(apply)):
         yield
@@ -282,7 +284,7 @@ def kept_checkpoint_inputs(recorder: Recorder) -> Iterator[None]:
         return
 
     def keep(*args: Any, **kwargs: Any) -> Any:
-        with _in_function(recorder):
+        with recorder.in_function():
             return original(*args, **kwargs)
 
     with replaced(checkpoint, KEEP_CHECKPOINT_INPUT, keep):
@@ -366,13 +368,20 @@ def other_hooks(recorder: Recorder) -> Iterator[None]:
     """Know when hooks other than ours (a checkpoint's) decide what autograd keeps."""
     hooks = torch.autograd.graph.saved_tensors_hooks
     enter, leave = hooks.__enter__, hooks.__exit__
+    scopes: list[Scope] = []
 
     def count_enter(other: Any) -> None:
         enter(other)
-        recorder.hooks += 1
+        if threading.get_ident() == recorder.thread:
+            recorder.hooks += 1
+            scopes.append(recorder.scope)
+            # Backward keeps nothing but what it computes again.
+            recorder.scope = recorder.scope_of_a_call()
 
     def count_leave(other: Any, *exception: object) -> None:
-        recorder.hooks -= 1
+        if scopes and threading.get_ident() == recorder.thread:
+            recorder.hooks -= 1
+            recorder.scope = scopes.pop()
         leave(other, *exception)
 
     with replaced(hooks, "__enter__", count_enter), replaced(hooks, "__exit__", count_leave):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -9,17 +10,24 @@ from itertools import chain, count
 from typing import NamedTuple, Self
 
 import torch
+from torch import Tensor
 
 from flopratio.allocator.device import targets
 from flopratio.errors import UsageError
 from flopratio.formulas.attention import CAUSAL
 from flopratio.ledger import Ledger
-from flopratio.torch_private import check_version, class_name, tree_iter
+from flopratio.torch_private import (
+    check_version,
+    class_name,
+    has_tangents,
+    tree_iter,
+    untransformed,
+)
 from flopratio.trace import patches
-from flopratio.trace.graphs import graph_behind
+from flopratio.trace.graphs import Root, graph_behind
 from flopratio.trace.reconcile import reconcile
 from flopratio.trace.recorder import Recorder
-from flopratio.trace.recording import OUTSIDE, Recording, Scope
+from flopratio.trace.recording import OUTSIDE, Graph, Recording, Scope
 from flopratio.trace.subclasses import elements
 
 COMPILED = (
@@ -111,7 +119,7 @@ class Profiler:
         self._indices: dict[str, int] = {OUTSIDE: 0}
         self._exits = ExitStack()
         self._ledger: Ledger | None = None
-        self._records_in_ledger = 0
+        self._ledger_is_of = (0, True)
         self._running = False
         if model is not None:
             self._register(model, "")
@@ -182,8 +190,9 @@ class Profiler:
         with ExitStack() as exits:  # undone at once if entering fails half-way
             exits.enter_context(patches.PATCHING)
             exits.enter_context(patches.among_others(recorder))
-            exits.enter_context(patches.module_calls(self._enter_module, self._return_to))
-            exits.enter_context(patches.backward_calls(self._in_backward))
+            recorder.thread = threading.get_ident()
+            exits.enter_context(patches.module_calls(recorder, self._enter_module, self._return_to))
+            exits.enter_context(patches.backward_calls(recorder, self._in_backward))
             exits.enter_context(patches.function_calls(recorder))
             exits.enter_context(patches.saved_tensors())
             exits.enter_context(
@@ -235,9 +244,10 @@ class Profiler:
         path = self._paths.get(id(module))
         if path is None:
             path = self._register_outside(module)
+        recorder = self._recorder
         before = self._enter_layer(path)
-        if before.scope == "update":  # an optimizer that knows how to run the model
-            self._recorder.scope = "forward"
+        # What an optimizer calls is no arithmetic of its own.
+        recorder.scope = "forward" if before.scope == "update" else recorder.scope_of_a_call()
         return before
 
     def _register_outside(self, module: torch.nn.Module) -> str:
@@ -265,25 +275,31 @@ class Profiler:
 
     @contextmanager
     def _in_backward(
-        self, roots: Iterable[torch.Tensor], inputs: Iterable[torch.Tensor], create_graph: bool
+        self,
+        roots: Iterable[Root],
+        gradients: Iterable[torch.Tensor | None],
+        inputs: Iterable[Root],
+        create_graph: bool,
     ) -> Iterator[None]:
-        records = self.recording.records
-        start = len(records)
-        graph = graph_behind(
-            roots, inputs, create_graph=create_graph, start=start, leaf=self._note_leaf
-        )
-        held = sum(elements(leaf) for ref in self._leaves.values() if (leaf := ref()) is not None)
-        self._numbers_in_leaves = max(held, self._numbers_in_leaves)
-        graph.within_update = self._recorder.scope == "update"
-        self.recording.graphs.append(graph)
-        recorder = self._recorder
-        before = recorder.scope, recorder.differentiable
-        recorder.scope, recorder.differentiable = "backward", create_graph
+        recorder, recording = self._recorder, self.recording
+        start = len(recording.records)
+        graph = Graph(create_graph, {}, set(), range(start, start))
+        graph.within_update = recorder.scope == "update"
         try:
+            with self.paused():
+                graph_behind(graph, roots, gradients, inputs, self._note_leaf)
+                leaves = (leaf for ref in self._leaves.values() if (leaf := ref()) is not None)
+                held = sum(map(elements, leaves))
+                self._numbers_in_leaves = max(held, self._numbers_in_leaves)
+                if graph.transformed:
+                    wanted = (untransformed(each) for each in inputs if isinstance(each, Tensor))
+                    graph.inputs = tuple(map(recorder.storage_number, wanted))
+        except Exception as error:  # not to stop the step
+            recording.unseen[f"the graph of a backward was not seen ({error})"] += 1
+        if has_tangents():
+            recording.unseen["a backward computed directional derivatives besides"] += 1
+        with recorder.in_backward(graph):
             yield
-        finally:
-            recorder.scope, recorder.differentiable = before
-            graph.records = range(start, len(records))
 
     def _enter_update(self, optimizer: torch.optim.Optimizer) -> Place:
         before = Place(self._recorder.layer, self._recorder.scope)
@@ -373,11 +389,18 @@ class Profiler:
 
     @property
     def ledger(self) -> Ledger:
-        """The table of all that has run inside so far, worked out when it is asked for."""
-        if self._ledger is None or self._records_in_ledger != len(self.recording.records):
+        """The table of all that has run inside so far, worked out when it is asked for.
+
+        Raises:
+            FormulaError: a formula does not fit its operator. (Not within the block: there the
+                operator is listed among the uncounted ones.)
+        """
+        strict = not self._running  # within the step, nothing may stop it
+        is_of = len(self.recording.records), strict
+        if self._ledger is None or self._ledger_is_of != is_of:
             self._decide_leaves()
-            self._ledger = reconcile(self.recording)
-            self._records_in_ledger = len(self.recording.records)
+            self._ledger = reconcile(self.recording, strict=strict)
+            self._ledger_is_of = is_of
             if self._running:
                 _ = self._ledger.memory  # before there is more to read it off
         return self._ledger

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from threading import get_ident
 from typing import Any, ClassVar
 
 import torch
@@ -39,6 +40,7 @@ from flopratio.torch_private import (
     sequence_number,
     storage_address,
     tensor_version,
+    transforms_are_active,
     tree_iter,
 )
 from flopratio.trace.higher_order import (
@@ -56,6 +58,8 @@ from flopratio.trace.recording import (
     NESTED,
     TENSOR,
     Argument,
+    FunctionCall,
+    Graph,
     Operator,
     Record,
     Recording,
@@ -127,6 +131,14 @@ def _aliases(argument: Any) -> frozenset[str]:
     return frozenset() if argument.alias_info is None else argument.alias_info.before_set
 
 
+def _described(value: Any) -> str:
+    """What is noted of an object that is not torch's own."""
+    try:
+        return repr(value)
+    except Exception:  # the user's own, and not to stop the step
+        return type(value).__qualname__
+
+
 class _Watch(weakref.ref):  # type: ignore[type-arg]
     """A weak reference that knows which storage it watches."""
 
@@ -189,6 +201,18 @@ class _TakenApart:
     wanted: set[int]
 
 
+_OF_A_BACKWARD = (
+    "backward",
+    "differentiable",
+    "scope",
+    "layer",
+    "functions",
+    "function",
+    "hooks",
+)
+"""What of a recorder's state a backward has of its own."""
+
+
 class Recorder(TorchDispatchMode):
     """Notes every operator. Of a tensor subclass that takes itself apart, those that it calls.
 
@@ -199,8 +223,10 @@ class Recorder(TorchDispatchMode):
         layer: index of the layer whose module runs.
         scope: who runs, see :data:`flopratio.trace.recording.Scope`.
         paused: operators pass unseen.
+        backward: the place among the recorded graphs of the backward that runs; -1: none does.
+        thread: the thread whose operators it sees.
         functions: how many calls of ``autograd.Function.apply`` are under way.
-        function: the node of the outermost of these calls, once an operator has run in it.
+        function: the node of the outermost of these calls, once it is known.
         applied: sequence number of the node of the innermost of these calls.
         hooks: how many hooks on saved tensors are in force that are not the profiler's.
         outer: the recorder around this one that is to know, too, what autograd keeps.
@@ -214,6 +240,8 @@ class Recorder(TorchDispatchMode):
         self.layer = 0
         self.scope: Scope = "forward"
         self.paused = False
+        self.backward = -1
+        self.thread = get_ident()
         self.functions = 0
         self.function: int | None = None
         self.applied = 0
@@ -244,6 +272,66 @@ class Recorder(TorchDispatchMode):
     def _should_skip_dynamo(cls) -> bool:
         """Not wrapped: a compiled region calls no mode, and the wrapper costs on each call."""
         return False
+
+    # -- who runs ---------------------------------------------------------------------------
+
+    def is_elsewhere(self, what: str) -> bool:
+        """Whether this is not the thread whose operators are seen; what runs is then noted."""
+        if get_ident() == self.thread:
+            return False
+        if not self.paused:
+            self.recording.unseen[f"{what} ran unseen, in another thread"] += 1
+        return True
+
+    def scope_of_a_call(self) -> Scope:
+        """Who runs inside of a module, or of a checkpoint's function, that is called now: what
+        backward calls, it computes again."""
+        return "recompute" if self.scope == "backward" else self.scope
+
+    @contextmanager
+    def in_backward(self, graph: Graph) -> Iterator[None]:
+        """Autograd's engine runs in here. What it calls starts afresh, wherever it was called."""
+        node = current_autograd_node()
+        if node is not None:
+            graph.within = self.backward, sequence_number(node)
+        graph.layer = self.layer
+        before = {name: getattr(self, name) for name in _OF_A_BACKWARD}
+        self.backward, self.scope, self.layer = len(self.recording.graphs), "backward", 0
+        self.functions, self.function, self.hooks = 0, None, 0
+        self.differentiable = graph.create_graph
+        self.recording.graphs.append(graph)
+        try:
+            yield
+            graph.ended = True
+        finally:
+            graph.records = range(graph.records.start, len(self.recording.records))
+            vars(self).update(before)
+
+    @contextmanager
+    def in_function(self, arguments: tuple[Any, ...] | None = None) -> Iterator[None]:
+        """Autograd makes one node for all that runs in here.
+
+        Args:
+            arguments: of a call of ``autograd.Function.apply``.
+        """
+        scope = self.scope
+        if scope == "backward" and torch.is_grad_enabled():
+            self.scope = "backward" if self.differentiable else "recompute"
+        if not self.functions:
+            self.function = None
+            if arguments is not None and not self.paused and not transforms_are_active():
+                self.function = next_sequence_number()
+                tensors = (value for value in arguments if isinstance(value, torch.Tensor))
+                self.recording.functions[self.function] = FunctionCall(
+                    self.layer, tuple(map(self.storage_number, tensors))
+                )
+        self.functions += 1
+        before, self.applied = self.applied, next_sequence_number()
+        try:
+            yield
+        finally:
+            self.functions -= 1
+            self.scope, self.applied = scope, before
 
     # -- storages ---------------------------------------------------------------------------
 
@@ -323,7 +411,7 @@ class Recorder(TorchDispatchMode):
             elif what == 2:
                 notes.append((LIST, *self._note(value, storages, flags, kind)))
             else:
-                notes.append(value.note if type(value) is Noted else repr(value))
+                notes.append(value.note if type(value) is Noted else _described(value))
         return tuple(notes)
 
     def _classify(self, value: Any) -> int:

@@ -6,6 +6,7 @@ pickled, kept, or sent from one rank to another, and be worked out there.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -32,8 +33,9 @@ ACCUMULATE_GRAD = (1 << 64) - 1
 OUTSIDE = "(step)"
 """The layer of operators that no module's forward called."""
 
-Scope = Literal["forward", "backward", "update"]
-"""Who runs: the user's code, autograd's engine, or ``Optimizer.step``."""
+Scope = Literal["forward", "backward", "recompute", "update"]
+"""Who runs: the user's code, autograd's engine, what backward calls again (a module, the function
+of a checkpoint), or ``Optimizer.step``."""
 
 
 class Argument(NamedTuple):
@@ -179,6 +181,15 @@ class Saved:
         self.died: int | None = None
 
 
+class FunctionCall(NamedTuple):
+    """A call of a user-defined ``autograd.Function``."""
+
+    layer: int
+    """Of the module that called it; index into :attr:`Recording.layers`."""
+    inputs: tuple[int, ...]
+    """Storage numbers of its tensor arguments, in order: of its node's edges."""
+
+
 @dataclass
 class Graph:
     """What one call of backward could reach, as it was before it ran.
@@ -189,6 +200,18 @@ class Graph:
             whether a gradient is asked of it.
         functions: sequence numbers of the nodes of user-defined ``autograd.Function``s.
         records: the range of records that this backward made.
+        on_views: sequence numbers of the nodes of operators that wrote to a view.
+        layer: of the module that called for it; index into :attr:`Recording.layers`.
+        within: the backward that called for it, by its place in :attr:`Recording.graphs`, and the
+            sequence number of the node that ran; None if none did.
+        restricted: whether only some of the gradients were asked for.
+        batch: how many gradients of each root are handed in at once (``is_grads_batched``, ``vmap``
+            around the backward).
+        transformed: whether it was called for by ``torch.func``.
+        inputs: then, the storages of what is differentiated for.
+        foreign: whether nodes of another thread are in it: two have one number, or one has a number
+            that this thread has not given.
+        ended: whether it ran to its end.
         within_update: whether an optimizer called it, from inside of its ``step``.
     """
 
@@ -196,6 +219,15 @@ class Graph:
     nodes: dict[int, tuple[bool, ...]]
     functions: set[int]
     records: range
+    on_views: set[int] = field(default_factory=set)
+    layer: int = 0
+    within: tuple[int, int] | None = None
+    restricted: bool = False
+    batch: int = 1
+    transformed: bool = False
+    inputs: tuple[int, ...] = ()
+    foreign: bool = False
+    ended: bool = False
     within_update: bool = False
 
 
@@ -238,6 +270,8 @@ class Recording:
         accumulated: record index -> the parameter whose gradient AccumulateGrad was adding to.
         sums: record index of an addition in backward -> whether nothing but autograd's engine
             holds its first operand.
+        functions: sequence number -> the call of a user-defined ``autograd.Function``.
+        unseen: what ran and was not seen, each in a few words, with how often.
     """
 
     target: str = "cuda"
@@ -254,10 +288,17 @@ class Recording:
     nodes: dict[int, str] = field(default_factory=dict)
     accumulated: dict[int, int] = field(default_factory=dict)
     sums: dict[int, bool] = field(default_factory=dict)
+    functions: dict[int, FunctionCall] = field(default_factory=dict)
+    unseen: Counter[str] = field(default_factory=Counter)
 
     def layer_of(self, record: Record) -> str:
         """The path of the module whose forward called an operator."""
         return self.layers[record.layer]
+
+    def records_of(self, graph: Graph) -> range:
+        """The indices of the records that a backward made, also of one that still runs."""
+        is_open = not graph.ended and not graph.records
+        return range(graph.records.start, len(self.records)) if is_open else graph.records
 
     def kept_for_backward(self) -> list[Saved]:
         """What autograd keeps in memory of its own: parameters are there anyway."""

@@ -31,7 +31,7 @@ def saved_by_formulas(recording: Recording, attribution: Attribution) -> dict[st
     seen: set[int] = set()
     for node in _nodes_there(recording, attribution.forward_calls):
         for call in attribution.forward_calls[node]:
-            if _left_out(call.record) or call.recomputed:
+            if _left_out(call.record):
                 continue
             for number in _kept(call):
                 number = attribution.copies.get((node, number), number)
@@ -75,7 +75,7 @@ def _left_out(record: Record) -> bool:
 def _kept(call: ForwardCall) -> list[int]:
     """The storages that an operator's node keeps, in the formula's order."""
     numbers = (*call.record.inputs, *call.record.outputs)
-    wanted = {id(gradient) for gradient, _ in call.gradients()}
+    wanted = {id(gradient) for gradient, _ in call.gradients(call.wanted)}
     return [
         numbers[position]
         for gradient, positions in zip(call.costed.cost.gradients, call.costed.saves, strict=True)

@@ -149,7 +149,10 @@ class _Search:
         reached = {node for graph in recording.graphs for node in graph.nodes}
         within = {node for graph in recording.graphs if graph.within_update for node in graph.nodes}
         differentiable = {
-            index for graph in recording.graphs if graph.create_graph for index in graph.records
+            index
+            for graph in recording.graphs
+            if graph.create_graph
+            for index in recording.records_of(graph)
         }
         gradients = set(recording.owners.gradients)
         """Storages of gradients, and of what was made of them."""
@@ -167,7 +170,8 @@ class _Search:
                 else:
                     gradients.update(record.outputs)
             elif record.node is not None:
-                if not record.grad_enabled or index in differentiable:
+                again = record.grad_enabled and index not in differentiable
+                if not again and record.scope != "recompute":
                     gradients |= _made_by(record)
             elif record.layer == 0 and not record.in_function:
                 if record.sequence in reached and _is_followed(record, is_new):
