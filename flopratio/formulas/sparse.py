@@ -526,6 +526,18 @@ def transposed(self: SparseTensor, *dimensions: Any, out: SparseTensor) -> Cost:
 # half of that.
 
 
+SEMI_STRUCTURED = frozenset(
+    f"aten.{name}"
+    for name in (
+        "_sparse_semi_structured_mm",
+        "_sparse_semi_structured_addmm",
+        "_sparse_semi_structured_linear",
+        "_cslt_sparse_mm",
+    )
+)
+"""The products with a packed factor."""
+
+
 @operator("aten._sparse_semi_structured_mm")
 def semi_structured_mm(
     mat1: Tensor, mat1_meta: Tensor, mat2: Tensor, *, out_dtype: object = None, out: Tensor

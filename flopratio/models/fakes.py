@@ -17,6 +17,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from flopratio.errors import UsageError
 from flopratio.formulas import Tensor as Shape
 from flopratio.formulas.recurrent import MODES, cudnn_reserve, network, onednn_workspace
+from flopratio.models.nonzeros import remember_nonzeros
 from flopratio.torch_private import (
     FakeTensor,
     FakeTensorMode,
@@ -70,7 +71,10 @@ def fake_module(module: nn.Module, mode: FakeTensorMode, *, keep_integers: bool)
 
     def replacement(tensor: Tensor) -> Tensor:
         if id(tensor) not in done:
-            done[id(tensor)] = (tensor, fake(tensor, mode, keep_integers=keep_integers))
+            stand_in = fake(tensor, mode, keep_integers=keep_integers)
+            if not isinstance(tensor, nn.Parameter):
+                remember_nonzeros(tensor, stand_in)
+            done[id(tensor)] = (tensor, stand_in)
         return done[id(tensor)][1]
 
     for submodule in module.modules():

@@ -284,6 +284,8 @@ class Recording:
             holds its first operand.
         indices: of the sparse tensors, storage number of the values and layout -> storage numbers
             of the indices. In all other places a sparse tensor goes by the storage of its values.
+        nonzeros: storage number of a buffer that may be a mask -> how many of its elements are not
+            0, as far as that is known.
         functions: sequence number -> the call of a user-defined ``autograd.Function``.
         unseen: what ran and was not seen, each in a few words, with how often.
     """
@@ -303,6 +305,7 @@ class Recording:
     accumulated: dict[int, int] = field(default_factory=dict)
     sums: dict[int, bool] = field(default_factory=dict)
     indices: dict[tuple[int, str], tuple[int, ...]] = field(default_factory=dict)
+    nonzeros: dict[int, int] = field(default_factory=dict)
     functions: dict[int, FunctionCall] = field(default_factory=dict)
     unseen: Counter[str] = field(default_factory=Counter)
 
