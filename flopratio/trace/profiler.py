@@ -6,6 +6,7 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import chain, count
 from typing import NamedTuple, Self
 
@@ -16,6 +17,7 @@ from flopratio.allocator.device import targets
 from flopratio.errors import UsageError
 from flopratio.formulas.attention import CAUSAL
 from flopratio.ledger import Ledger
+from flopratio.memory import Memory
 from flopratio.torch_private import (
     check_version,
     class_name,
@@ -182,7 +184,7 @@ class Profiler:
 
     def __enter__(self) -> Self:
         if self._ledger is not None:
-            _ = self._ledger.memory  # before there is more to read it off
+            _settle_memory(self._ledger)
         if self._running:
             raise UsageError("this fr.Profiler runs already: another one can be entered inside it")
         self._note_gradients()
@@ -402,8 +404,21 @@ class Profiler:
             self._ledger = reconcile(self.recording, strict=strict)
             self._ledger_is_of = is_of
             if self._running:
-                _ = self._ledger.memory  # before there is more to read it off
+                _settle_memory(self._ledger)
         return self._ledger
+
+
+def _settle_memory(ledger: Ledger) -> None:
+    """Work out a ledger's memory before there is more to read it off. An error does not stop the
+    step that goes on: it is raised when somebody asks for the memory."""
+    try:
+        _ = ledger.memory
+    except Exception as error:
+        ledger.memory = partial(_fail, error)
+
+
+def _fail(error: Exception) -> Memory:
+    raise error
 
 
 def _tensors(parameters: Iterable[torch.Tensor]) -> tuple[torch.Tensor, ...]:
