@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -20,15 +20,21 @@ from flopratio.torch_private import (
     ENGINE,
     HIGHER_ORDER_MODULES,
     KEEP_CHECKPOINT_INPUT,
+    MODES_TAKE_HIGHER_ORDER,
     PYTHON_KEY,
     SHARDED_SHAPES,
     SHARDING,
+    TRACE,
+    TRACING,
     HigherOrderOperator,
     backend_of_compiler,
+    current_autograd_node,
+    is_of_higher_order,
     is_topmost_saved_tensors_hook,
     pop_saved_tensors_hooks,
     push_saved_tensors_hooks,
     top_mode,
+    without_top_mode,
 )
 from flopratio.trace.recorder import Recorder
 
@@ -137,7 +143,7 @@ def function_calls(recorder: Recorder) -> Iterator[None]:
 
     def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
         with _in_function(recorder):
-            if cls.__module__.startswith(HIGHER_ORDER_MODULES):  # by which such an operator runs
+            if is_of_higher_order(cls):  # by which such an operator runs
                 with recorder.resumed():
                     return original.__get__(None, cls)(*args, **kwargs)
             return original.__get__(None, cls)(*args, **kwargs)
@@ -239,7 +245,10 @@ def higher_order_calls(recorder: Recorder) -> Iterator[None]:
 
     def go(operator: Any, key: Any, /, *args: Any, **kwargs: Any) -> Any:
         if key == PYTHON_KEY:
-            return dispatch(operator, key, *args, **kwargs)
+            if MODES_TAKE_HIGHER_ORDER or not isinstance(top_mode(), Recorder):
+                return dispatch(operator, key, *args, **kwargs)
+            with without_top_mode() as mode:
+                return mode.__torch_dispatch__(operator, (), args, kwargs)
         with recorder.preparing():
             return dispatch(operator, key, *args, **kwargs)
 
@@ -255,11 +264,22 @@ def higher_order_calls(recorder: Recorder) -> Iterator[None]:
 
         return call
 
+    tracer = getattr(sys.modules.get(TRACING[0]), TRACING[1], None)
+    plain_trace: Callable[..., Any] | None = getattr(tracer, TRACE, None)
+
+    def trace(*args: Any) -> Any:
+        assert plain_trace is not None
+        if not is_of_higher_order(current_autograd_node()):
+            return plain_trace(*args)
+        with recorder.preparing():  # its backward, which torch 2.8 traces under our eyes
+            return plain_trace(*args)
+
     _recorders.append(recorder)
     try:
         with (
             replaced(HigherOrderOperator, DISPATCH, go),
             replaced(torch, "compile", compile),
+            replaced(tracer, TRACE, trace) if plain_trace is not None else nullcontext(),
         ):
             yield
     finally:
