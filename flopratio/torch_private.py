@@ -8,10 +8,11 @@ tells of each what stops working without it; :func:`missing` tries them all.
 from __future__ import annotations
 
 import logging
+import math
 import operator
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache, reduce
 from typing import Any, ClassVar, NamedTuple
@@ -20,6 +21,7 @@ from weakref import WeakKeyDictionary
 import torch
 import torch.utils.checkpoint
 from torch import nn
+from torch._C import _functorch as functorch
 from torch._decomp import decomposition_table
 from torch._ops import HigherOrderOperator, OpOverload
 from torch._subclasses.fake_tensor import (
@@ -30,14 +32,14 @@ from torch._subclasses.fake_tensor import (
 )
 from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.library import _scoped_library as scoped_library
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._python_dispatch import _disable_current_modes as disable_current_modes
 from torch.utils._python_dispatch import (
+    TorchDispatchMode,
     _get_current_dispatch_mode,
     _pop_mode_temporarily,
     is_traceable_wrapper_subclass,
     transform_subclass,
 )
+from torch.utils._python_dispatch import _disable_current_modes as disable_current_modes
 from torch.utils._pytree import (
     TreeSpec,
     tree_flatten,
@@ -278,6 +280,54 @@ next_sequence_number: Callable[[], int] = torch._C._autograd._get_sequence_nr
 ENGINE = "_engine_run_backward"
 """What both ``torch.autograd.backward`` and ``torch.autograd.grad`` call, in ``torch.autograd``."""
 
+is_transformed: Callable[[torch.Tensor], bool] = functorch.is_functorch_wrapped_tensor
+"""Whether a tensor is one of ``torch.func``'s transforms (``grad``, ``vmap``), around another."""
+
+
+transforms_are_active: Callable[[], bool] = torch._C._are_functorch_transforms_active
+"""Whether this runs inside of a transform of ``torch.func``."""
+
+
+def untransformed(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor that operators are dispatched with, inside of all transforms."""
+    while is_transformed(tensor):
+        tensor = functorch.get_unwrapped(tensor)
+    return tensor
+
+
+def _batches(tensor: torch.Tensor) -> dict[int, int]:
+    """Level -> size, of each ``vmap`` that a tensor is in a batch of."""
+    batches = {}
+    while is_transformed(tensor):
+        inside = functorch.get_unwrapped(tensor)
+        if functorch.is_batchedtensor(tensor):
+            level, dimension = functorch.maybe_get_level(tensor), functorch.maybe_get_bdim(tensor)
+            batches[level] = inside.shape[dimension]
+        tensor = inside
+    if functorch.is_legacy_batchedtensor(tensor):  # of torch.autograd's own, older vmap
+        level = torch._C._vmapmode_increment_nesting() - 1
+        torch._C._vmapmode_decrement_nesting()
+        batches[-level] = torch._remove_batch_dim(tensor, level, 1, 0).shape[0]
+    return batches
+
+
+def gradients_at_once(roots: Iterable[torch.Tensor], gradients: Iterable[torch.Tensor]) -> int:
+    """How many gradients of each root are handed to a backward at once: by how many each of its
+    operators is larger than what it differentiates."""
+    of_roots = {level for root in roots for level in _batches(root)}
+    of_gradients = {
+        level: size for gradient in gradients for level, size in _batches(gradient).items()
+    }
+    return math.prod(size for level, size in of_gradients.items() if level not in of_roots)
+
+
+def has_tangents() -> bool:
+    """Whether ``torch.func.jvp`` or its kin (``jacfwd``, ``hessian``) is under way: operators then
+    compute directional derivatives besides."""
+    stack = functorch.get_interpreter_stack() or ()
+    return any(each.key() == functorch.TransformType.Jvp for each in stack)
+
+
 KEEP_CHECKPOINT_INPUT = "_make_saved_tensor"
 """How ``torch.utils.checkpoint`` keeps what enters a checkpoint, in the torch versions that have
 it; earlier ones have an ``autograd.Function`` for it."""
@@ -382,6 +432,20 @@ def call_below(func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, A
     finally:
         _set_mode(mode)
     return func(*args, **kwargs) if result is NotImplemented else result
+
+
+def results_apart(results: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The results of an operator on fake tensors, each a tensor of its own, as an operator that
+    makes them returns them. A shape function may give one tensor as two of them (the gradients of
+    an LSTM's two biases); and torch's cache of fake results has them apart, from the second call
+    on."""
+    if len(set(map(id, results))) == len(results):
+        return results
+    apart: list[Any] = []
+    for result in results:
+        twice = isinstance(result, FakeTensor) and any(result is other for other in apart)
+        apart.append(torch.empty_like(result) if twice else result)
+    return tuple(apart)
 
 
 _fresh: WeakKeyDictionary[FakeTensorMode, dict[torch.device, dict[str, Any]]] = WeakKeyDictionary()

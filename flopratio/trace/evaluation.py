@@ -158,13 +158,23 @@ class Evaluator:
         self.uncounted: Counter[str] = Counter()
 
     def __call__(self, record: Record) -> Costed:
-        formula = OPERATORS.get(record.op.name)
-        costed = _evaluate(
-            record.op, record.arguments, record.keywords, record.results, formula, self.causal
-        )
+        costed = self.quietly(record)
         if not costed.known:
             self.uncounted[costed.op] += 1
         return costed
+
+    def quietly(self, record: Record) -> Costed:
+        """The cost of a record that is evaluated in its turn too: none is listed here."""
+        formula = OPERATORS.get(record.op.name)
+        return _evaluate(
+            record.op, record.arguments, record.keywords, record.results, formula, self.causal
+        )
+
+
+def uncounted(record: Record, error: Exception) -> Costed:
+    """Of an operator that can't be counted: what was wrong is in its name."""
+    name = f"{record.op.name} ({type(error).__name__}: {error})"
+    return Costed(name, NO_COST, False, (), 0, 0, ())
 
 
 @lru_cache(maxsize=1 << 16)

@@ -221,4 +221,3 @@ def operator_of_call(
     overload = (GUESSED if guessed else OPENED) if opened else "default"
     name = f"higher_order.{operator.__name__}"
     return Operator.of(name, overload, (*positional, *named), False, False)
-

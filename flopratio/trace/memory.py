@@ -28,6 +28,7 @@ from flopratio.memory import (
     bytes_alive,
 )
 from flopratio.trace.attribution import Attribution
+from flopratio.trace.kept import most_kept
 from flopratio.trace.lifetimes import lifetimes
 from flopratio.trace.recording import Recording
 
@@ -58,7 +59,7 @@ def step_memory(recording: Recording, attribution: Attribution) -> Memory:
         inputs=sizes["inputs"],
         gradients=sizes["gradients"],
         optimizer_state=sizes["optimizer_state"],
-        saved_activations=_saved_bytes(recording),
+        saved_activations=most_kept(recording).nbytes,
         peak=memory.at_peak.nbytes,
         peak_phase=memory.at_peak.phase,
         peak_allocated=allocated,
@@ -155,13 +156,6 @@ def peak_bytes(recording: Recording) -> int:
     return max(bytes_alive(lives, len(recording.records)))
 
 
-def _saved_bytes(recording: Recording) -> int:
-    """The most that is alive at once of what autograd keeps: of several micro-batches one's."""
-    saved = (recording.storages[number] for number in recording.kept_for_backward())
-    lives = ((storage.nbytes, storage.born, storage.died) for storage in saved)
-    return max(bytes_alive(lives, len(recording.records)))
-
-
 def _blocks(recording: Recording, operators: list[Row]) -> list[MemoryBlock]:
     """Every piece of memory with what it is for."""
     whose = recording.owners
@@ -176,7 +170,7 @@ def _blocks(recording: Recording, operators: list[Row]) -> list[MemoryBlock]:
         for category, layers in owners.items()
         for number, layer in layers.items()
     }
-    saved = recording.kept_for_backward()
+    saved = {kept.storage for kept in recording.kept_for_backward()}
     recomputed = _after_recomputation(operators)
     blocks = []
     for numbers, nbytes, born, died in lifetimes(recording):

@@ -36,7 +36,8 @@ from flopratio.torch_private import (
     top_mode,
     without_top_mode,
 )
-from flopratio.trace.recorder import Recorder
+from flopratio.trace.recorder import Kept, Recorder
+from flopratio.trace.recording import Scope
 
 PATCHING = threading.RLock()
 """Held while torch's own functions are replaced, by whoever replaces them: of two threads, the one
@@ -81,7 +82,7 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 @contextmanager
 def module_calls(
-    enter: Callable[[torch.nn.Module], Any], leave: Callable[[Any], None]
+    recorder: Recorder, enter: Callable[[torch.nn.Module], Any], leave: Callable[[Any], None]
 ) -> Iterator[None]:
     """Follow which module runs.
 
@@ -92,6 +93,8 @@ def module_calls(
     original = torch.nn.Module.__call__
 
     def call(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if recorder.is_elsewhere(type(module).__name__):
+            return original(module, *args, **kwargs)
         before = enter(module)
         try:
             return original(module, *args, **kwargs)
@@ -103,36 +106,35 @@ def module_calls(
 
 
 @contextmanager
-def backward_calls(around: Callable[[Any, Any, bool], Any]) -> Iterator[None]:
+def backward_calls(
+    recorder: Recorder, around: Callable[[Any, Any, Any, bool], Any]
+) -> Iterator[None]:
     """See each backward before it starts: the graph behind the loss is gone afterwards.
 
+    It runs in the thread that calls for it, on a device too: nodes are numbered by thread, so that
+    those that a thread of the device makes would have the numbers of others.
+
     Args:
-        around: given the roots, what is differentiated for (nothing: all leaves) and whether the
-            backward is differentiable itself, a context in which it runs.
+        around: given the roots, their gradients, what is differentiated for (nothing: all leaves)
+            and whether the backward is differentiable itself, a context in which it runs.
     """
     original: Callable[..., Any] = getattr(torch.autograd, ENGINE)
 
     def run(roots: Any, *args: Any, **kwargs: Any) -> Any:
+        if recorder.paused or recorder.is_elsewhere("a backward"):
+            return original(roots, *args, **kwargs)
         # After the roots: their gradients, retain_graph, create_graph, inputs.
+        gradients = args[0] if args else ()
         create_graph = bool(args[2]) if len(args) > 2 else False
         inputs = args[3] if len(args) > 3 else ()
-        with around(roots, inputs, create_graph):
+        with (
+            around(roots, gradients or (), inputs or (), create_graph),
+            torch.autograd.set_multithreading_enabled(False),
+        ):
             return original(roots, *args, **kwargs)
 
     with replaced(torch.autograd, ENGINE, run):
         yield
-
-
-@contextmanager
-def _in_function(recorder: Recorder) -> Iterator[None]:
-    """Autograd makes one node for all that runs in here."""
-    if not recorder.functions:
-        recorder.function = None
-    recorder.functions += 1
-    try:
-        yield
-    finally:
-        recorder.functions -= 1
 
 
 @contextmanager
@@ -142,13 +144,42 @@ def function_calls(recorder: Recorder) -> Iterator[None]:
     original = torch.autograd.Function.__dict__["apply"]
 
     def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        with _in_function(recorder):
+        call = original.__get__(None, cls)
+        if recorder.is_elsewhere(cls.__name__):
+            return call(*args, **kwargs)
+        with recorder.in_function(args):
             if is_of_higher_order(cls):  # by which such an operator runs
                 with recorder.resumed():
-                    return original.__get__(None, cls)(*args, **kwargs)
-            return original.__get__(None, cls)(*args, **kwargs)
+                    return call(*args, **kwargs)
+            return call(*args, **kwargs)
 
     with replaced(torch.autograd.Function, "apply", classmethod(apply)):
+        yield
+
+
+@contextmanager
+def saved_tensors() -> Iterator[None]:
+    """A user-defined ``autograd.Function`` finds the very tensors that it saved, with what somebody
+    has attached to them: under hooks autograd makes new ones over the same memory. (Its own results
+    are new ones always.)"""
+    original: Any = torch.autograd.function.BackwardCFunction.saved_tensors
+
+    def saved(context: Any) -> tuple[Any, ...]:
+        before, Kept.unpacked = Kept.unpacked, []
+        try:
+            tensors: tuple[Any, ...] = original.__get__(context)
+            kept = Kept.unpacked
+        finally:
+            Kept.unpacked = before
+        if len(kept) != sum(tensor is not None for tensor in tensors):
+            return tensors  # kept under other hooks
+        originals = iter(kept)
+        return tuple(
+            tensor if tensor is None or not (its := next(originals)).original else its.tensor
+            for tensor in tensors
+        )
+
+    with replaced(torch.autograd.function.BackwardCFunction, "saved_tensors", property(saved)):
         yield
 
 
@@ -161,7 +192,7 @@ def kept_checkpoint_inputs(recorder: Recorder) -> Iterator[None]:
         return
 
     def keep(*args: Any, **kwargs: Any) -> Any:
-        with _in_function(recorder):
+        with recorder.in_function():
             return original(*args, **kwargs)
 
     with replaced(checkpoint, KEEP_CHECKPOINT_INPUT, keep):
@@ -173,13 +204,20 @@ def other_hooks(recorder: Recorder) -> Iterator[None]:
     """Know when hooks other than ours (a checkpoint's) decide what autograd keeps."""
     hooks = torch.autograd.graph.saved_tensors_hooks
     enter, leave = hooks.__enter__, hooks.__exit__
+    scopes: list[Scope] = []
 
     def count_enter(other: Any) -> None:
         enter(other)
-        recorder.hooks += 1
+        if threading.get_ident() == recorder.thread:
+            recorder.hooks += 1
+            scopes.append(recorder.scope)
+            # Backward keeps nothing but what it computes again.
+            recorder.scope = recorder.scope_of_a_call()
 
     def count_leave(other: Any, *exception: object) -> None:
-        recorder.hooks -= 1
+        if scopes and threading.get_ident() == recorder.thread:
+            recorder.hooks -= 1
+            recorder.scope = scopes.pop()
         leave(other, *exception)
 
     with replaced(hooks, "__enter__", count_enter), replaced(hooks, "__exit__", count_leave):

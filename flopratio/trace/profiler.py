@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Self
 
 import torch
+from torch import Tensor
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
@@ -17,12 +19,18 @@ from flopratio.allocator.device import targets
 from flopratio.errors import UsageError
 from flopratio.formulas.attention import CAUSAL
 from flopratio.ledger import Ledger
-from flopratio.torch_private import check_version, compiler_is_loaded, tree_iter
+from flopratio.torch_private import (
+    check_version,
+    compiler_is_loaded,
+    has_tangents,
+    tree_iter,
+    untransformed,
+)
 from flopratio.trace import patches
-from flopratio.trace.graphs import graph_behind
+from flopratio.trace.graphs import Root, graph_behind
 from flopratio.trace.reconcile import reconcile
 from flopratio.trace.recorder import Recorder
-from flopratio.trace.recording import OUTSIDE, Recording
+from flopratio.trace.recording import OUTSIDE, Graph, Recording, Scope
 from flopratio.trace.subclasses import elements
 
 
@@ -71,7 +79,7 @@ class Profiler:
         self._stack: list[str] = []
         self._exits = ExitStack()
         self._ledger: Ledger | None = None
-        self._records_in_ledger = 0
+        self._ledger_is_of = (0, True)
         self._running = False
         if model is not None:
             self._register(model, "")
@@ -104,9 +112,13 @@ class Profiler:
         recorder = self._recorder
         with ExitStack() as exits:  # undone at once if entering fails half-way
             exits.enter_context(patches.PATCHING)
-            exits.enter_context(patches.module_calls(self._enter_module, self._leave_layer))
-            exits.enter_context(patches.backward_calls(self._in_backward))
+            recorder.thread = threading.get_ident()
+            exits.enter_context(
+                patches.module_calls(recorder, self._enter_module, self._leave_module)
+            )
+            exits.enter_context(patches.backward_calls(recorder, self._in_backward))
             exits.enter_context(patches.function_calls(recorder))
+            exits.enter_context(patches.saved_tensors())
             pre = register_optimizer_step_pre_hook(self._enter_update)
             exits.callback(pre.remove)
             post = register_optimizer_step_post_hook(self._leave_update)
@@ -152,13 +164,18 @@ class Profiler:
         finally:
             self._leave_layer(before)
 
-    def _enter_module(self, module: torch.nn.Module) -> int:
+    def _enter_module(self, module: torch.nn.Module) -> tuple[int, Scope]:
         path = self._paths.get(id(module))
         if path is None:  # a module that the model does not hold: named by its class
             name = type(module).__name__
             path = f"{self._stack[-1]}.{name}" if self._stack and self._stack[-1] else name
             self.recording.types.setdefault(path, name)
-        return self._enter_layer(path)
+        scope, self._recorder.scope = self._recorder.scope, self._recorder.scope_of_a_call()
+        return self._enter_layer(path), scope
+
+    def _leave_module(self, before: tuple[int, Scope]) -> None:
+        layer, self._recorder.scope = before
+        self._leave_layer(layer)
 
     def _enter_layer(self, path: str) -> int:
         """Go into a layer; the index of the one that is left."""
@@ -179,18 +196,27 @@ class Profiler:
 
     @contextmanager
     def _in_backward(
-        self, roots: Iterable[torch.Tensor], inputs: Iterable[torch.Tensor], create_graph: bool
+        self,
+        roots: Iterable[Root],
+        gradients: Iterable[torch.Tensor | None],
+        inputs: Iterable[Root],
+        create_graph: bool,
     ) -> Iterator[None]:
-        records = self.recording.records
-        start = len(records)
-        graph = graph_behind(roots, inputs, create_graph=create_graph, start=start)
-        self.recording.graphs.append(graph)
-        before, self._recorder.scope = self._recorder.scope, "backward"
+        recorder, recording = self._recorder, self.recording
+        start = len(recording.records)
+        graph = Graph(create_graph, {}, set(), range(start, start))
         try:
+            with self.paused():
+                graph_behind(graph, roots, gradients, inputs)
+                if graph.transformed:
+                    wanted = (untransformed(each) for each in inputs if isinstance(each, Tensor))
+                    graph.inputs = tuple(map(recorder.storage_number, wanted))
+        except Exception as error:  # not to stop the step
+            recording.unseen[f"the graph of a backward was not seen ({error})"] += 1
+        if has_tangents():
+            recording.unseen["a backward computed directional derivatives besides"] += 1
+        with recorder.in_backward(graph):
             yield
-        finally:
-            self._recorder.scope = before
-            graph.records = range(start, len(records))
 
     def _enter_update(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
         self._recorder.scope = "update"
@@ -235,10 +261,17 @@ class Profiler:
 
     @property
     def ledger(self) -> Ledger:
-        """The table of all that has run inside so far, worked out when it is asked for."""
-        if self._ledger is None or self._records_in_ledger != len(self.recording.records):
-            self._ledger = reconcile(self.recording)
-            self._records_in_ledger = len(self.recording.records)
+        """The table of all that has run inside so far, worked out when it is asked for.
+
+        Raises:
+            FormulaError: a formula does not fit its operator. (Not within the block: there the
+                operator is listed among the uncounted ones.)
+        """
+        strict = not self._running  # within the step, nothing may stop it
+        is_of = len(self.recording.records), strict
+        if self._ledger is None or self._ledger_is_of != is_of:
+            self._ledger = reconcile(self.recording, strict=strict)
+            self._ledger_is_of = is_of
             if self._running:
                 _ = self._ledger.memory  # before there is more to read it off
         return self._ledger

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
+from threading import get_ident
+from typing import Any, ClassVar
 
 import torch
 
@@ -34,9 +35,12 @@ from flopratio.torch_private import (
     nested_shapes,
     next_sequence_number,
     references_of,
+    results_apart,
     schema_of,
     sequence_number,
     storage_address,
+    tensor_version,
+    transforms_are_active,
     tree_iter,
 )
 from flopratio.trace.higher_order import (
@@ -54,6 +58,8 @@ from flopratio.trace.recording import (
     NESTED,
     TENSOR,
     Argument,
+    FunctionCall,
+    Graph,
     Operator,
     Record,
     Recording,
@@ -117,12 +123,52 @@ def operator_of(func: Any) -> Operator:
     return operator
 
 
+def _described(value: Any) -> str:
+    """What is noted of an object that is not torch's own."""
+    try:
+        return repr(value)
+    except Exception:  # the user's own, and not to stop the step
+        return type(value).__qualname__
+
+
 class _Watch(weakref.ref):  # type: ignore[type-arg]
     """A weak reference that knows which storage it watches."""
 
     __slots__ = ("address", "number")
     address: int
     number: int
+
+
+class Kept:
+    """What autograd holds in the place of a tensor that it keeps for a backward. It goes when the
+    node that holds it lets go of what it keeps, and so tells when that is.
+
+    Args:
+        tensor: what is kept; a view of it if the node that keeps it has made it, for that tensor
+            refers to the node.
+        original: whether it is the very tensor.
+        notes: of its storages; tensors that take themselves apart have several.
+        records: of the recording.
+
+    Attributes:
+        unpacked: where to note what is given back, if somebody asks for it.
+    """
+
+    __slots__ = ("notes", "original", "records", "tensor", "version")
+    unpacked: ClassVar[list[Kept] | None] = None
+
+    def __init__(
+        self, tensor: torch.Tensor, original: bool, notes: list[Saved], records: list[Record]
+    ) -> None:
+        self.tensor = tensor
+        self.original = original
+        self.version = tensor_version(tensor)
+        self.notes = notes
+        self.records = records
+
+    def __del__(self) -> None:
+        for note in self.notes:
+            note.died = len(self.records)
 
 
 def _accumulates() -> bool:
@@ -145,6 +191,18 @@ class _TakenApart:
     wanted: set[int]
 
 
+_OF_A_BACKWARD = (
+    "backward",
+    "differentiable",
+    "scope",
+    "layer",
+    "functions",
+    "function",
+    "hooks",
+)
+"""What of a recorder's state a backward has of its own."""
+
+
 class Recorder(TorchDispatchMode):
     """Notes every operator. Of a tensor subclass that takes itself apart, those that it calls.
 
@@ -155,9 +213,13 @@ class Recorder(TorchDispatchMode):
         layer: index of the layer whose module runs.
         scope: who runs, see :data:`flopratio.trace.recording.Scope`.
         paused: operators pass unseen.
+        backward: the place among the recorded graphs of the backward that runs; -1: none does.
+        thread: the thread whose operators it sees.
         functions: how many calls of ``autograd.Function.apply`` are under way.
-        function: the node of the outermost of these calls, once an operator has run in it.
+        function: the node of the outermost of these calls, once it is known.
+        applied: sequence number of the node of the innermost of these calls.
         hooks: how many hooks on saved tensors are in force that are not the profiler's.
+        differentiable: whether the backward that runs is differentiable itself.
     """
 
     def __init__(self, recording: Recording) -> None:
@@ -166,9 +228,13 @@ class Recorder(TorchDispatchMode):
         self.layer = 0
         self.scope: Scope = "forward"
         self.paused = False
+        self.backward = -1
+        self.thread = get_ident()
         self.functions = 0
         self.function: int | None = None
+        self.applied = 0
         self.hooks = 0
+        self.differentiable = False
         self._taken_apart: _TakenApart | None = None
         self._lets_through = False
         self._below = 0
@@ -192,6 +258,66 @@ class Recorder(TorchDispatchMode):
     def _should_skip_dynamo(cls) -> bool:
         """Not wrapped: a compiled region calls no mode, and the wrapper costs on each call."""
         return False
+
+    # -- who runs ---------------------------------------------------------------------------
+
+    def is_elsewhere(self, what: str) -> bool:
+        """Whether this is not the thread whose operators are seen; what runs is then noted."""
+        if get_ident() == self.thread:
+            return False
+        if not self.paused:
+            self.recording.unseen[f"{what} ran unseen, in another thread"] += 1
+        return True
+
+    def scope_of_a_call(self) -> Scope:
+        """Who runs inside of a module, or of a checkpoint's function, that is called now: what
+        backward calls, it computes again."""
+        return "recompute" if self.scope == "backward" else self.scope
+
+    @contextmanager
+    def in_backward(self, graph: Graph) -> Iterator[None]:
+        """Autograd's engine runs in here. What it calls starts afresh, wherever it was called."""
+        node = current_autograd_node()
+        if node is not None:
+            graph.within = self.backward, sequence_number(node)
+        graph.layer = self.layer
+        before = {name: getattr(self, name) for name in _OF_A_BACKWARD}
+        self.backward, self.scope, self.layer = len(self.recording.graphs), "backward", 0
+        self.functions, self.function, self.hooks = 0, None, 0
+        self.differentiable = graph.create_graph
+        self.recording.graphs.append(graph)
+        try:
+            yield
+            graph.ended = True
+        finally:
+            graph.records = range(graph.records.start, len(self.recording.records))
+            vars(self).update(before)
+
+    @contextmanager
+    def in_function(self, arguments: tuple[Any, ...] | None = None) -> Iterator[None]:
+        """Autograd makes one node for all that runs in here.
+
+        Args:
+            arguments: of a call of ``autograd.Function.apply``.
+        """
+        scope = self.scope
+        if scope == "backward" and torch.is_grad_enabled():
+            self.scope = "backward" if self.differentiable else "recompute"
+        if not self.functions:
+            self.function = None
+            if arguments is not None and not self.paused and not transforms_are_active():
+                self.function = next_sequence_number()
+                tensors = (value for value in arguments if isinstance(value, torch.Tensor))
+                self.recording.functions[self.function] = FunctionCall(
+                    self.layer, tuple(map(self.storage_number, tensors))
+                )
+        self.functions += 1
+        before, self.applied = self.applied, next_sequence_number()
+        try:
+            yield
+        finally:
+            self.functions -= 1
+            self.scope, self.applied = scope, before
 
     # -- storages ---------------------------------------------------------------------------
 
@@ -264,7 +390,7 @@ class Recorder(TorchDispatchMode):
             elif what == 2:
                 notes.append((LIST, *self._note(value, storages, flags, kind)))
             else:
-                notes.append(value.note if type(value) is Noted else repr(value))
+                notes.append(value.note if type(value) is Noted else _described(value))
         return tuple(notes)
 
     def _classify(self, value: Any) -> int:
@@ -342,9 +468,11 @@ class Recorder(TorchDispatchMode):
         else:
             taken_apart = None
         out = call(func, types, args, kwargs)
+        single = not isinstance(out, list | tuple)
+        if type(out) is tuple:
+            out = results_apart(out)
         node = current_autograd_node()
         number = None if node is None else self._note_node(node, func, args)
-        single = not isinstance(out, list | tuple)
         results = self._note((out,) if single else out, outputs, None, "made")
         if taken_apart is not None and any(flags):
             taken_apart.wanted.update(outputs)
@@ -477,24 +605,58 @@ class Recorder(TorchDispatchMode):
 
     # -- saved tensors ----------------------------------------------------------------------
 
-    def pack(self, tensor: torch.Tensor) -> torch.Tensor:
+    def pack(self, tensor: torch.Tensor) -> Kept:
         """Called by autograd for each tensor that it keeps (``saved_tensors_hooks``)."""
-        # Recomputed activations are short-lived.
-        if current_autograd_node() is None and not self.paused:
+        recording = self.recording
+        records = recording.records
+        node = next_sequence_number() - 1
+        made = tensor.grad_fn
+        original = True
+        if made is not None:
+            # Has the node that keeps it made it? Then the tensor refers to the node: together they
+            # would stay alive. Operands are kept before their operator is recorded, results after.
+            maker = sequence_number(made)
+            if self.functions:
+                original = maker < self.applied
+            else:
+                last = records[-1].sequence if records else maker
+                original = maker < last or (maker == last and node == last + 1)
+                if maker == last and not original:
+                    node = maker
+        notes: list[Saved] = []
+        # What a backward recomputes is gone before it ends.
+        if (current_autograd_node() is None or self.differentiable) and not self.paused:
             try:  # the common case of storage_number(), without the call
                 number = self._numbers.get(storage_address(tensor.untyped_storage()))
             except NotImplementedError:
                 number = -1
-            known = number is not None and number >= 0
-            apart = not known and takes_itself_apart(type(tensor))
-            for number in (number,) if known else self.storage_numbers(tensor):
-                self.recording.saved.append(
-                    Saved(next_sequence_number() - 1, number, self.functions > 0 or apart)
-                )
-        return tensor
+            if number is not None and number >= 0:
+                notes.append(Saved(node, number, self.functions > 0, len(records)))
+            else:
+                untold = self.functions > 0 or takes_itself_apart(type(tensor))
+                for each in self.storage_numbers(tensor):
+                    notes.append(Saved(node, each, untold, len(records)))
+            recording.saved += notes
+        return Kept(tensor if original else tensor.detach(), original, notes, records)
 
     @staticmethod
-    def unpack(tensor: torch.Tensor) -> torch.Tensor:
+    def unpack(kept: Kept) -> torch.Tensor:
+        """Called by autograd for each of them that a backward needs.
+
+        Raises:
+            RuntimeError: it was written to meanwhile, which autograd does not look at under hooks.
+        """
+        tensor, version = kept.tensor, kept.version
+        if tensor_version(tensor) != version:
+            raise RuntimeError(
+                "one of the variables needed for gradient computation has been modified by an "
+                f"inplace operation: [{tensor.type()} {list(tensor.shape)}] is at version "
+                f"{tensor_version(tensor)}; expected version {version} instead. Hint: enable "
+                "anomaly detection to find the operation that failed to compute its gradient, with "
+                "torch.autograd.set_detect_anomaly(True)."
+            )
+        if Kept.unpacked is not None:
+            Kept.unpacked.append(kept)
         return tensor
 
 
