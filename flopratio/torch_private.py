@@ -505,7 +505,7 @@ def inner_names(tensor: torch.Tensor) -> list[str]:
 def nested_shapes(tensor: torch.Tensor) -> tuple[tuple[int, ...], ...]:
     """The shapes of the tensors in a nested tensor of torch's strided layout, each as a batch of
     one."""
-    sizes: torch.Tensor = tensor._nested_tensor_size()  # type: ignore[operator]
+    sizes: torch.Tensor = tensor._nested_tensor_size()
     return tuple((1, *shape) for shape in sizes.tolist())
 
 
@@ -557,11 +557,11 @@ MODES_TAKE_HIGHER_ORDER = hasattr(TorchDispatchMode, "supports_higher_order_oper
 
 def without_top_mode() -> AbstractContextManager[Any]:
     """The mode that is asked first is not asked meanwhile; given is that mode."""
-    return _pop_mode_temporarily()  # type: ignore[no-any-return]
+    return _pop_mode_temporarily()
 
 
 def is_of_higher_order(function: Any) -> bool:
-    """Whether a node, or a subclass of ``autograd.Function``, is that of a higher-order operator."""
+    """Whether a node, or an ``autograd.Function``, is that of a higher-order operator."""
     kind = getattr(type(function), "_forward_cls", function)
     return str(getattr(kind, "__module__", "")).startswith(HIGHER_ORDER_MODULES)
 

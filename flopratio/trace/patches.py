@@ -147,10 +147,9 @@ def function_calls(recorder: Recorder) -> Iterator[None]:
         call = original.__get__(None, cls)
         if recorder.is_elsewhere(cls.__name__):
             return call(*args, **kwargs)
-        with recorder.in_function(args):
-            if is_of_higher_order(cls):  # by which such an operator runs
-                with recorder.resumed():
-                    return call(*args, **kwargs)
+        # By a function of torch's own a higher-order operator runs, once it is prepared.
+        runs = recorder.resumed() if is_of_higher_order(cls) else nullcontext()
+        with runs, recorder.in_function(args):
             return call(*args, **kwargs)
 
     with replaced(torch.autograd.Function, "apply", classmethod(apply)):
@@ -341,7 +340,7 @@ def _unwatched() -> Iterator[_Watched]:
     def lift() -> None:
         while (mode := top_mode()) in _recorders:
             assert isinstance(mode, Recorder)
-            mode.__exit__(None, None, None)
+            mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             lifted.append(mode)
         for recorder, _ in paused:
             recorder.paused = True
@@ -354,7 +353,7 @@ def _unwatched() -> Iterator[_Watched]:
         for recorder, before in paused:
             recorder.paused = before
         while lifted:
-            lifted.pop().__enter__()
+            lifted.pop().__enter__()  # type: ignore[no-untyped-call]
 
     @contextmanager
     def watched() -> Iterator[None]:

@@ -415,6 +415,7 @@ REPLACED = (
     torch.autograd.function.BackwardCFunction,
     torch.utils.checkpoint,
     torch._ops.HigherOrderOperator,
+    torch.fx.experimental.proxy_tensor._MakefxTracer,
     torch,
     ShardingPropagator,
 )
