@@ -39,6 +39,7 @@ class Attribution:
             written over.
         uncounted_ops: operators that no formula knows, with the number of their calls.
         uncounted_in_backward: those of them that ran in backward, or whose gradients can't be told.
+        ran: the nodes that ran an operator: the place of the graph, and the sequence number.
     """
 
     rows: list[Row]
@@ -47,6 +48,7 @@ class Attribution:
     copies: dict[tuple[int, int], int]
     uncounted_ops: dict[str, int]
     uncounted_in_backward: frozenset[str]
+    ran: frozenset[tuple[int, int]]
 
     @property
     def forward_calls(self) -> dict[int, list[ForwardCall]]:
@@ -77,6 +79,7 @@ def attribute(recording: Recording, *, strict: bool = True) -> Attribution:
         attributing.copies,
         dict(attributing.evaluate.uncounted),
         frozenset(attributing.uncounted_in_backward),
+        frozenset(attributing.runs),
     )
 
 
@@ -121,7 +124,7 @@ class _Pass:
         """Sequence number of a node -> the row of the (first) operator behind it."""
         self._graphs = self._graph_of_each_record()
         self._executed = self._executed_by_node()
-        self._runs: dict[tuple[int, int], NodeRun] = {}
+        self.runs: dict[tuple[int, int], NodeRun] = {}
         """Graph and sequence number -> the run of that node."""
 
     def run(self, *, strict: bool) -> None:
@@ -218,9 +221,9 @@ class _Pass:
     def _run_of(self, index: int, node: int) -> NodeRun:
         """The run of a node that a record is part of."""
         place = self._graphs[index]
-        run = self._runs.get((place, node))
+        run = self.runs.get((place, node))
         if run is None:
-            run = self._runs[place, node] = self._new_run(place, node)
+            run = self.runs[place, node] = self._new_run(place, node)
         return run
 
     def _new_run(self, place: int, node: int) -> NodeRun:

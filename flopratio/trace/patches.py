@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -141,10 +141,8 @@ def function_calls(recorder: Recorder) -> Iterator[None]:
         call = original.__get__(None, cls)
         if recorder.is_elsewhere(cls.__name__):
             return call(*args, **kwargs)
-        with recorder.in_function(args):
-            if cls.__module__.startswith(HIGHER_ORDER_MODULES):  # by which such an operator runs
-                with recorder.resumed():
-                    return call(*args, **kwargs)
+        runs = cls.__module__.startswith(HIGHER_ORDER_MODULES)  # by which such an operator runs
+        with recorder.resumed() if runs else nullcontext(), recorder.in_function(args):
             return call(*args, **kwargs)
 
     with replaced(torch.autograd.Function, "apply", classmethod(apply)):

@@ -29,7 +29,7 @@ def reconcile(recording: Recording, *, strict: bool = True) -> Ledger:
         FormulaError: there is such a formula.
     """
     attribution = attribute(recording, strict=strict)
-    law = count_by_law(recording.graphs, attribution.nodes)
+    law = count_by_law(recording.graphs, attribution.nodes, attribution.ran)
     ledger = Ledger(
         attribution.rows,
         parameters=recording.parameters,
