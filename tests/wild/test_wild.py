@@ -47,7 +47,6 @@ AWAITED: dict[str, str] = {
     "fourier_neural_operator": "item 12",
     "quantum_circuit": "items 12, 26",
     "fake_quantisation": "item 16",
-    "error_in_backward_is_caught": "no item: a backward that does not come to its end",
     "forward_in_a_thread": "item 6",
     "lazy_modules_in_their_first_step": "item 21",
     "lazy_modules_in_their_first_step: trace": "item 21",
