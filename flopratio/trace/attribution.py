@@ -24,7 +24,7 @@ from flopratio.trace.kept import most_kept
 from flopratio.trace.node_run import NodeRun
 from flopratio.trace.nodes import Nodes
 from flopratio.trace.recording import ACCUMULATE_GRAD, OUTSIDE, Graph, Record, Recording
-from flopratio.trace.update import UpdateLayers
+from flopratio.trace.update import Update
 
 
 @dataclass(frozen=True)
@@ -107,13 +107,11 @@ class _Pass:
         self.nodes = Nodes(recording)
         self.copies: dict[tuple[int, int], int] = {}
         self.uncounted_in_backward: set[str] = set()
-        self._update = UpdateLayers(recording)
+        self._update = Update(recording)
         self._functions = {number for graph in recording.graphs for number in graph.functions}
         self._flowing: set[int] = set()
         """Storages inside of a user-defined function that lead to something that needs a gradient:
         gradients are off in there, so that the tensors themselves do not tell."""
-        self._gradients: set[int] = set()
-        """Storages that backward wrote, and what was made of them."""
         self._sequence = -1
         self._awaiting: int | None = None
         self._dependences: dict[int, int] = {}
@@ -144,7 +142,7 @@ class _Pass:
         costed = self.evaluate(record)
         dependences = self._flow(record)
         layer = None
-        if record.scope == "update" or (record.node is None and self._is_update(record)):
+        if index in self._update.records:
             self._append_update(index, record, costed)
         elif record.node is None:
             self._forward(index, record, costed, dependences)
@@ -154,7 +152,6 @@ class _Pass:
             if not costed.known:
                 self.uncounted_in_backward.add(costed.op)
             self._backward(index, record, costed)
-            self._gradients.update(written_by(record))
             if record.grad_enabled or record.in_function:
                 layer = self._layer_of_node(index, record)
                 made = self._remember(record, costed, dependences, layer)
@@ -319,16 +316,6 @@ class _Pass:
             self._append(self._update.layer_of(index), costed, "update")
         for layer, part in parts.items():
             self._append(layer, self.evaluate(part), "update")
-
-    def _is_update(self, record: Record) -> bool:
-        """Work on gradients between backward and update (clipping, scaling, zeroing), which
-        autograd does not follow, belongs to the update."""
-        if record.layer != 0 or any(record.requires_grad):
-            return False
-        if self._gradients.isdisjoint(record.inputs):
-            return False
-        self._gradients.update(written_by(record))
-        return True
 
     # -- forward and recomputation ----------------------------------------------------------
 

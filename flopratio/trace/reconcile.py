@@ -36,6 +36,7 @@ def reconcile(recording: Recording, *, strict: bool = True) -> Ledger:
         types=recording.types,
         memory=partial(step_memory, recording, attribution),
         uncounted_ops=attribution.uncounted_ops,
+        notes=recording.notes,
     )
     ledger.mismatches = _mismatches(ledger, law.flops)
     unknown = attribution.uncounted_in_backward | law.unknown

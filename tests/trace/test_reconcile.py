@@ -266,6 +266,21 @@ class TestWhatFails:
         assert ledger.reconciled is False
         assert "was not seen (an unheard-of node)" in ledger.why_not_compared
 
+    def test_the_memory_within_the_step(
+        self, x: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object) -> None:
+            raise ZeroDivisionError("no storages")
+
+        monkeypatch.setattr("flopratio.trace.reconcile.step_memory", fail)
+        model = nn.Linear(4, 4)
+        with fr.Profiler(model) as profiler:
+            model(x).sum().backward()
+            within = profiler.ledger
+        assert within.totals.forward == F
+        with pytest.raises(ZeroDivisionError, match="no storages"):
+            _ = within.memory
+
     def test_an_argument_that_cannot_be_described(self) -> None:
         from flopratio.trace.recorder import _described
 
