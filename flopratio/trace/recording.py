@@ -18,10 +18,12 @@ NESTED = "nested"
 FUNCTION = "function"
 
 TensorNote = tuple[str, tuple[int, ...], torch.dtype]
-"""What a signature holds in a tensor's place: :data:`TENSOR`, shape, element type. (A list starts
-with :data:`LIST`; a nested tensor of torch's strided layout with :data:`NESTED`, and has in the
-shape's place those of the tensors in it, each as a batch of one. A function that a higher-order operator is given starts with
-:data:`FUNCTION`; operators that it calls follow, or None if that is not known.)"""
+"""What a signature holds in a tensor's place: :data:`TENSOR`, shape, element type.
+
+Other notes start otherwise: a list with :data:`LIST`; a nested tensor of torch's strided layout
+with :data:`NESTED`, and has in the shape's place those of the tensors in it, each as a batch of
+one; a function that a higher-order operator is given with :data:`FUNCTION`, and the operators that
+it calls follow, or None if that is not known."""
 
 OPENED, GUESSED = "opened", "guessed"
 """The overload of a higher-order operator of which the operators that its functions call are
@@ -49,6 +51,9 @@ class Argument(NamedTuple):
     kwarg_only: bool
     has_default: bool
     is_written: bool
+    """Whether the operator writes to it."""
+    is_returned: bool = False
+    """Whether what is written comes back as a result as well."""
 
 
 class Operator:
@@ -209,6 +214,7 @@ class Graph:
         foreign: whether nodes of another thread are in it: two have one number, or one has a number
             that this thread has not given.
         ended: whether it ran to its end.
+        within_update: whether an optimizer called it, from inside of its ``step``.
     """
 
     create_graph: bool
@@ -224,6 +230,7 @@ class Graph:
     inputs: tuple[int, ...] = ()
     foreign: bool = False
     ended: bool = False
+    within_update: bool = False
 
 
 @dataclass
@@ -260,6 +267,7 @@ class Recording:
         types: path -> class of every module.
         parameters: path -> number of a module's own parameters.
         owners: whose the storages are.
+        notes: what ran otherwise than it would without the profiler, a sentence each.
         nodes: sequence number -> name of every autograd node that ran an operator.
         accumulated: record index -> the parameter whose gradient AccumulateGrad was adding to.
         sums: record index of an addition in backward -> whether nothing but autograd's engine
@@ -278,6 +286,7 @@ class Recording:
     types: dict[str, str] = field(default_factory=lambda: {OUTSIDE: ""})
     parameters: dict[str, int] = field(default_factory=dict)
     owners: Owners = field(default_factory=Owners)
+    notes: list[str] = field(default_factory=list)
     nodes: dict[int, str] = field(default_factory=dict)
     accumulated: dict[int, int] = field(default_factory=dict)
     sums: dict[int, bool] = field(default_factory=dict)
