@@ -39,7 +39,8 @@ class Attribution:
         copies: (node, storage) -> the copy that the node keeps, of a value that is about to be
             written over.
         uncounted_ops: operators that no formula knows, with the number of their calls.
-        uncounted_in_backward: those of them that ran in backward, or whose gradients can't be told.
+        uncounted_in_backward: those of them that ran in backward, or whose gradients can't be told;
+            and operators whose formula tells none, where a user's backward computes some.
         ran: the nodes that ran an operator: the place of the graph, and the sequence number.
     """
 
@@ -241,6 +242,7 @@ class _Pass:
         is_within = self.nodes.is_within_function(graph)
         run = NodeRun(behind, layer, graph.batch, executed, is_within=is_within)
         self.nodes.run_again |= run.run_again
+        self.uncounted_in_backward.update(f"the gradients of {op}" for op in run.without_gradients)
         return run
 
     # -- what a value depends on ------------------------------------------------------------
