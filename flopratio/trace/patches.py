@@ -97,17 +97,18 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 @contextmanager
 def among_others(recorder: Recorder) -> Iterator[None]:
-    """Profilers may run one inside of another: those around this one know of it."""
-    around = list(_running)
-    for outer in around:
+    """Profilers may run one inside of another, and know of each other."""
+    recorder.around = tuple(reversed(_running))
+    for outer in recorder.around:
         outer.inner += 1
     _running.append(recorder)
     try:
         yield
     finally:
         _running.remove(recorder)
-        for outer in around:
+        for outer in recorder.around:
             outer.inner -= 1
+        recorder.around = ()
 
 
 @contextmanager
