@@ -93,6 +93,7 @@ class TestClosures:
         assert (layers["first"].ratio, layers["second"].ratio) == (1.0, 2.0)
         assert layers["second"].update == 2 * (36 + 6)
 
+    @pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
     def test_lbfgs_calls_it_several_times(self, model: Two, x: torch.Tensor) -> None:
         calls = []
         optimizer = torch.optim.LBFGS(model.parameters(), max_iter=3, tolerance_change=0)
@@ -559,8 +560,9 @@ class TestWrittenOut:
         ledger = profiled(model, step)
         assert products(ledger) == ONE_PASS
         assert ledger.totals.update == 3 * PARAMETERS
-        # Its counter: a number that nothing ties to the weights is looked at and counts one more.
-        assert 0 < ledger.totals.elementwise_forward - FORWARD_ELEMENTWISE <= 3
+        # Its counter: a number that nothing ties to the weights is looked at, in older versions for
+        # each of the four, and counts one more.
+        assert 0 < ledger.totals.elementwise_forward - FORWARD_ELEMENTWISE <= 6
 
     def test_a_scaler_of_gradients(self, model: Two, x: torch.Tensor) -> None:
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, foreach=False)
