@@ -329,6 +329,9 @@ class TestWrittenOut:
         assert products(ledger) == times(2)
         assert ledger.totals.update == 2 * 2 * PARAMETERS
         assert ledger.totals.parameters == PARAMETERS
+        # All of them, and the largest for a second time while it is replaced.
+        assert ledger.memory.parameters == 4 * (PARAMETERS + 36)
+        assert ledger.memory.gradients == 4 * PARAMETERS
         # x and first's output after the ReLU, of one pass; no weight.
         assert ledger.memory.saved_activations == 4 * ROWS * (4 + 6)
 
@@ -454,8 +457,8 @@ class TestWrittenOut:
         ledger = profiled(model, lambda: model(x).sum().backward())
         assert products(ledger) == ONE_PASS
         assert ledger.totals.update == 2 * PARAMETERS
-        # The gradients alone, not 0.1 times them.
-        assert ledger.memory.gradients == 4 * PARAMETERS
+        # Those of the second layer at once, and not 0.1 times them.
+        assert ledger.memory.gradients == 4 * (36 + 6)
 
     @pytest.mark.parametrize("foreach", [True, False])
     def test_clipping_by_the_norm(self, foreach: bool, model: Two, x: torch.Tensor) -> None:
