@@ -35,6 +35,7 @@ from torch.library import _scoped_library as scoped_library
 from torch.utils._python_dispatch import (
     TorchDispatchMode,
     _get_current_dispatch_mode,
+    _pop_mode_temporarily,
     is_traceable_wrapper_subclass,
     transform_subclass,
 )
@@ -202,10 +203,13 @@ class RuledFakeTensorMode(FakeTensorMode):
         self, func: Any, converter: Any, flat_args: Sequence[Any], args_spec: Any
     ) -> Any:
         """As in torch, without its warning about a real tensor with a history that is to have a
-        ``.grad``: a table of zeros, say, into which a model writes fake results."""
+        ``.grad``: a table of zeros, say, into which a model writes fake results. A sparse one may
+        be a view, too, the transpose of another, which torch knows not how to make fake."""
         flat_args = [
             arg.detach()
-            if isinstance(arg, torch.Tensor) and not isinstance(arg, FakeTensor) and not arg.is_leaf
+            if isinstance(arg, torch.Tensor)
+            and not isinstance(arg, FakeTensor)
+            and (not arg.is_leaf or arg.layout is not torch.strided)
             else arg
             for arg in flat_args
         ]
@@ -404,7 +408,16 @@ def _overloads(*packets: Any) -> frozenset[Any]:
 
 
 SILENT_OPERATORS: frozenset[Any] = frozenset(
-    {torch.ops.aten.is_same_size.default, torch.ops.aten._version.default}
+    {
+        torch.ops.aten.is_same_size.default,
+        torch.ops.aten._version.default,
+        torch.ops.aten._nnz.default,
+        torch.ops.aten.is_coalesced.default,
+        torch.ops.aten.sparse_dim.default,
+        torch.ops.aten.dense_dim.default,
+        torch.ops.aten._values.default,
+        torch.ops.aten._indices.default,
+    }
 ) | _overloads(
     *(
         getattr(torch.ops.aten, name)
@@ -420,7 +433,29 @@ SILENT_OPERATORS: frozenset[Any] = frozenset(
     torch.ops.profiler._record_function_enter_new,
     torch.ops.profiler._record_function_exit,
 )
-"""Operators that answer a question or mark a range: they compute, move and allocate nothing."""
+"""Operators that answer a question, mark a range or look at the parts of a sparse tensor: they
+compute, move and allocate nothing."""
+
+# -- sparse tensors -------------------------------------------------------------------------------
+
+_COMPRESSED = {
+    torch.sparse_csr: ("crow_indices", "col_indices"),
+    torch.sparse_bsr: ("crow_indices", "col_indices"),
+    torch.sparse_csc: ("ccol_indices", "row_indices"),
+    torch.sparse_bsc: ("ccol_indices", "row_indices"),
+}
+"""Layout -> the methods that give its indices."""
+
+
+def sparse_parts(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The values of a sparse tensor, and then its indices, as they lie in memory; nothing of a
+    tensor of another layout."""
+    with torch.no_grad(), disable_current_modes():
+        if tensor.layout is torch.sparse_coo:
+            return tensor._values(), tensor._indices()
+        methods = _COMPRESSED.get(tensor.layout, ())
+        return tuple(getattr(tensor, method)() for method in ("values", *methods) if methods)
+
 
 # -- fake tensors below a dispatch mode -----------------------------------------------------------
 #
@@ -539,7 +574,7 @@ def inner_names(tensor: torch.Tensor) -> list[str]:
 def nested_shapes(tensor: torch.Tensor) -> tuple[tuple[int, ...], ...]:
     """The shapes of the tensors in a nested tensor of torch's strided layout, each as a batch of
     one."""
-    sizes: torch.Tensor = tensor._nested_tensor_size()  # type: ignore[operator]
+    sizes: torch.Tensor = tensor._nested_tensor_size()
     return tuple((1, *shape) for shape in sizes.tolist())
 
 
@@ -568,6 +603,10 @@ FLEX_DEVICES = "_validate_device"
 """The module of attention with a function on each score, once that is imported, and how it refuses
 operands for their device: on the CPU it has no backward."""
 
+TRACING = "torch.fx.experimental.proxy_tensor", "_MakefxTracer"
+TRACE = "_trace_inner"
+"""The module, class and method by which torch traces a function into a graph."""
+
 DISPATCH = "dispatch"
 """How a ``HigherOrderOperator`` goes to its implementation for a dispatch key."""
 
@@ -579,6 +618,21 @@ def eager_kernel(operator: HigherOrderOperator) -> Callable[..., Any]:
     """How an operator is executed on real tensors, whatever the device."""
     kernel = operator.py_kernels.get(torch._C.DispatchKey.CompositeExplicitAutograd)
     return operator if kernel is None else kernel
+
+
+MODES_TAKE_HIGHER_ORDER = hasattr(TorchDispatchMode, "supports_higher_order_operators")
+"""Whether torch asks a mode that says that it takes higher-order operators; torch 2.8 asks none."""
+
+
+def without_top_mode() -> AbstractContextManager[Any]:
+    """The mode that is asked first is not asked meanwhile; given is that mode."""
+    return _pop_mode_temporarily()
+
+
+def is_of_higher_order(function: Any) -> bool:
+    """Whether a node, or an ``autograd.Function``, is that of a higher-order operator."""
+    kind = getattr(type(function), "_forward_cls", function)
+    return str(getattr(kind, "__module__", "")).startswith(HIGHER_ORDER_MODULES)
 
 
 def top_mode() -> TorchDispatchMode | None:
