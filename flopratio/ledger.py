@@ -176,6 +176,7 @@ class Ledger:
         convention, versions: how and with what it was counted.
         memory: what the step held, as far as the source knows it.
         uncounted_ops: operators that no formula knows, with the number of their calls.
+        notes: what ran otherwise than it does unwatched, a sentence each.
         analytic: phase -> contraction FLOP by the law, from the forward operators alone, and
             ``saved_bytes`` by their formulas; empty where the rows themselves are the analytic
             ones.
@@ -195,6 +196,7 @@ class Ledger:
     versions: dict[str, str] = field(default_factory=dict)
     memory: Lazy[Memory] = Lazy(Memory)
     uncounted_ops: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     analytic: Lazy[dict[str, int]] = Lazy(dict)
     mismatches: list[Mismatch] = field(default_factory=list)
     not_compared: str = ""
@@ -318,6 +320,7 @@ class Ledger:
             "unknown_workspaces": list(self.memory.unknown_workspaces),
             "uncounted_ops": sorted(self.uncounted_ops),
             "uncounted_calls": self.uncounted_ops,
+            "notes": self.notes,
             "rows": [list(row) for row in self.rows],
         }
 
@@ -356,6 +359,7 @@ class Ledger:
                 document["memory"], unknown_workspaces=document.get("unknown_workspaces", ())
             ),
             uncounted_ops=document["uncounted_calls"],
+            notes=document.get("notes", []),
             analytic={
                 name: figure for name, figure in document["analytic"].items() if name != "backward"
             },

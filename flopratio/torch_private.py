@@ -13,7 +13,7 @@ import operator
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import cache, reduce
 from typing import Any, ClassVar, NamedTuple
 from weakref import WeakKeyDictionary
@@ -348,10 +348,15 @@ def compiler_is_loaded() -> bool:
     return "torch._dynamo" in sys.modules
 
 
+def topmost_saved_tensors_hook() -> Callable[[torch.Tensor], Any] | None:
+    """The pack hook on saved tensors that is in force, if there is one."""
+    top = torch._C._autograd._top_saved_tensors_default_hooks(False)
+    return None if top is None else top[0]
+
+
 def is_topmost_saved_tensors_hook(pack: Callable[[torch.Tensor], Any]) -> bool:
     """Whether this is the pack hook on saved tensors that is in force."""
-    top = torch._C._autograd._top_saved_tensors_default_hooks(False)
-    return top is not None and top[0] == pack
+    return topmost_saved_tensors_hook() == pack
 
 
 push_saved_tensors_hooks: Callable[[Any, Any], None] = (
@@ -359,6 +364,36 @@ push_saved_tensors_hooks: Callable[[Any, Any], None] = (
 )
 pop_saved_tensors_hooks: Callable[[], None] = torch._C._autograd._pop_saved_tensors_default_hooks
 """Hooks on saved tensors, in and out of the order in which they were entered."""
+
+# -- compiled and scripted regions ----------------------------------------------------------------
+
+COMPILER_FRAMES, COMPILER_CALLBACK = "torch._dynamo.eval_frame", "_callback_from_stance"
+"""A module of the compiler, if that is loaded, and what that calls, with its backend, when a
+compiled region is entered."""
+
+STEP_RANGE = "Optimizer.step#"
+"""How the names of the profiler's ranges begin (``torch.autograd.profiler.record_function``) in
+which each ``Optimizer.step`` runs, its hooks included."""
+
+
+def class_name(module: nn.Module) -> str:
+    """The name of a module's class; of a scripted or traced one, that of the class it is of."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return str(module.original_name)
+    return type(module).__name__
+
+
+SCRIPTED: tuple[type, ...] = (torch._C.ScriptFunction, torch._C.ScriptMethod)
+"""What a call of scripted code calls."""
+
+
+def forget_optimised_script(scripted: Any) -> None:
+    """What the script compiler made of a function or method is made anew when it is called, by the
+    options that are then in force."""
+    # One that has not run yet, or with the oldest kind of executor, has nothing to forget.
+    with suppress(RuntimeError):
+        scripted._debug_flush_compilation_cache()
+
 
 # -- operators ------------------------------------------------------------------------------------
 

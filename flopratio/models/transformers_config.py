@@ -44,6 +44,7 @@ def make_config(
     fields = _fields(cls).union(*(_fields(type(part)) for part in parts.values()), _FOR_INPUTS)
     rest: dict[str, object] = {}
     needed = {**_open_in_parts(parts), **assumed}
+    request.used |= {key: value for key, value in needed.items() if not isinstance(value, dict)}
     for key, value in {**needed, **request.take_rest(but=_FOR_INPUTS)}.items():
         owner, _, field = key.rpartition(".")
         if not owner and not _has(cls, key) and key not in needed:
@@ -52,7 +53,7 @@ def make_config(
                 rest[key] = value
                 continue
         path = owner.split(".") if owner else []
-        if path and path[0] not in cls.sub_configs:
+        if path and path[0] not in getattr(cls, "sub_configs", {}):
             raise unknown_key(request, key, {f"{name}.{field}" for name in parts})
         _part(given, cls, path)[cls.attribute_map.get(field, field)] = value
     _shorten_layer_lists(given)

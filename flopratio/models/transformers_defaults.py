@@ -410,6 +410,7 @@ INPUTS: Mapping[str, Mapping[str, object]] = {
         "condition": "(batch_size, hidden_size)",
     },
     "voxtral_realtime": {"input_features": "(batch_size, num_mel_bins, 8 * sequence_length)"},
+    "voxtral_realtime_text": {"t_cond": "(1, 1, hidden_size)"},
     "xcodec2": {
         "input_features": "(batch_size, 50, 160)",  # of 16,000 samples
         "input_features_mask": "(batch_size, 50)",

@@ -28,6 +28,7 @@ from flopratio.models.inputs import (
 from flopratio.models.transformers_config import lookup, plain_token
 from flopratio.models.transformers_shapes import documented_forms, of_shape, parse_documented
 from flopratio.text.dtypes import parse_dtype
+from flopratio.torch_private import tree_map_only
 
 LANGUAGE = ("causal-lm", "masked-lm", "seq2seq", "encoder")
 """The kinds of heads that read text."""
@@ -105,10 +106,11 @@ def propose_inputs(
     parameters = _parameters(model)
     forms = _forms(request, model, config, kind)
     said = {
-        name: _said(value, name, lambda size: _size(size, request, config, kind))
+        name: _said(value, name, parameters, lambda size: _size(size, request, config, kind))
         for name, value in given.items()
     }
     forms |= {name: [value] for name, value in said.items()}
+    request.used |= {name: _written(value) for name, value in said.items()}
     # What is proposed, but perhaps not used, leaves no mark on the request.
     unmarked = replace(request, used=dict(request.used))
     documented = documented_forms(model, lambda size: _size(size, unmarked, config, kind))
@@ -145,10 +147,15 @@ def propose_inputs(
         for name in parameters
         if name not in said
     }
-    return (
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    proposed = (
         with_labels + sets if labels and len(sets) > 1 else with_labels,
         {name: tensors for name, tensors in further.items() if tensors},
     )
+    cast: tuple[list[dict[str, Any]], dict[str, list[Any]]] = tree_map_only(
+        Tensor, lambda t: t.to(dtype) if t.is_floating_point() else t, proposed
+    )
+    return cast
 
 
 def _unknown(request: Request, unknown: Mapping[str, inspect.Parameter]) -> str:
@@ -172,21 +179,30 @@ def _unknown(request: Request, unknown: Mapping[str, inspect.Parameter]) -> str:
     )
 
 
-def _said(value: Any, name: str, sizes: Callable[[str], int | None]) -> Any:
+def _said(
+    value: Any,
+    name: str,
+    parameters: Mapping[str, inspect.Parameter],
+    sizes: Callable[[str], int | None],
+) -> Any:
     """An input as it is said: `2x3x64x64`, `(batch_size, 64)`, `2x64:int64` and `2x2:int64=14x14`,
     which says the values too, are tensors; lists and dicts hold several; all else is what it is."""
     if isinstance(value, dict):
-        return {key: _said(each, name, sizes) for key, each in value.items()}
+        return {key: _said(each, name, parameters, sizes) for key, each in value.items()}
     if isinstance(value, list):
-        return [_said(each, name, sizes) for each in value]
+        return [_said(each, name, parameters, sizes) for each in value]
+    is_tensor = name in parameters and "Tensor" in str(parameters[name].annotation)
+    if type(value) is int and is_tensor:
+        value = (value,)
     if isinstance(value, tuple) and all(type(side) is int for side in value):
         value = "x".join(map(str, value))
     if not isinstance(value, str):
         return value
     shape, _, rest = value.partition(":")
     dtype, _, values = rest.partition("=")
+    documented = shape.startswith("(")
     sides = (
-        parse_documented(shape, sizes) if "(" in shape else parse_shape(name, shape, example="8x64")
+        parse_documented(shape, sizes) if documented else parse_shape(name, shape, example="8x64")
     )
     if sides is None:
         raise ModelError(f"{name}={value} is not a size: write it like {name}=8x64")
@@ -194,10 +210,19 @@ def _said(value: Any, name: str, sizes: Callable[[str], int | None]) -> Any:
     if dtype:
         tensor = tensor.to(parse_dtype(dtype))
     if values:
-        return (
-            torch.tensor([int(each) for each in values.split("x")]).to(tensor.dtype).expand(sides)
-        )
+        row = torch.tensor([int(each) for each in values.split("x")])
+        tensor = row.to(tensor.dtype).expand(sides).clone()
     return tensor
+
+
+def _written(value: Any) -> Any:
+    """An input as a KEY says it, without its values; None for several, for which there is none."""
+    if isinstance(value, dict | list):
+        return None
+    if not isinstance(value, Tensor):
+        return value
+    shape = "x".join(map(str, value.shape))
+    return shape if value.is_floating_point() else f"{shape}:{str(value.dtype).partition('.')[2]}"
 
 
 def _size(name: str, request: Request, config: Any, kind: str) -> int | None:
@@ -266,11 +291,7 @@ def _forms(request: Request, model: Any, config: Any, kind: str) -> dict[str, li
         forms["attention_mask"] = forms["input_features_mask"]
     if given and main != "input_ids":  # a text has its shape from `batch` and `seq` by now
         forms[main] = given[:1]
-    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
-    return {
-        name: [t.to(dtype) if t.is_floating_point() else t for t in tensors]
-        for name, tensors in forms.items()
-    }
+    return forms
 
 
 def _code_forms(config: Any, text: Tensor) -> list[Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Hashable, Iterator
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
@@ -72,6 +72,7 @@ def transformers_draft(request: Request) -> Draft:
 
 def _draft(request: Request, transformers: Any) -> Draft:
     assumed = INPUTS.get(request.name, {})
+    assumed = {key: value for key, value in assumed.items() if key not in request.settings}
     request = replace(request, settings={**assumed, **request.settings})
     wanted = request.take("head", None) if "head" in request.settings else None
     config, rest, fields = make_config(request, transformers, DEFAULTS.get(request.name, {}))
@@ -81,9 +82,7 @@ def _draft(request: Request, transformers: Any) -> Draft:
     config = next((part for part in parts if type(part) is own_class), config)
     if not has_forward(model_class):
         raise ModelError(_without_forward(request, model_class, config, transformers))
-    for key in rest:
-        if key not in assumed and key not in (names := input_names(model_class)):
-            raise unknown_key(request, key, fields.union(names))
+    rest = _inputs_said(request, model_class, rest, fields, assumed)
     _complete(config, kind)
 
     module = _build(request, model_class, config)
@@ -103,6 +102,32 @@ def _draft(request: Request, transformers: Any) -> Draft:
         cast=False,
         spread=True,
     )
+
+
+def _inputs_said(
+    request: Request,
+    model_class: Any,
+    rest: Mapping[str, object],
+    fields: Collection[str],
+    assumed: Collection[str],
+) -> dict[str, object]:
+    """Of the KEYs that aren't fields of a configuration those that are inputs of the model.
+
+    What is assumed for a type is so for its first head; and where `input` says the first of the
+    inputs, or another head has none of that name, it gives way.
+
+    ModelError: a KEY is neither.
+    """
+    names = input_names(model_class)
+    said = {}
+    for key, value in rest.items():
+        if key in names or (key in assumed and "head" not in request.settings):
+            said[key] = value
+        elif key not in assumed:
+            raise unknown_key(request, key, {*fields, *names})
+    if "input" in request.settings and (first := first_input(model_class)) in assumed:
+        said.pop(first, None)
+    return said
 
 
 def _head(request: Request, transformers: Any, config: Any, wanted: str | None) -> tuple[str, Any]:

@@ -13,13 +13,9 @@ from typing import Any
 from torch import nn
 
 _NO_MODELS = (
-    "configuration_",
-    "convert_",
-    "feature_extraction_",
-    "generation_",
-    "image_processing",
+    *("configuration_", "convert_", "feature_extraction_", "generation_", "image_processing"),
+    *("modular_", "processing_", "tokenization_", "video_processing_"),
 )
-_NO_MODELS += ("modular_", "processing_", "tokenization_", "video_processing_")
 """How the modules of a model's package begin that define none."""
 
 
@@ -48,7 +44,8 @@ def classes_for(config_class: Any) -> list[Any]:
 
 def wholes_of(config_class: Any) -> list[str]:
     """The types, of the same package, that have a part of that configuration class."""
-    configs = _classes(config_class.__module__.rpartition(".")[0], "configuration_")
+    package = config_class.__module__.rpartition(".")[0]
+    configs: list[Any] = list(_classes(package, "configuration_"))
     return sorted(
         cls.model_type
         for cls in configs

@@ -60,6 +60,7 @@ def remarks(ledger: Ledger, view: View) -> list[Remark]:
             f"{name} ({plural(calls, 'call')})" for name, calls in ledger.uncounted_ops.items()
         )
         lines.append(Remark("uncounted", f"no formula for {names}", good=False))
+    lines += [Remark("note", note) for note in ledger.notes]
     idle = _idle_parameters(ledger)
     if idle:
         lines.append(Remark("parameters", idle))

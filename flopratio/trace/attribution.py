@@ -24,7 +24,7 @@ from flopratio.trace.kept import most_kept
 from flopratio.trace.node_run import NodeRun
 from flopratio.trace.nodes import Nodes
 from flopratio.trace.recording import ACCUMULATE_GRAD, OUTSIDE, Graph, Record, Recording
-from flopratio.trace.update import UpdateLayers
+from flopratio.trace.update import Update
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Attribution:
             written over.
         uncounted_ops: operators that no formula knows, with the number of their calls.
         uncounted_in_backward: those of them that ran in backward, or whose gradients can't be told.
+        ran: the nodes that ran an operator: the place of the graph, and the sequence number.
     """
 
     rows: list[Row]
@@ -47,6 +48,7 @@ class Attribution:
     copies: dict[tuple[int, int], int]
     uncounted_ops: dict[str, int]
     uncounted_in_backward: frozenset[str]
+    ran: frozenset[tuple[int, int]]
 
     @property
     def forward_calls(self) -> dict[int, list[ForwardCall]]:
@@ -77,6 +79,7 @@ def attribute(recording: Recording, *, strict: bool = True) -> Attribution:
         attributing.copies,
         dict(attributing.evaluate.uncounted),
         frozenset(attributing.uncounted_in_backward),
+        frozenset(attributing.runs),
     )
 
 
@@ -104,13 +107,11 @@ class _Pass:
         self.nodes = Nodes(recording)
         self.copies: dict[tuple[int, int], int] = {}
         self.uncounted_in_backward: set[str] = set()
-        self._update = UpdateLayers(recording)
+        self._update = Update(recording)
         self._functions = {number for graph in recording.graphs for number in graph.functions}
         self._flowing: set[int] = set()
         """Storages inside of a user-defined function that lead to something that needs a gradient:
         gradients are off in there, so that the tensors themselves do not tell."""
-        self._gradients: set[int] = set()
-        """Storages that backward wrote, and what was made of them."""
         self._sequence = -1
         self._awaiting: int | None = None
         self._dependences: dict[int, int] = {}
@@ -121,7 +122,7 @@ class _Pass:
         """Sequence number of a node -> the row of the (first) operator behind it."""
         self._graphs = self._graph_of_each_record()
         self._executed = self._executed_by_node()
-        self._runs: dict[tuple[int, int], NodeRun] = {}
+        self.runs: dict[tuple[int, int], NodeRun] = {}
         """Graph and sequence number -> the run of that node."""
 
     def run(self, *, strict: bool) -> None:
@@ -141,7 +142,7 @@ class _Pass:
         costed = self.evaluate(record)
         dependences = self._flow(record)
         layer = None
-        if record.scope == "update" or (record.node is None and self._is_update(record)):
+        if index in self._update.records:
             self._append_update(index, record, costed)
         elif record.node is None:
             self._forward(index, record, costed, dependences)
@@ -151,7 +152,6 @@ class _Pass:
             if not costed.known:
                 self.uncounted_in_backward.add(costed.op)
             self._backward(index, record, costed)
-            self._gradients.update(written_by(record))
             if record.grad_enabled or record.in_function:
                 layer = self._layer_of_node(index, record)
                 made = self._remember(record, costed, dependences, layer)
@@ -218,9 +218,9 @@ class _Pass:
     def _run_of(self, index: int, node: int) -> NodeRun:
         """The run of a node that a record is part of."""
         place = self._graphs[index]
-        run = self._runs.get((place, node))
+        run = self.runs.get((place, node))
         if run is None:
-            run = self._runs[place, node] = self._new_run(place, node)
+            run = self.runs[place, node] = self._new_run(place, node)
         return run
 
     def _new_run(self, place: int, node: int) -> NodeRun:
@@ -316,16 +316,6 @@ class _Pass:
             self._append(self._update.layer_of(index), costed, "update")
         for layer, part in parts.items():
             self._append(layer, self.evaluate(part), "update")
-
-    def _is_update(self, record: Record) -> bool:
-        """Work on gradients between backward and update (clipping, scaling, zeroing), which
-        autograd does not follow, belongs to the update."""
-        if record.layer != 0 or any(record.requires_grad):
-            return False
-        if self._gradients.isdisjoint(record.inputs):
-            return False
-        self._gradients.update(written_by(record))
-        return True
 
     # -- forward and recomputation ----------------------------------------------------------
 

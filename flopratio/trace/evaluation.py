@@ -114,8 +114,13 @@ def tensors_in(note: Any) -> int:
 def written_by(record: Record) -> tuple[int, ...]:
     """The storages that an operator writes: of its results, and of arguments that it writes to
     without giving them back."""
-    if record.outputs or not record.op.is_mutable:
-        return record.outputs
+    return record.outputs or changed_by(record)
+
+
+def changed_by(record: Record) -> tuple[int, ...]:
+    """The storages of the arguments that an operator writes to."""
+    if not record.op.is_mutable:
+        return ()
     by_name = {argument.name: argument for argument in record.op.arguments}
     given = [
         *zip(record.op.arguments, record.arguments, strict=False),
@@ -219,12 +224,14 @@ def _evaluate(
     operands: list[str] = []
     read = 0
     positions: dict[int, int] = {}
+    written = 0
     for operand, described in (*zip(names, positional, strict=False), *named.items()):
         for tensor in _tensors(described):
             positions.setdefault(id(tensor.storage), len(operands))
             operands.append(operand)
             read += tensor.nbytes
-    written = 0
+            if operand in schema.changed:
+                written += tensor.nbytes
     for index, tensor in enumerate(_tensors(out)):
         positions.setdefault(id(tensor.storage), len(operands) + index)
         written += tensor.nbytes

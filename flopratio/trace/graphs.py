@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -32,6 +32,7 @@ def graph_behind(
     roots: Iterable[Root],
     gradients: Iterable[torch.Tensor | None],
     inputs: Iterable[Root],
+    leaf: Callable[[torch.Tensor], None],
 ) -> None:
     """Note what a backward from these roots walks.
 
@@ -40,6 +41,7 @@ def graph_behind(
         roots: what is differentiated.
         gradients: of the roots.
         inputs: what for; empty for all leaves.
+        leaf: called with each leaf that the roots depend on.
     """
     roots, inputs = tuple(roots), tuple(inputs)
     edges: dict[Any, tuple[Edge, ...]] = {}
@@ -51,7 +53,10 @@ def graph_behind(
             continue
         edges[node] = node.next_functions
         sequence = sequence_number(node)
-        if sequence != ACCUMULATE_GRAD and (sequence in graph.nodes or sequence >= newest):
+        if sequence == ACCUMULATE_GRAD:
+            if (variable := getattr(node, "variable", None)) is not None:
+                leaf(variable)
+        elif sequence in graph.nodes or sequence >= newest:
             graph.foreign = True
         graph.nodes[sequence] = tuple(following is not None for following, _ in edges[node])
         if isinstance(node, torch.autograd.function.BackwardCFunction):

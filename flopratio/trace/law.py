@@ -4,7 +4,7 @@ gradient. Counted from the forward operators alone."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from flopratio.trace.nodes import Nodes
@@ -20,17 +20,21 @@ class Law(NamedTuple):
     """Operators without a formula that a gradient reaches: what theirs cost is not known."""
 
 
-def count_by_law(graphs: Iterable[Graph], nodes: Nodes) -> Law:
+def count_by_law(graphs: Iterable[Graph], nodes: Nodes, ran: Collection[tuple[int, int]]) -> Law:
     """What backward costs; its own operators are not looked at.
 
     Args:
         graphs: what each backward could reach: a contraction that no loss depends on costs nothing.
         nodes: the forward operators behind each node.
+        ran: the nodes that ran, each with the place of its graph: all that counts of a backward
+            that did not end.
     """
     law: Counter[tuple[str, str]] = Counter()
     unknown = set()
     for place, graph in enumerate(graphs):
         for number in graph.nodes:
+            if not graph.ended and (place, number) not in ran:
+                continue
             elsewhere = nodes.left_to_inner(place, number)
             for call, wanted in nodes.behind(graph, number):
                 if not call.costed.known and any(wanted):

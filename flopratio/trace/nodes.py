@@ -116,7 +116,9 @@ class Nodes:
         """(graph, node) -> the backwards that a function's backward called for."""
         inner: defaultdict[tuple[int, int], list[Graph]] = defaultdict(list)
         for graph in self._recording.graphs:
-            if graph.within is not None and self.is_within_function(graph):
+            # One that ran nothing belongs to a graph that is only traced.
+            ran = len(self._recording.records_of(graph)) > 0
+            if graph.within is not None and ran and self.is_within_function(graph):
                 inner[graph.within].append(graph)
         return dict(inner)
 

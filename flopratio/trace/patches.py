@@ -9,31 +9,43 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import wraps
 from typing import Any, ClassVar
 
 import torch
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 from torch.utils import checkpoint
 
 from flopratio.torch_private import (
+    COMPILER_CALLBACK,
+    COMPILER_FRAMES,
     DISPATCH,
     ENGINE,
     HIGHER_ORDER_MODULES,
     KEEP_CHECKPOINT_INPUT,
     MODES_TAKE_HIGHER_ORDER,
     PYTHON_KEY,
+    SCRIPTED,
     SHARDED_SHAPES,
     SHARDING,
+    STEP_RANGE,
     TRACE,
     TRACING,
     HigherOrderOperator,
     backend_of_compiler,
+    compiler_is_loaded,
     current_autograd_node,
+    forget_optimised_script,
     is_of_higher_order,
     is_topmost_saved_tensors_hook,
     pop_saved_tensors_hooks,
     push_saved_tensors_hooks,
     top_mode,
+    topmost_saved_tensors_hook,
     without_top_mode,
 )
 from flopratio.trace.recorder import Kept, Recorder
@@ -42,6 +54,9 @@ from flopratio.trace.recording import Scope
 PATCHING = threading.RLock()
 """Held while torch's own functions are replaced, by whoever replaces them: of two threads, the one
 that ends last would leave the other's replacements behind."""
+
+_running: list[Recorder] = []
+"""The recorders that run, the outermost first."""
 
 DISABLE_HOOKS = "disable_saved_tensors_hooks"
 
@@ -81,6 +96,21 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 
 @contextmanager
+def among_others(recorder: Recorder) -> Iterator[None]:
+    """Profilers may run one inside of another: those around this one know of it."""
+    around = list(_running)
+    for outer in around:
+        outer.inner += 1
+    _running.append(recorder)
+    try:
+        yield
+    finally:
+        _running.remove(recorder)
+        for outer in around:
+            outer.inner -= 1
+
+
+@contextmanager
 def module_calls(
     recorder: Recorder, enter: Callable[[torch.nn.Module], Any], leave: Callable[[Any], None]
 ) -> Iterator[None]:
@@ -102,6 +132,74 @@ def module_calls(
             leave(before)
 
     with replaced(torch.nn.Module, "__call__", call):
+        yield
+
+
+@contextmanager
+def optimizer_steps(
+    before: Callable[[torch.optim.Optimizer], Any],
+    after: Callable[[torch.optim.Optimizer], None],
+    leave: Callable[[Any], None],
+    around_closure: Callable[[Any], AbstractContextManager[None]],
+) -> Iterator[None]:
+    """Follow what ``Optimizer.step`` runs, also that of an optimizer whose ``step`` was replaced
+    (as schedulers of learning rates do) or will be.
+
+    Torch's hooks tell when a step begins, and when it has ended well. One that raises an error
+    calls no hook; but the range that is open around each step, for torch's profiler, ends then too.
+
+    Args:
+        before: called with the optimizer at the start of its step.
+        after: called with it when the step has done its work.
+        leave: called at the end, also after an error, with what ``before`` returned.
+        around_closure: given what ``before`` returned, a context in which the closure runs that
+            the step was called with.
+    """
+    open_steps: list[Any] = []
+
+    class Range(torch.autograd.profiler.record_function):
+        """One of torch's ranges; at the end of an optimizer's, the steps in it have ended."""
+
+        def __enter__(self) -> Any:
+            self.steps = len(open_steps)
+            return super().__enter__()  # type: ignore[no-untyped-call]
+
+        def __exit__(self, *exception: Any) -> None:
+            super().__exit__(*exception)
+            if self.name.startswith(STEP_RANGE):
+                end(self.steps)
+
+    def end(still_open: int) -> None:
+        while len(open_steps) > still_open:
+            leave(open_steps.pop())
+
+    def pre_hook(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
+        token = before(optimizer)
+        open_steps.append(token)
+
+        def wrapped(argument: Any) -> Any:
+            if not callable(argument) or isinstance(argument, torch.Tensor | torch.nn.Module):
+                return argument
+
+            @wraps(argument)
+            def closure(*args: Any, **kwargs: Any) -> Any:
+                with around_closure(token):
+                    return argument(*args, **kwargs)
+
+            return closure
+
+        args = (args[0], *map(wrapped, args[1:]))
+        return args, {name: wrapped(argument) for name, argument in kwargs.items()}
+
+    def post_hook(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        after(optimizer)
+        end(len(open_steps) - 1)
+
+    with ExitStack() as exits:
+        exits.callback(register_optimizer_step_pre_hook(pre_hook).remove)
+        exits.callback(register_optimizer_step_post_hook(post_hook).remove)
+        exits.enter_context(replaced(torch.autograd.profiler, "record_function", Range))
+        exits.callback(end, 0)
         yield
 
 
@@ -195,6 +293,78 @@ def kept_checkpoint_inputs(recorder: Recorder) -> Iterator[None]:
             return original(*args, **kwargs)
 
     with replaced(checkpoint, KEEP_CHECKPOINT_INPUT, keep):
+        yield
+
+
+@contextmanager
+def saved_tensors_hooks(recorder: Recorder) -> Iterator[None]:
+    """See what autograd keeps, and let a Profiler around this one see it too. Somebody else's hooks
+    that are in force already stay so: what they keep in its place is theirs to say."""
+    pack = topmost_saved_tensors_hook()
+    outer = getattr(pack, "__self__", None)
+    if pack is None or isinstance(outer, Recorder):
+        recorder.outer = outer
+        push_saved_tensors_hooks(recorder.pack, Recorder.unpack)
+        try:
+            yield
+        finally:
+            pop_saved_tensors_hooks()
+            recorder.outer = None
+    else:
+        recorder.hooks += 1
+        try:
+            yield
+        finally:
+            recorder.hooks -= 1
+
+
+@contextmanager
+def compiled_regions(called: Callable[[], None]) -> Iterator[None]:
+    """Compiled regions run as they were written.
+
+    Args:
+        called: called when one is.
+    """
+    with ExitStack() as exits:
+        if compiler_is_loaded():
+            exits.enter_context(torch.compiler.set_stance("force_eager"))
+            eval_frame = sys.modules[COMPILER_FRAMES]
+            original: Any = getattr(eval_frame, COMPILER_CALLBACK, None)
+
+            def callback(compiler: Any) -> Any:
+                if callable(compiler):
+                    called()
+                return original(compiler)
+
+            if original is not None:
+                exits.enter_context(replaced(eval_frame, COMPILER_CALLBACK, callback))
+        yield
+
+
+@contextmanager
+def scripted_regions(called: Callable[[], None]) -> Iterator[None]:
+    """Scripted code runs operator by operator: optimised, it would hand whole regions to autograd
+    as one node that tells nothing.
+
+    Args:
+        called: called when some is.
+    """
+    seen: dict[int, Any] = {}
+
+    def watched(original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(scripted: Any, *args: Any, **kwargs: Any) -> Any:
+            if id(scripted) not in seen:
+                seen[id(scripted)] = scripted
+                forget_optimised_script(scripted)
+                called()
+            return original(scripted, *args, **kwargs)
+
+        return call
+
+    with ExitStack() as exits:
+        exits.enter_context(torch.jit.optimized_execution(False))  # type: ignore[attr-defined]
+        for kind in SCRIPTED:
+            exits.enter_context(replaced(kind, "__call__", watched(kind.__call__)))
         yield
 
 

@@ -29,13 +29,14 @@ def reconcile(recording: Recording, *, strict: bool = True) -> Ledger:
         FormulaError: there is such a formula.
     """
     attribution = attribute(recording, strict=strict)
-    law = count_by_law(recording.graphs, attribution.nodes)
+    law = count_by_law(recording.graphs, attribution.nodes, attribution.ran)
     ledger = Ledger(
         attribution.rows,
         parameters=recording.parameters,
         types=recording.types,
         memory=partial(step_memory, recording, attribution),
         uncounted_ops=attribution.uncounted_ops,
+        notes=recording.notes,
     )
     ledger.mismatches = _mismatches(ledger, law.flops)
     unknown = attribution.uncounted_in_backward | law.unknown

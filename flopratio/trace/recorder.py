@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from threading import get_ident
@@ -102,6 +102,7 @@ def operator_of(func: Any) -> Operator:
     operator = _operators.get(func)
     if operator is None:
         schema = schema_of(func)
+        returned = {name for result in schema.returns for name in _aliases(result)}
         arguments = tuple(
             Argument(
                 argument.name,
@@ -109,7 +110,8 @@ def operator_of(func: Any) -> Operator:
                 argument.is_out,
                 argument.kwarg_only,
                 argument.has_default_value(),
-                argument.is_write,
+                argument.alias_info is not None and argument.alias_info.is_write,
+                not returned.isdisjoint(_aliases(argument)),
             )
             for argument in schema.arguments
         )
@@ -121,6 +123,12 @@ def operator_of(func: Any) -> Operator:
             torch.Tag.nondeterministic_seeded in func.tags,
         )
     return operator
+
+
+def _aliases(argument: Any) -> frozenset[str]:
+    """The names under which a schema says that an argument and a result are one: ``a`` of
+    ``Tensor(a!)``."""
+    return frozenset() if argument.alias_info is None else argument.alias_info.before_set
 
 
 def _described(value: Any) -> str:
@@ -151,10 +159,11 @@ class Kept:
         records: of the recording.
 
     Attributes:
+        outer: what a recorder around this one keeps it in.
         unpacked: where to note what is given back, if somebody asks for it.
     """
 
-    __slots__ = ("notes", "original", "records", "tensor", "version")
+    __slots__ = ("notes", "original", "outer", "records", "tensor", "version")
     unpacked: ClassVar[list[Kept] | None] = None
 
     def __init__(
@@ -165,6 +174,7 @@ class Kept:
         self.version = tensor_version(tensor)
         self.notes = notes
         self.records = records
+        self.outer: Kept | None = None
 
     def __del__(self) -> None:
         for note in self.notes:
@@ -219,6 +229,8 @@ class Recorder(TorchDispatchMode):
         function: the node of the outermost of these calls, once it is known.
         applied: sequence number of the node of the innermost of these calls.
         hooks: how many hooks on saved tensors are in force that are not the profiler's.
+        outer: the recorder around this one that is to know, too, what autograd keeps.
+        inner: how many recorders run inside of this one.
         differentiable: whether the backward that runs is differentiable itself.
     """
 
@@ -234,6 +246,8 @@ class Recorder(TorchDispatchMode):
         self.function: int | None = None
         self.applied = 0
         self.hooks = 0
+        self.outer: Recorder | None = None
+        self.inner = 0
         self.differentiable = False
         self._taken_apart: _TakenApart | None = None
         self._lets_through = False
@@ -241,7 +255,7 @@ class Recorder(TorchDispatchMode):
         self._prepared_from: list[bool] = []
         self._numbers: dict[int, int] = {}
         self._watches: dict[int, _Watch] = {}
-        self._references_of_the_engine = references_of_the_engine()
+        self._alone, self._for_each_inner = references_of_the_engine()
         self._call = call_below if CAN_CALL_DIRECTLY else _call
         self._detach = detach_below if CAN_DETACH_DIRECTLY else _call
         self._kinds: dict[type, int] = {
@@ -352,6 +366,13 @@ class Recorder(TorchDispatchMode):
             kind = "parameter"
         return [self.storage_number(inner, kind) for inner in inner_tensors(tensor)]
 
+    def owned_storages(self, tensor: torch.Tensor, kind: str) -> list[int]:
+        """The numbers of a tensor's storages, which are of this kind from here on."""
+        numbers = [number for number in self.storage_numbers(tensor, kind) if number >= 0]
+        for number in numbers:
+            self.recording.storages[number].kind = kind
+        return numbers
+
     def _released(self, watch: _Watch) -> None:
         self.recording.storages[watch.number].died = len(self.recording.records)
         del self._watches[watch.number]
@@ -428,6 +449,8 @@ class Recorder(TorchDispatchMode):
             if self.paused or func in SILENT:
                 if func is not DETACH:
                     return func(*args, **kwargs)
+                if type(args[0]) is torch.nn.Parameter and not self.paused:
+                    self.owned_storages(args[0], "parameter")  # of .data, which no longer is one
                 if self.paused or not _accumulates():
                     return self._detach(func, types, args, kwargs)
             if types and any_takes_itself_apart(types):
@@ -600,7 +623,11 @@ class Recorder(TorchDispatchMode):
         elif number not in recording.nodes:
             recording.nodes[number] = node.name()
         if func is ADD and self._taken_apart is None and not torch.is_grad_enabled():
-            recording.sums[index] = references_of(args[0]) == self._references_of_the_engine
+            held = (
+                references + self.inner * more
+                for references, more in zip(self._alone, self._for_each_inner, strict=True)
+            )
+            recording.sums[index] = references_of(args[0]) == tuple(held)
         return number
 
     # -- saved tensors ----------------------------------------------------------------------
@@ -637,7 +664,10 @@ class Recorder(TorchDispatchMode):
                 for each in self.storage_numbers(tensor):
                     notes.append(Saved(node, each, untold, len(records)))
             recording.saved += notes
-        return Kept(tensor if original else tensor.detach(), original, notes, records)
+        kept = Kept(tensor if original else tensor.detach(), original, notes, records)
+        if self.outer is not None:
+            kept.outer = self.outer.pack(tensor)
+        return kept
 
     @staticmethod
     def unpack(kept: Kept) -> torch.Tensor:
@@ -682,10 +712,24 @@ class _References(TorchDispatchMode):
         return out
 
 
+class _Through(TorchDispatchMode):
+    """Hands every operator on, as a recorder inside of another does."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        return func(*args, **(kwargs or {}))
+
+
 @lru_cache(maxsize=1)
-def references_of_the_engine() -> tuple[int, int]:
-    """How many references the recorder sees of a gradient that only the engine holds: a matter of
-    how Python wraps tensors, so it is tried."""
+def references_of_the_engine() -> tuple[tuple[int, int], tuple[int, int]]:
+    """How many references the recorder sees of a gradient that only the engine holds, and how many
+    more for each recorder inside of it: a matter of how Python wraps tensors, so it is tried."""
+    (tensors, storages), (more_tensors, more_storages) = _references_seen(0), _references_seen(1)
+    return (tensors, storages), (more_tensors - tensors, more_storages - storages)
+
+
+def _references_seen(inner: int) -> tuple[int, int]:
     mode = _References()
     with (
         disable_current_modes(),
@@ -693,7 +737,10 @@ def references_of_the_engine() -> tuple[int, int]:
         torch.enable_grad(),
         torch.device("cpu"),
         mode,
+        ExitStack() as exits,
     ):
+        for _ in range(inner):
+            exits.enter_context(_Through())  # type: ignore[no-untyped-call]
         x = torch.zeros(1, requires_grad=True) * 1
         (x.exp() + x.sin()).sum().backward()
     (count,) = mode.counts

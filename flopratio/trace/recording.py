@@ -51,6 +51,9 @@ class Argument(NamedTuple):
     kwarg_only: bool
     has_default: bool
     is_written: bool
+    """Whether the operator writes to it."""
+    is_returned: bool = False
+    """Whether what is written comes back as a result as well."""
 
 
 class Operator:
@@ -211,6 +214,7 @@ class Graph:
         foreign: whether nodes of another thread are in it: two have one number, or one has a number
             that this thread has not given.
         ended: whether it ran to its end.
+        within_update: whether an optimizer called it, from inside of its ``step``.
     """
 
     create_graph: bool
@@ -226,6 +230,7 @@ class Graph:
     inputs: tuple[int, ...] = ()
     foreign: bool = False
     ended: bool = False
+    within_update: bool = False
 
 
 @dataclass
@@ -262,6 +267,7 @@ class Recording:
         types: path -> class of every module.
         parameters: path -> number of a module's own parameters.
         owners: whose the storages are.
+        notes: what ran otherwise than it would without the profiler, a sentence each.
         nodes: sequence number -> name of every autograd node that ran an operator.
         accumulated: record index -> the parameter whose gradient AccumulateGrad was adding to.
         sums: record index of an addition in backward -> whether nothing but autograd's engine
@@ -280,6 +286,7 @@ class Recording:
     types: dict[str, str] = field(default_factory=lambda: {OUTSIDE: ""})
     parameters: dict[str, int] = field(default_factory=dict)
     owners: Owners = field(default_factory=Owners)
+    notes: list[str] = field(default_factory=list)
     nodes: dict[int, str] = field(default_factory=dict)
     accumulated: dict[int, int] = field(default_factory=dict)
     sums: dict[int, bool] = field(default_factory=dict)

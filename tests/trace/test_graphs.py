@@ -53,7 +53,7 @@ class TestSomeOfTheGradients:
 
         product = 8_192
         ledger = reconciled(None, step)
-        assert split(ledger) == (2 * product, granted * product, 0, (5 - granted) * product)
+        assert split(ledger) == (2 * product, 0, granted * product, (5 - granted) * product)
 
     @pytest.mark.parametrize("bias", [True, False])
     def test_convolution(self, bias: bool) -> None:

@@ -15,7 +15,7 @@ import flopratio as fr
 from flopratio.formulas import OPERATORS
 from flopratio.report.summary import remarks
 from flopratio.report.view import view
-from flopratio.trace.update import UpdateLayers
+from flopratio.trace.update import Update
 from tests.trace.steps import Product, profiled, reconciled, split
 
 F = 2 * 2 * 4 * 4
@@ -194,7 +194,7 @@ class TestWhatFails:
     def test_a_formula(self, x: torch.Tensor, w: torch.Tensor) -> None:
         ledger = profiled(None, lambda: torch.tanh(x @ w).sum().backward())
         assert ledger.uncounted_ops == {"aten.tanh (ZeroDivisionError: no width)": 1}
-        assert split(ledger) == (F, F, 0, 0)
+        assert split(ledger) == (F, 0, F, 0)
         assert ledger.reconciled is None
 
     def test_a_formula_of_another_operator_within_the_step(
@@ -220,7 +220,7 @@ class TestWhatFails:
         def fail(*_: object) -> None:
             raise TypeError("object of type 'int' has no len()")
 
-        monkeypatch.setattr(UpdateLayers, "by_layer", fail)
+        monkeypatch.setattr(Update, "by_layer", fail)
 
         def step() -> None:
             model(x).sum().backward()
@@ -248,8 +248,8 @@ class TestWhatFails:
             step()
         first = profiler.ledger
         assert split(first) == (2 * F, F, F, 0)  # the second layer's backward had run
-        assert "a backward did not end" in first.why_not_compared
-        assert not first.reconciled
+        assert (first.mismatches, first.reconciled) == ([], None)  # what ran agrees
+        assert first.why_not_compared == "a backward did not end"
         with profiler:  # goes on
             model(x).sum().backward()
         assert split(profiler.ledger) == (4 * F, 2 * F, 3 * F, 0)
@@ -265,6 +265,21 @@ class TestWhatFails:
         assert w.grad is not None
         assert ledger.reconciled is False
         assert "was not seen (an unheard-of node)" in ledger.why_not_compared
+
+    def test_the_memory_within_the_step(
+        self, x: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object) -> None:
+            raise ZeroDivisionError("no storages")
+
+        monkeypatch.setattr("flopratio.trace.reconcile.step_memory", fail)
+        model = nn.Linear(4, 4)
+        with fr.Profiler(model) as profiler:
+            model(x).sum().backward()
+            within = profiler.ledger
+        assert within.totals.forward == F
+        with pytest.raises(ZeroDivisionError, match="no storages"):
+            _ = within.memory
 
     def test_an_argument_that_cannot_be_described(self) -> None:
         from flopratio.trace.recorder import _described
@@ -282,5 +297,5 @@ class TestWhatFails:
             y.register_hook(lambda _: seen.append(profiler.ledger))
             y.sum().backward()
         assert seen[0].totals.forward == F
-        assert not seen[0].reconciled
+        assert seen[0].why_not_compared == "a backward did not end"
         assert profiler.ledger.reconciled is True
