@@ -146,6 +146,21 @@ def noted_arguments(
     return tuple(given.values())
 
 
+def blocks_left(operator: HigherOrderOperator, args: tuple[Any, ...]) -> tuple[int, int] | None:
+    """Of an attention under a block mask, how many blocks of scores that leaves, and of how many;
+    None without one, or where its values are not there."""
+    names = [argument.name for argument in _arguments(operator, args)]
+    mask = dict(zip(names, args, strict=False)).get("block_mask", ())
+    # After numbers: by rows of blocks how many columns are left, and which; of those that are left
+    # whole likewise, or None.
+    counts, columns, whole, *_ = [value for value in mask if not isinstance(value, int)]
+    if any(isinstance(value, FakeTensor) for value in (counts, columns, whole)):
+        return None
+    with disable_current_modes(), torch.inference_mode():
+        left = sum(int(value.sum()) for value in (counts, whole) if value is not None)
+    return None if left == columns.numel() else (left, int(columns.numel()))
+
+
 def _what_it_does(
     function: Callable[..., Any],
     scores: int,

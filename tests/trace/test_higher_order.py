@@ -305,6 +305,9 @@ class TestFlexAttention:
         # A comparison a score.
         assert elementwise(ledger, "flex_attention") == 7 * scores + 2 * scores // 256
         assert ledger.uncounted_ops == {}
+        # Of 2 by 2 blocks of 128 the upper right one is masked.
+        (note,) = ledger.notes
+        assert "leaves 3 of 4 blocks (75.0%); all are counted" in note
 
     @pytest.mark.parametrize("biased", [False, True])
     def test_on_fake_tensors_it_trains_as_on_cuda(self, biased: bool) -> None:
