@@ -15,6 +15,7 @@ from flopratio.torch_private import (
     FakeTensor,
     FakeTensorMode,
     HigherOrderOperator,
+    OperatorBase,
     disable_current_modes,
     eager_kernel,
     indexing_without_values,
@@ -70,7 +71,7 @@ def is_function(value: Any) -> bool:
 
 def _is_wrapper(value: Any) -> bool:
     """Of a function: a ``functools.partial``, or an object with a call of its own."""
-    plain = (torch.Tensor, type, torch._ops.OperatorBase)
+    plain = (torch.Tensor, type, OperatorBase)
     return callable(value) and not isinstance(value, plain)
 
 
