@@ -23,7 +23,7 @@ import torch.utils.checkpoint
 from torch import nn
 from torch._C import _functorch as functorch
 from torch._decomp import decomposition_table
-from torch._ops import HigherOrderOperator, OpOverload
+from torch._ops import HigherOrderOperator, OperatorBase, OpOverload
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -61,6 +61,7 @@ __all__ = [
     "FunctionalTensor",
     "HigherOrderOperator",
     "OpOverload",
+    "OperatorBase",
     "TorchDispatchMode",
     "TreeSpec",
     "decomposition_table",
