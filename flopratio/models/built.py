@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from flopratio.errors import UsageError
 from flopratio.models.example import Example
 from flopratio.models.fakes import StepMode, fake, fake_module
+from flopratio.models.nonzeros import remember_nonzeros
 from flopratio.torch_private import FakeTensor, tree_iter, tree_map_only
 
 
@@ -53,6 +54,8 @@ def example_of(
     for tensor in (*model.parameters(), *model.buffers()):
         if id(tensor) not in stand_ins:
             stand_ins[id(tensor)] = place(tensor)
+    for buffer in model.buffers():
+        remember_nonzeros(buffer, stand_ins[id(buffer)])
     try:
         copied = copy.deepcopy(model, stand_ins)
     except Exception as error:

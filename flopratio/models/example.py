@@ -13,6 +13,7 @@ from torch import nn
 from flopratio.errors import UsageError
 from flopratio.models.conversion import convertible_modules
 from flopratio.models.fakes import StepMode
+from flopratio.torch_private import FakeTensor, tree_iter
 
 
 class ModelError(UsageError):
@@ -33,8 +34,9 @@ class Example:
     mode: StepMode | None
     """The mode of the fake tensors; None when the example is real."""
     enter_mode: bool
-    """Whether the step runs inside `mode`. If not, only operators on fake tensors are faked: what
-    the model computes from integers alone (masks, positions) is computed, and may be read."""
+    """Whether the step runs inside `mode`, if no sparse tensor is real. If not, only operators on
+    fake tensors are faked: what the model computes from integers alone (masks, positions) is
+    computed, and may be read."""
     settings: dict[str, object]
     """The KEY=VALUE that were used, with the defaults of batch, seq and image."""
     kind: str
@@ -49,8 +51,19 @@ class Example:
         if self.mode is None:
             yield
             return
-        with convertible_modules(), self.mode if self.enter_mode else nullcontext():
+        enters = self.enter_mode and not self._has_sparse_values()
+        with convertible_modules(), self.mode if enters else nullcontext():
             yield
+
+    def _has_sparse_values(self) -> bool:
+        """Whether a sparse tensor is a real one: inside of the mode, its transpose would be one
+        with an unknown number of non-zeros."""
+        inputs = tree_iter((self.args, self.kwargs))
+        return any(
+            tensor.layout is not torch.strided and not isinstance(tensor, FakeTensor)
+            for tensor in (*self.module.parameters(), *self.module.buffers(), *inputs)
+            if isinstance(tensor, torch.Tensor)
+        )
 
 
 @dataclass
