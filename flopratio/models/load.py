@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from flopratio.models.example import Draft, Example, ModelError, Request
-from flopratio.models.explain import explain_failure
+from flopratio.models.explain import VALUE_READERS, explain_failure
 from flopratio.models.factories import factory_draft, name_a_factory
 from flopratio.models.fakes import StepMode, fake, fake_module
 from flopratio.models.timm_models import timm_draft
@@ -100,7 +100,9 @@ def _first_running(draft: Draft, request: Request) -> Example:
         if best is None or attempt.came > best.came:
             best = attempt
     assert best is not None
-    found = _search(best, draft.forms, example_of)
+    # With other inputs a model that reads a value would read it all the same.
+    reads_value = isinstance(best.failure, VALUE_READERS)
+    found = best if reads_value else _search(best, draft.forms, example_of)
     if found.failure is None:
         return found.example
     raise explain_failure(found.failure, found.example)

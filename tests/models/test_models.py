@@ -574,10 +574,8 @@ class TestBadInput:
             ("timm:vit_tiny_patch16_224", {"dept": 3}, "did you mean 'depth'"),
             ("hf:llama", {"hiden_size": 64}, "did you mean 'hidden_size'"),
             ("hf:llama", {"image": 64}, "hf:llama has no KEY 'image'"),
-            ("hf:blip_2_qformer", {}, "reads query_embeds, which can't be guessed: build it"),
-            ("hf:sam_prompt_encoder", {}, "is a part of other models, without a model of its own"),
             # Of all that was tried, what came farthest.
-            ("hf:rag", {}, "Make sure that `context_input_ids` are passed"),
+            ("hf:rag", {"seq": 8, "doc_scores": (2, 4)}, "doc_scores of 2x4"),
             ("hf:superpoint", {"image": 64}, "reads the value of a tensor at modeling_superpoint"),
             ("torchvision:resnet18", {"seq": 64}, "has no KEY 'seq'"),
             (
