@@ -12,15 +12,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from flopratio.models.construct import construct, keywords, unknown_key
 from flopratio.models.example import Draft, ModelError, Request
 from flopratio.models.explain import origin, summary
 from flopratio.models.guess import guess_input
 from flopratio.models.inputs import take_batch, take_input
+from flopratio.models.lazy import has_lazy_layers, materialise
 from flopratio.text.suggestions import MOST_LISTED, did_you_mean
 from flopratio.torch_private import is_compiled, tree_leaves, tree_map_only
 
@@ -53,7 +52,8 @@ def factory_draft(request: Request) -> Draft:
     else:
         draft = Draft(module, *_example_inputs(request, inputs))
     _refuse_unused_sizes(request)
-    _materialise(draft)
+    if has_lazy_layers(module):
+        materialise(module, draft.args, draft.kwargs, real=request.real)
     return draft
 
 
@@ -91,13 +91,6 @@ def _refuse_unused_sizes(request: Request) -> None:
                 f"{request.spec} makes its own inputs and takes no '{key}': give it an argument of "
                 "that name, or say input=8x3x224x224"
             )
-
-
-def _materialise(draft: Draft) -> None:
-    """Let lazy layers take their sizes from the inputs."""
-    if any(is_lazy(parameter) for parameter in draft.module.parameters()):
-        with torch.no_grad():
-            draft.module(*draft.args, **draft.kwargs)
 
 
 def _type_names(value: object) -> str:

@@ -10,6 +10,7 @@ import torch
 
 from flopratio.errors import UsageError
 from flopratio.text.patterns import matches, matches_nothing
+from flopratio.torch_private import named_parameters
 
 
 @contextmanager
@@ -24,11 +25,11 @@ def frozen(module: torch.nn.Module, pattern: str | None) -> Iterator[None]:
         return
     chosen = [
         (parameter, parameter.requires_grad)
-        for name, parameter in module.named_parameters()
+        for name, parameter in named_parameters(module)
         if matches(name, pattern)
     ]
     if not chosen:
-        names = [name for name, _ in module.named_parameters()]
+        names = [name for name, _ in named_parameters(module)]
         raise UsageError(matches_nothing("freeze", pattern, names))
     try:
         for parameter, _ in chosen:

@@ -17,7 +17,15 @@ from flopratio.allocator.device import targets
 from flopratio.errors import UsageError
 from flopratio.formulas.attention import CAUSAL
 from flopratio.ledger import Ledger
-from flopratio.torch_private import check_version, compiler_is_loaded, tree_iter
+from flopratio.torch_private import (
+    check_version,
+    compiler_is_loaded,
+    named_submodules,
+    own_buffers,
+    own_parameters,
+    parameters,
+    tree_iter,
+)
 from flopratio.trace import patches
 from flopratio.trace.graphs import graph_behind
 from flopratio.trace.reconcile import reconcile
@@ -79,19 +87,19 @@ class Profiler:
 
     def _register(self, root: torch.nn.Module, prefix: str) -> None:
         recording, owners = self.recording, self.recording.owners
-        for path, module in root.named_modules(prefix=prefix):
+        for path, module in named_submodules(root, prefix):
             if id(module) in self._paths:
                 continue
             self._paths[id(module)] = path
             recording.types[path] = type(module).__name__
             own = 0
-            for parameter in module.parameters(recurse=False):
+            for parameter in own_parameters(module).values():
                 number = self._recorder.storage_number(parameter, "parameter")
                 if number not in owners.parameters:
                     owners.parameters[number] = path
                     own += parameter.numel()
             recording.parameters[path] = own
-            for buffer in module.buffers(recurse=False):
+            for buffer in own_buffers(module).values():
                 number = self._recorder.storage_number(buffer, "buffer")
                 owners.buffers.setdefault(number, path)
 
@@ -216,7 +224,7 @@ class Profiler:
         """Which storages hold gradients that no backward of this step has touched."""
         owners = self.recording.owners
         model = self._model() if self._model is not None else None
-        for parameter in model.parameters() if model is not None else ():
+        for parameter in parameters(model) if model is not None else ():
             if parameter.grad is not None:
                 number = self._recorder.storage_number(parameter)
                 gradient = self._recorder.storage_number(parameter.grad)

@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from flopratio.errors import UsageError
+from flopratio.models import Inputs
 from flopratio.models.built import example_of
 from flopratio.networks.library import describe
 from flopratio.step.network import network_step
 from flopratio.step.options import StepOptions
-from flopratio.step.run import Inputs, Step
+from flopratio.step.run import Step
 from flopratio.torch_private import FakeTensor
 
 

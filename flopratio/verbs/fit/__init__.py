@@ -167,7 +167,8 @@ def fit(
         settings: a spec's sizes.
 
     The other keywords say how the step is run, see
-    :class:`flopratio.step.options.StepOptions`.
+    :class:`flopratio.step.options.StepOptions`. Random numbers are drawn as by
+    :func:`flopratio.count`, and the caller's random state is left as it was.
 
     Raises:
         UsageError: a size without a unit, a KEY that the model does not have or that changes no

@@ -15,8 +15,10 @@ from flopratio.networks.library import describe
 from flopratio.peers import forward_by_fvcore, saved_by_autograd, total_by_flop_counter
 from flopratio.step.network import network_step
 from flopratio.step.options import AUTO, StepOptions
+from flopratio.step.random_state import own_random_state
 from flopratio.step.run import Step
 from flopratio.text.dtypes import parse_dtype
+from flopratio.torch_private import parameters
 from flopratio.trace.memory import peak_bytes
 from flopratio.verbs.compare import compare
 from flopratio.verbs.sweep.plan import swept_options
@@ -43,7 +45,13 @@ def examine(
     Raises:
         torch.OutOfMemoryError: the point does not fit the device.
     """
-    options = options or swept_options()
+    with own_random_state():
+        return _examine(model, settings, options or swept_options(), measure)
+
+
+def _examine(
+    model: str, settings: dict[str, Any], options: StepOptions, measure: str
+) -> dict[str, Any]:
     network = describe(
         model, **(settings if options.loss == "auto" else {**settings, "loss": options.loss})
     )
@@ -135,7 +143,7 @@ def _by_torch(step: Step) -> tuple[int, int]:
             nonlocal saved
             losses: list[torch.Tensor] = []
             saved = saved_by_autograd(
-                lambda: losses.append(prepared.forward()), step.module.parameters()
+                lambda: losses.append(prepared.forward()), parameters(step.module)
             )
             losses[0].backward()
 
