@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -14,11 +15,16 @@ from torch import Tensor, nn
 from flopratio.errors import UsageError
 from flopratio.models.conversion import convertible_modules
 from flopratio.models.fakes import StepMode
+from flopratio.models.importing import importing_from
 from flopratio.torch_private import tree_iter
 
 
 class ModelError(UsageError):
     """A MODEL that can't be used as asked; one sentence: what is wrong, and what would be right."""
+
+
+class FixedSizeError(ModelError):
+    """A KEY that can't have the value given for it, or any other, because `input` says its size."""
 
 
 class Inputs(NamedTuple):
@@ -71,6 +77,8 @@ class Example:
     """Whether the input is a guess, by the sizes of the module's first layer."""
     computed: Mapping[str, Tensor] = field(default_factory=dict)
     """As in :class:`flopratio.models.built.Copy`."""
+    directory: Path | None = None
+    """Where the imports of the user's own code start."""
 
     @property
     def inputs(self) -> Inputs:
@@ -90,11 +98,12 @@ class Example:
     @contextmanager
     def context(self) -> Iterator[None]:
         """The context in which forward, loss, backward and update of this example run."""
-        if self.mode is None:
-            yield
-            return
-        with convertible_modules(), self.mode if self.enter_mode else nullcontext():
-            yield
+        with importing_from(self.directory):
+            if self.mode is None:
+                yield
+                return
+            with convertible_modules(), self.mode if self.enter_mode else nullcontext():
+                yield
 
 
 @dataclass

@@ -14,7 +14,7 @@ from flopratio.models.explain import summary
 from flopratio.models.packages import import_package
 from flopratio.models.torchvision_operators import import_torchvision
 from flopratio.models.transformers_config import configs_within, make_config
-from flopratio.models.transformers_inputs import LANGUAGE, first_input, input_sets
+from flopratio.models.transformers_inputs import FOR_LOSS, LANGUAGE, first_input, input_sets
 
 _HEADS = (
     ("causal-lm", "AutoModelForCausalLM"),
@@ -75,6 +75,7 @@ def _draft(request: Request, transformers: Any) -> Draft:
         kind=kind,
         tokens=text.numel() if text is not None and kind in LANGUAGE else None,
         enter_mode=False,
+        for_loss=FOR_LOSS,
         cast=False,
         spread=True,
     )

@@ -161,7 +161,7 @@ class Step:
                 return run()
         except UsageError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if is_out_of_memory(error):
                 raise
             raise explain_failure(error, self.example) from error

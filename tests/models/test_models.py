@@ -213,7 +213,7 @@ class TestTorchvision:
     @pytest.mark.parametrize("name", ["ssdlite320_mobilenet_v3_large", "fasterrcnn_resnet50_fpn"])
     def test_detection_trains_on_boxes(self, name: str) -> None:
         example = load(f"torchvision:{name}", {})
-        images, targets = example.args
+        (images,), targets = example.args, example.kwargs["targets"]
         assert example.kind == "detection"
         assert len(images) == len(targets) == 2
         assert train_step(example) > 0.9  # batch normalisation of the backbone is frozen

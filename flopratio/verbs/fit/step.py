@@ -10,6 +10,7 @@ from torch import Tensor
 
 from flopratio.errors import UsageError
 from flopratio.ledger import Ledger
+from flopratio.models import FixedSizeError
 from flopratio.step.options import StepOptions
 from flopratio.text.grammar import format_value
 from flopratio.torch_private import FakeTensor, tree_leaves, tree_map_only
@@ -100,7 +101,7 @@ class OpenStep:
         """
         try:
             return self._counted(options, size)
-        except _FixedSizeError:
+        except FixedSizeError:
             raise
         except UsageError as error:
             return Tried(size, refusal=str(error))
@@ -110,13 +111,7 @@ class OpenStep:
             resized = _resized(self._inputs, size)
             return _tried(size, count_step(self._model, resized, {}, options))
         settings = {**self._settings, self._key: size}
-        ledger = count_step(self._model, None, settings, options)
-        if ledger.settings.get(self._key, size) != size:
-            raise _FixedSizeError(
-                f"{self._key} stays {ledger.settings[self._key]}, for another KEY sets it: leave "
-                "out the one that does, such as input=8x3x224x224"
-            )
-        return _tried(size, ledger)
+        return _tried(size, count_step(self._model, None, settings, options))
 
     def _size(self, value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -125,10 +120,6 @@ class OpenStep:
                 "1 on, such as the batch"
             )
         return value
-
-
-class _FixedSizeError(UsageError):
-    """A size that can't be set."""
 
 
 def _tried(size: int, ledger: Ledger) -> Tried:
