@@ -50,7 +50,12 @@ def check_trained(pattern: str | None, tensors: Iterable[torch.Tensor]) -> None:
         UsageError: none of them requires a gradient.
     """
     if pattern is not None and not any(tensor.requires_grad for tensor in tensors):
-        raise UsageError(
-            f"freeze={pattern} leaves nothing to train, so there is no backward: freeze less, "
-            "or ask for inference or for input_grad"
-        )
+        raise nothing_to_train(pattern)
+
+
+def nothing_to_train(pattern: str | None) -> UsageError:
+    """The error for a pattern that matches every parameter."""
+    return UsageError(
+        f"freeze={pattern} leaves nothing to train, so there is no backward: freeze less, "
+        "or ask for inference or for input_grad"
+    )

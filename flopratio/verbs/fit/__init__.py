@@ -154,7 +154,7 @@ def fit(
 
     Args:
         model, batch: as :func:`flopratio.count` takes them. Of a built module, the leading
-            dimension of the inputs is varied.
+            dimension of the inputs is varied; of an input that is a list, its length.
         memory: that there is: ``"80GiB"``, ``"24 GB"``, or a number of bytes.
         key: a KEY of a spec whose values are whole numbers: ``batch``, ``seq``, ``depth``,
             ``width``, ``image``. A value that is given for it, too, is where to start.

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 
 from flopratio.ledger import Ledger
-from flopratio.networks.analytic import analytic_ledger
+from flopratio.networks.analytic import analyse, analytic_ledger
 from flopratio.networks.library import describe
 from flopratio.peers import forward_by_fvcore, saved_by_autograd, total_by_flop_counter
+from flopratio.step.freezing import nothing_to_train
 from flopratio.step.network import network_step
 from flopratio.step.options import AUTO, StepOptions
 from flopratio.step.random_state import own_random_state
@@ -47,6 +48,23 @@ def examine(
     """
     with own_random_state():
         return _examine(model, settings, options or swept_options(), measure)
+
+
+def check(model: str, settings: dict[str, Any], options: StepOptions) -> None:
+    """Check what would end a point, before any is examined: that the pattern of ``freeze`` matches
+    some of the network's parameters, and leaves others to train.
+
+    Args:
+        model, settings, options: as of :func:`examine`.
+
+    Raises:
+        UsageError: it doesn't.
+    """
+    step = analyse(
+        describe(model, **settings), freeze=options.freeze, input_grad=options.input_grad
+    )
+    if not step.total("grad_input", "grad_weight"):
+        raise nothing_to_train(options.freeze)
 
 
 def _examine(
