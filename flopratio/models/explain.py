@@ -58,7 +58,8 @@ def _first_layer_fails(error: BaseException, example: Example) -> str:
 def summary(error: BaseException) -> str:
     """The type and the message of an error, on one line and of bearable length."""
     if isinstance(error, SystemExit):
-        return f"it ends the process, by sys.exit({'' if error.code is None else error.code!r})"
+        code = "" if error.code is None else repr(error.code)
+        return f"it ends the process, by sys.exit({code})"
     message = textwrap.shorten(str(error), _LONGEST, placeholder=" …").rstrip(".")
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 

@@ -17,11 +17,13 @@ def importing_from(directory: Path | None) -> Iterator[None]:
     """Meanwhile, what lies in a directory can be imported, as by a script in it.
 
     Two directories may hold files of one name, and a file may have the name of a package: each
-    finds its own, whatever ran before in this process.
+    finds its own, whatever ran before in this process. What can be imported anyhow, from a
+    directory that is on the path, stays imported.
     """
     if directory is None or sys.path[:1] == [str(directory)]:
         yield
         return
+    is_on_path = any(Path(entry or ".").resolve() == directory for entry in sys.path)
     before = set(sys.modules)
     own = _put_away.setdefault(directory, {})
     sys.modules.update({name: module for name, module in own.items() if name not in before})
@@ -31,7 +33,8 @@ def importing_from(directory: Path | None) -> Iterator[None]:
     finally:
         if str(directory) in sys.path:
             sys.path.remove(str(directory))
-        new = {name: module for name, module in list(sys.modules.items()) if name not in before}
+        stays = set(sys.modules) if is_on_path else before
+        new = {name: module for name, module in list(sys.modules.items()) if name not in stays}
         for name, module in new.items():
             if _is_from(directory, new.get(name.partition(".")[0])):
                 own[name] = module
