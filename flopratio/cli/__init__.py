@@ -19,7 +19,7 @@ import typer
 from flopratio.cli.count import count_command
 from flopratio.cli.fit import fit_command
 from flopratio.cli.sweep import sweep_command
-from flopratio.errors import UntestedTorch, UsageError
+from flopratio.errors import UntestedTorch, UsageError, message_of
 from flopratio.text.suggestions import nearest
 from flopratio.version import __version__
 
@@ -137,5 +137,5 @@ def _sentence(error: Exception) -> str:
     elif hasattr(error, "format_message"):  # Typer's own, such as an unknown option
         message = error.format_message()
     else:
-        message = f"{type(error).__name__}: {error} (--debug shows where)"
+        message = f"{type(error).__name__}: {message_of(error)} (--debug shows where)"
     return " ".join(message.split())

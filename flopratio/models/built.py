@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from flopratio.errors import UsageError
 from flopratio.models.example import Example, Inputs, ModelError
+from flopratio.models.explain import summary
 from flopratio.models.fakes import StepMode, fake, fake_module
 from flopratio.models.lazy import has_lazy_layers, is_lazy, materialise, on_meta
 from flopratio.torch_private import (
@@ -121,7 +122,8 @@ def _copied(model: nn.Module, place: Place) -> Copy:
             copied = copy.deepcopy(model, stand_ins)
     except Exception as error:
         raise UsageError(
-            f"the module can't be copied ({error}): profile a step of it with fr.Profiler instead"
+            f"the module can't be copied ({summary(error)}): profile a step of it with fr.Profiler "
+            "instead"
         ) from error
     return Copy(copied, {_name_of(tensor, model): stand_in for tensor, stand_in in computed})
 

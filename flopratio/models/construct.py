@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from flopratio.errors import message_of
 from flopratio.models.example import ModelError, Request
 from flopratio.models.explain import origin, summary
 from flopratio.models.weightless import build_weightless
@@ -39,7 +40,9 @@ def construct(request: Request, make: Callable[..., Any], options: Mapping[str, 
     except ModelError:
         raise
     except (Exception, SystemExit) as error:  # whatever foreign code raises becomes one sentence
-        unknown = _UNKNOWN_KEYWORD.search(str(error)) if isinstance(error, TypeError) else None
+        unknown = (
+            _UNKNOWN_KEYWORD.search(message_of(error)) if isinstance(error, TypeError) else None
+        )
         if unknown is not None and unknown[2] in options:
             known = keywords(make) | _class_keywords(unknown[1], error) | {*_IMAGE_KEYS}
             raise unknown_key(request, unknown[2], known) from error

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from flopratio.errors import message_of
 from flopratio.models.example import Example, ModelError
 from flopratio.models.guess import first_layer
 from flopratio.torch_private import (
@@ -60,7 +61,7 @@ def summary(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         code = "" if error.code is None else repr(error.code)
         return f"it ends the process, by sys.exit({code})"
-    message = textwrap.shorten(str(error), _LONGEST, placeholder=" …").rstrip(".")
+    message = textwrap.shorten(message_of(error), _LONGEST, placeholder=" …").rstrip(".")
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 

@@ -48,7 +48,7 @@ def factory_draft(request: Request) -> Draft:
         draft = Draft(module, (guess_input(request, module),), guessed=True)
     else:
         draft = Draft(module, *_example_inputs(request, inputs))
-    _refuse_unused_sizes(request)
+    _refuse_unused_sizes(request, guessed=draft.guessed)
     if has_lazy_layers(module):
         materialise(module, draft.args, draft.kwargs, real=request.real)
     return draft
@@ -79,12 +79,17 @@ def _without_values(tensor: Tensor) -> Tensor:
     return tensor.detach().to("meta").requires_grad_(tensor.requires_grad)
 
 
-def _refuse_unused_sizes(request: Request) -> None:
+def _refuse_unused_sizes(request: Request, *, guessed: bool) -> None:
     """A size that changed nothing would make the count of another model than was asked for."""
     for key in _SIZES:
         if "input" in request.used and key not in ("input", "batch"):
             refuse_beside_input(request, key)
         if key in request.settings and key not in request.used:
+            if guessed:
+                raise ModelError(
+                    f"{request.spec} takes no '{key}', nor does its first layer read any: give it "
+                    "an argument of that name, or say input=8x3x224x224"
+                )
             raise ModelError(
                 f"{request.spec} makes its own inputs and takes no '{key}': give it an argument of "
                 "that name, or say input=8x3x224x224"

@@ -10,6 +10,7 @@ import zlib
 from pathlib import Path
 from types import ModuleType
 
+from flopratio.errors import message_of
 from flopratio.models.example import ModelError
 from flopratio.models.explain import origin, summary
 from flopratio.text.suggestions import did_you_mean
@@ -84,7 +85,7 @@ def _as_part_of_a_package(path: Path) -> str:
 
 
 def _import_error(source: str, error: BaseException, instead: str = "") -> ModelError:
-    relative = isinstance(error, ImportError) and "relative import" in str(error)
+    relative = isinstance(error, ImportError) and "relative import" in message_of(error)
     if isinstance(error, SystemExit):
         instead = "put what it runs under if __name__ == '__main__'"
     elif not relative:

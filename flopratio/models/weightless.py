@@ -14,6 +14,8 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from flopratio.errors import message_of
+
 T = TypeVar("T")
 
 _VALUELESS = frozenset({torch.empty, torch.empty_strided, torch.rand, torch.randn, torch.normal})
@@ -79,7 +81,7 @@ def build_weightless(construct: Callable[[], T]) -> T:
             with context:
                 return construct()
         except Exception as error:  # of many types
-            if "meta" not in str(error).lower():
+            if "meta" not in message_of(error).lower():
                 raise
     try:
         with _Uninitialised():
