@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
@@ -39,7 +39,9 @@ class Row(NamedTuple):
     bytes_read: int = 0
     bytes_written: int = 0
     saved_bytes: int = 0
-    """Bytes that this operator keeps alive for backward, each storage once, parameters apart."""
+    """Bytes that this operator keeps for a backward when the step keeps most, each storage once,
+    parameters apart. (Of several micro-batches, or of graphs that are let go, not all are there at
+    once.) So the table's sum is what is kept at once."""
     time_us: float | None = None
 
 
@@ -63,6 +65,7 @@ class LayerTotals:
     update: int = 0
     elementwise_forward: int = 0
     elementwise_backward: int = 0
+    elementwise_recompute: int = 0
     parameters: int = 0
     saved_bytes: int = 0
 
@@ -105,6 +108,9 @@ class Mismatch:
             f"{self.traced:,} executed in {', '.join(self.nodes) or 'no node'}"
         )
 
+
+ONE_SOURCE = "analytic alone: no step was run beside it"
+"""Why a ledger of formulas alone is not compared."""
 
 COUNTS = tuple(f.name for f in fields(LayerTotals) if f.name not in ("name", "type"))
 """The integer columns of a layer."""
@@ -170,10 +176,12 @@ class Ledger:
         convention, versions: how and with what it was counted.
         memory: what the step held, as far as the source knows it.
         uncounted_ops: operators that no formula knows, with the number of their calls.
+        notes: what ran otherwise than it does unwatched, a sentence each.
         analytic: phase -> contraction FLOP by the law, from the forward operators alone, and
             ``saved_bytes`` by their formulas; empty where the rows themselves are the analytic
             ones.
         mismatches: where the law and the executed operators part ways.
+        not_compared: why law and execution can't be compared, in a few words; empty if they can.
         saved_mismatches: where the formulas and autograd's hooks part ways over what is saved.
 
     ``memory``, ``analytic`` and ``saved_mismatches`` may be given as functions that make them.
@@ -188,8 +196,10 @@ class Ledger:
     versions: dict[str, str] = field(default_factory=dict)
     memory: Lazy[Memory] = Lazy(Memory)
     uncounted_ops: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     analytic: Lazy[dict[str, int]] = Lazy(dict)
     mismatches: list[Mismatch] = field(default_factory=list)
+    not_compared: str = ""
     saved_mismatches: Lazy[list[Mismatch]] = Lazy(list)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -235,9 +245,19 @@ class Ledger:
         return frame
 
     @property
-    def reconciled(self) -> bool:
-        """Whether the analytic count and the executed operators agree in every layer and phase."""
-        return not self.mismatches
+    def reconciled(self) -> bool | None:
+        """Whether the analytic count and the executed operators agree in every layer and phase;
+        None where they were not compared, see :attr:`why_not_compared`."""
+        if self.mismatches:
+            return False
+        return None if self.why_not_compared else True
+
+    @property
+    def why_not_compared(self) -> str:
+        """Why the analytic count and the executed operators were not compared; empty if they were.
+        A ledger without :attr:`analytic` is of one source."""
+        is_alone = self.__dict__["analytic"] in ({}, Ledger.analytic)  # without working it out
+        return self.not_compared or (ONE_SOURCE if is_alone else "")
 
     # -- documents --------------------------------------------------------------------------
 
@@ -265,6 +285,7 @@ class Ledger:
                 "update": total.update,
                 "elementwise_forward": total.elementwise_forward,
                 "elementwise_backward": total.elementwise_backward,
+                "elementwise_recompute": total.elementwise_recompute,
                 "model": total.forward + total.backward,
                 "hardware": total.forward + total.backward + total.recompute,
             },
@@ -274,6 +295,7 @@ class Ledger:
                 "backward": analytic["grad_input"] + analytic["grad_weight"],
             },
             "reconciled": self.reconciled,
+            "not_compared": self.why_not_compared,
             "mismatches": [asdict(mismatch) for mismatch in self.mismatches],
             "saved_mismatches": [asdict(mismatch) for mismatch in self.saved_mismatches],
             "memory": dict(self.memory),
@@ -288,6 +310,7 @@ class Ledger:
                     "update": layer.update,
                     "elementwise_forward": layer.elementwise_forward,
                     "elementwise_backward": layer.elementwise_backward,
+                    "elementwise_recompute": layer.elementwise_recompute,
                     "ratio": layer.ratio,
                     "parameters": layer.parameters,
                     "saved_bytes": layer.saved_bytes,
@@ -297,6 +320,7 @@ class Ledger:
             "unknown_workspaces": list(self.memory.unknown_workspaces),
             "uncounted_ops": sorted(self.uncounted_ops),
             "uncounted_calls": self.uncounted_ops,
+            "notes": self.notes,
             "rows": [list(row) for row in self.rows],
         }
 
@@ -335,10 +359,12 @@ class Ledger:
                 document["memory"], unknown_workspaces=document.get("unknown_workspaces", ())
             ),
             uncounted_ops=document["uncounted_calls"],
+            notes=document.get("notes", []),
             analytic={
                 name: figure for name, figure in document["analytic"].items() if name != "backward"
             },
             mismatches=_mismatches(document["mismatches"]),
+            not_compared=_not_compared(document),
             saved_mismatches=_mismatches(document.get("saved_mismatches", [])),
         )
 
@@ -360,7 +386,7 @@ class Ledger:
             f"backward {total.backward:,}, recompute {total.recompute:,}, "
             f"update {total.update:,}, ratio {'none' if ratio is None else f'{ratio:.4f}'}; "
             f"{len(self.rows)} rows"
-            f"{'' if self.reconciled else '; NOT RECONCILED'}"
+            f"{'; NOT RECONCILED' if self.mismatches else ''}"
             f"{'; no formula for ' if self.uncounted_ops else ''}"
             f"{', '.join(sorted(self.uncounted_ops))})"
         )
@@ -394,6 +420,12 @@ class Ledger:
         return pd.DataFrame(rows, columns=["layer", "column", "before", "after"], dtype=object)
 
 
+def _not_compared(document: Mapping[str, Any]) -> str:
+    """Why a document's ledger was not compared; one of before reasons were written has none."""
+    reason: str = document.get("not_compared", "")
+    return reason or ("" if document["reconciled"] is not None else "its document does not say why")
+
+
 def _mismatches(entries: list[dict[str, Any]]) -> list[Mismatch]:
     """Mismatches as a document has them."""
     return [Mismatch(**{**entry, "nodes": tuple(entry["nodes"])}) for entry in entries]
@@ -419,6 +451,7 @@ def _total(name: str, kind: str, rows: Iterable[Row], parameters: int) -> LayerT
         update=flops["update"] + elementwise["update"],
         elementwise_forward=elementwise["forward"],
         elementwise_backward=elementwise["grad_input"] + elementwise["grad_weight"],
+        elementwise_recompute=elementwise["recompute"],
         parameters=parameters,
         saved_bytes=saved,
     )

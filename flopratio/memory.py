@@ -29,7 +29,7 @@ CATEGORIES = (
 
 - ``inputs`` were there before the step and are neither of the model nor of the optimizer.
 - ``gradients`` are, or become, the ``.grad`` of some leaf.
-- ``saved_activations`` are kept for the backward, those that it recomputes too.
+- ``saved_activations`` are kept for a backward at some time, those that it recomputes too.
 - ``temporaries`` are the rest.
 """
 
@@ -182,8 +182,9 @@ class Memory(dict[str, Any]):
     gradients = _Figure[int]()
     optimizer_state = _Figure[int]()
     saved_activations = _Figure[int]()
-    """What forward keeps for the backward, each storage once, parameters apart: the most at
-    once."""
+    """What autograd keeps for a backward, each storage once, parameters apart: the most at once.
+    What is kept while a backward runs is in it if that one is differentiable itself, not if it
+    recomputes."""
     peak = _Figure[int]()
     """The most that is alive at once: the sum of the storages, as a perfect allocator would hold
     them."""

@@ -8,11 +8,12 @@ tells of each what stops working without it; :func:`missing` tries them all.
 from __future__ import annotations
 
 import logging
+import math
 import operator
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import cache, reduce
 from typing import Any, ClassVar, NamedTuple
 from weakref import WeakKeyDictionary
@@ -20,15 +21,23 @@ from weakref import WeakKeyDictionary
 import torch
 import torch.utils.checkpoint
 from torch import nn
+from torch._C import _functorch as functorch
 from torch._decomp import decomposition_table
+from torch._ops import HigherOrderOperator, OpOverload
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
     FakeTensor,
     FakeTensorMode,
 )
+from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.library import _scoped_library as scoped_library
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import (
+    TorchDispatchMode,
+    _get_current_dispatch_mode,
+    is_traceable_wrapper_subclass,
+    transform_subclass,
+)
 from torch.utils._python_dispatch import _disable_current_modes as disable_current_modes
 from torch.utils._pytree import (
     TreeSpec,
@@ -48,11 +57,16 @@ __all__ = [
     "DynamicOutputShapeException",
     "FakeTensor",
     "FakeTensorMode",
+    "FunctionalTensor",
+    "HigherOrderOperator",
+    "OpOverload",
     "TorchDispatchMode",
     "TreeSpec",
     "decomposition_table",
     "disable_current_modes",
+    "is_traceable_wrapper_subclass",
     "scoped_library",
+    "transform_subclass",
     "tree_flatten",
     "tree_iter",
     "tree_leaves",
@@ -313,6 +327,54 @@ next_sequence_number: Callable[[], int] = torch._C._autograd._get_sequence_nr
 ENGINE = "_engine_run_backward"
 """What both ``torch.autograd.backward`` and ``torch.autograd.grad`` call, in ``torch.autograd``."""
 
+is_transformed: Callable[[torch.Tensor], bool] = functorch.is_functorch_wrapped_tensor
+"""Whether a tensor is one of ``torch.func``'s transforms (``grad``, ``vmap``), around another."""
+
+
+transforms_are_active: Callable[[], bool] = torch._C._are_functorch_transforms_active
+"""Whether this runs inside of a transform of ``torch.func``."""
+
+
+def untransformed(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor that operators are dispatched with, inside of all transforms."""
+    while is_transformed(tensor):
+        tensor = functorch.get_unwrapped(tensor)
+    return tensor
+
+
+def _batches(tensor: torch.Tensor) -> dict[int, int]:
+    """Level -> size, of each ``vmap`` that a tensor is in a batch of."""
+    batches = {}
+    while is_transformed(tensor):
+        inside = functorch.get_unwrapped(tensor)
+        if functorch.is_batchedtensor(tensor):
+            level, dimension = functorch.maybe_get_level(tensor), functorch.maybe_get_bdim(tensor)
+            batches[level] = inside.shape[dimension]
+        tensor = inside
+    if functorch.is_legacy_batchedtensor(tensor):  # of torch.autograd's own, older vmap
+        level = torch._C._vmapmode_increment_nesting() - 1
+        torch._C._vmapmode_decrement_nesting()
+        batches[-level] = torch._remove_batch_dim(tensor, level, 1, 0).shape[0]
+    return batches
+
+
+def gradients_at_once(roots: Iterable[torch.Tensor], gradients: Iterable[torch.Tensor]) -> int:
+    """How many gradients of each root are handed to a backward at once: by how many each of its
+    operators is larger than what it differentiates."""
+    of_roots = {level for root in roots for level in _batches(root)}
+    of_gradients = {
+        level: size for gradient in gradients for level, size in _batches(gradient).items()
+    }
+    return math.prod(size for level, size in of_gradients.items() if level not in of_roots)
+
+
+def has_tangents() -> bool:
+    """Whether ``torch.func.jvp`` or its kin (``jacfwd``, ``hessian``) is under way: operators then
+    compute directional derivatives besides."""
+    stack = functorch.get_interpreter_stack() or ()
+    return any(each.key() == functorch.TransformType.Jvp for each in stack)
+
+
 KEEP_CHECKPOINT_INPUT = "_make_saved_tensor"
 """How ``torch.utils.checkpoint`` keeps what enters a checkpoint, in the torch versions that have
 it; earlier ones have an ``autograd.Function`` for it."""
@@ -333,10 +395,15 @@ def compiler_is_loaded() -> bool:
     return "torch._dynamo" in sys.modules
 
 
+def topmost_saved_tensors_hook() -> Callable[[torch.Tensor], Any] | None:
+    """The pack hook on saved tensors that is in force, if there is one."""
+    top = torch._C._autograd._top_saved_tensors_default_hooks(False)
+    return None if top is None else top[0]
+
+
 def is_topmost_saved_tensors_hook(pack: Callable[[torch.Tensor], Any]) -> bool:
     """Whether this is the pack hook on saved tensors that is in force."""
-    top = torch._C._autograd._top_saved_tensors_default_hooks(False)
-    return top is not None and top[0] == pack
+    return topmost_saved_tensors_hook() == pack
 
 
 push_saved_tensors_hooks: Callable[[Any, Any], None] = (
@@ -344,6 +411,36 @@ push_saved_tensors_hooks: Callable[[Any, Any], None] = (
 )
 pop_saved_tensors_hooks: Callable[[], None] = torch._C._autograd._pop_saved_tensors_default_hooks
 """Hooks on saved tensors, in and out of the order in which they were entered."""
+
+# -- compiled and scripted regions ----------------------------------------------------------------
+
+COMPILER_FRAMES, COMPILER_CALLBACK = "torch._dynamo.eval_frame", "_callback_from_stance"
+"""A module of the compiler, if that is loaded, and what that calls, with its backend, when a
+compiled region is entered."""
+
+STEP_RANGE = "Optimizer.step#"
+"""How the names of the profiler's ranges begin (``torch.autograd.profiler.record_function``) in
+which each ``Optimizer.step`` runs, its hooks included."""
+
+
+def class_name(module: nn.Module) -> str:
+    """The name of a module's class; of a scripted or traced one, that of the class it is of."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return str(module.original_name)
+    return type(module).__name__
+
+
+SCRIPTED: tuple[type, ...] = (torch._C.ScriptFunction, torch._C.ScriptMethod)
+"""What a call of scripted code calls."""
+
+
+def forget_optimised_script(scripted: Any) -> None:
+    """What the script compiler made of a function or method is made anew when it is called, by the
+    options that are then in force."""
+    # One that has not run yet, or with the oldest kind of executor, has nothing to forget.
+    with suppress(RuntimeError):
+        scripted._debug_flush_compilation_cache()
+
 
 # -- operators ------------------------------------------------------------------------------------
 
@@ -359,9 +456,15 @@ SILENT_OPERATORS: frozenset[Any] = frozenset(
 ) | _overloads(
     *(
         getattr(torch.ops.aten, name)
-        for name in ("sym_size", "sym_stride", "sym_numel", "sym_storage_offset", "size", "stride")
+        for name in (
+            *("sym_size", "sym_stride", "sym_numel", "sym_storage_offset", "sym_is_contiguous"),
+            *("size", "stride", "numel", "storage_offset", "dim", "is_contiguous"),
+            *("is_strides_like_format", "is_non_overlapping_and_dense", "_nested_tensor_size"),
+            *("_nested_tensor_strides", "_nested_tensor_storage_offsets"),
+        )
         if hasattr(torch.ops.aten, name)
     ),
+    torch.ops.prim.layout,
     torch.ops.profiler._record_function_enter_new,
     torch.ops.profiler._record_function_exit,
 )
@@ -393,6 +496,12 @@ CAN_DETACH_DIRECTLY = CAN_CALL_DIRECTLY and None not in (
 )
 
 
+def active_fake_mode() -> FakeTensorMode | None:
+    """The fake mode that is in force."""
+    mode: FakeTensorMode | None = None if _get_mode is None else _get_mode(_FAKE)
+    return mode
+
+
 def call_below(func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """``func(*args, **kwargs)``, from inside of a dispatch mode: straight from the fake mode if
     that is the one mode below. (While a mode handles an operator it is off the stack.)"""
@@ -405,6 +514,20 @@ def call_below(func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, A
     finally:
         _set_mode(mode)
     return func(*args, **kwargs) if result is NotImplemented else result
+
+
+def results_apart(results: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The results of an operator on fake tensors, each a tensor of its own, as an operator that
+    makes them returns them. A shape function may give one tensor as two of them (the gradients of
+    an LSTM's two biases); and torch's cache of fake results has them apart, from the second call
+    on."""
+    if len(set(map(id, results))) == len(results):
+        return results
+    apart: list[Any] = []
+    for result in results:
+        twice = isinstance(result, FakeTensor) and any(result is other for other in apart)
+        apart.append(torch.empty_like(result) if twice else result)
+    return tuple(apart)
 
 
 _fresh: WeakKeyDictionary[FakeTensorMode, dict[torch.device, dict[str, Any]]] = WeakKeyDictionary()
@@ -443,6 +566,90 @@ def detach_below(func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str,
         )
     result.__dict__.update(attributes, fake_mode=mode)
     return result
+
+
+# -- tensor subclasses ----------------------------------------------------------------------------
+
+disabled_torch_dispatch: Any = torch._C._disabled_torch_dispatch_impl
+"""The ``__torch_dispatch__`` of tensors whose operators are the ordinary ones."""
+
+
+def inner_names(tensor: torch.Tensor) -> list[str]:
+    """The attributes in which a tensor subclass may hold other tensors: those that it names itself
+    (``__tensor_flatten__``), else all that it has."""
+    if hasattr(tensor, "__tensor_flatten__"):
+        return list(tensor.__tensor_flatten__()[0])
+    slots = (vars(kind).get("__slots__", ()) for kind in type(tensor).__mro__)
+    named = [(slot,) if isinstance(slot, str) else tuple(slot) for slot in slots]
+    return list(dict.fromkeys([*vars(tensor), *(name for names in named for name in names)]))
+
+
+def nested_shapes(tensor: torch.Tensor) -> tuple[tuple[int, ...], ...]:
+    """The shapes of the tensors in a nested tensor of torch's strided layout, each as a batch of
+    one."""
+    sizes: torch.Tensor = tensor._nested_tensor_size()  # type: ignore[operator]
+    return tuple((1, *shape) for shape in sizes.tolist())
+
+
+def is_below_autograd() -> bool:
+    """Whether operators that are called now are not followed by autograd, whatever they are given:
+    as from within the ``__torch_dispatch__`` of a tensor subclass."""
+    return torch._C._dispatch_tls_is_dispatch_key_excluded(
+        torch._C.DispatchKey.AutogradFunctionality
+    )
+
+
+SHARDING = "torch.distributed.tensor._sharding_prop", "ShardingPropagator"
+"""The module and class that work out how a DTensor's operator is sharded, once that is imported."""
+
+SHARDED_SHAPES = "_propagate_tensor_meta_non_cached"
+"""Its method that runs an operator on fake tensors, to know the shape of what it gives."""
+
+# -- higher-order operators -----------------------------------------------------------------------
+
+HIGHER_ORDER_MODULES = ("torch._higher_order_ops.", "torch.nn.attention.flex_attention")
+"""Where torch compiles, with a backend that runs the graph as it is, what somebody calls a
+higher-order operator with: its functions then take all that they refer to as arguments."""
+
+FLEX_ATTENTION = "torch.nn.attention.flex_attention"
+FLEX_DEVICES = "_validate_device"
+"""The module of attention with a function on each score, once that is imported, and how it refuses
+operands for their device: on the CPU it has no backward."""
+
+DISPATCH = "dispatch"
+"""How a ``HigherOrderOperator`` goes to its implementation for a dispatch key."""
+
+PYTHON_KEY = torch._C.DispatchKey.Python
+"""The dispatch key of modes and tensor subclasses."""
+
+
+def eager_kernel(operator: HigherOrderOperator) -> Callable[..., Any]:
+    """How an operator is executed on real tensors, whatever the device."""
+    kernel = operator.py_kernels.get(torch._C.DispatchKey.CompositeExplicitAutograd)
+    return operator if kernel is None else kernel
+
+
+def top_mode() -> TorchDispatchMode | None:
+    """The dispatch mode that is asked first."""
+    mode: TorchDispatchMode | None = _get_current_dispatch_mode()
+    return mode
+
+
+def backend_of_compiler(backend: Any) -> Callable[..., Any]:
+    """A backend of ``torch.compile``, by its name or itself."""
+    if not isinstance(backend, str):
+        return backend  # type: ignore[no-any-return]
+    from torch._dynamo.backends.registry import lookup_backend  # takes seconds
+
+    found: Callable[..., Any] = lookup_backend(backend)
+    return found
+
+
+def indexing_without_values() -> AbstractContextManager[Any]:
+    """``x[i]`` looks up by a tensor ``i`` of no dimensions, and does not ask for its value."""
+    from torch._dynamo._trace_wrapped_higher_order_op import TransformGetItemToIndex
+
+    return TransformGetItemToIndex()
 
 
 # -- step -----------------------------------------------------------------------------------------

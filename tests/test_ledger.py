@@ -2,8 +2,10 @@
 
 import dataclasses
 import pickle
+from typing import Any
 
 import pytest
+import torch
 
 import flopratio as fr
 from flopratio.errors import UsageError
@@ -19,13 +21,14 @@ def a_ledger() -> Ledger:
             Row("inner", "Linear", "aten.mm", "", "forward", flops=300, saved_bytes=64),
             Row("inner", "Linear", "aten.mm", "MmBackward0", "grad_input", flops=300),
             Row("inner", "Linear", "aten.mm", "MmBackward0", "grad_weight", flops=300),
-            Row("inner", "Linear", "aten.mm", "", "recompute", flops=7),
+            Row("inner", "Linear", "aten.mm", "", "recompute", flops=7, elementwise=3),
             Row("first", "Linear", "aten.mm", "AddmmBackward0", "grad_weight", flops=100),
             Row("first", "Linear", "aten.sum", "AddmmBackward0", "grad_weight", elementwise=5),
             Row("first", "Linear", "aten.add_", "", "update", elementwise=20),
         ],
         parameters={"first": 10, "inner": 30},
         types={"first": "Linear", "inner": "Linear"},
+        analytic={"forward": 400, "grad_input": 300, "grad_weight": 400, "saved_bytes": 64},
     )
 
 
@@ -35,7 +38,42 @@ def test_totals_sum_the_rows_by_phase() -> None:
     assert total.backward == 700
     assert (total.recompute, total.update) == (7, 20)
     assert (total.elementwise_forward, total.elementwise_backward) == (5, 5)
+    assert total.elementwise_recompute == 3
     assert (total.parameters, total.saved_bytes) == (40, 64)
+
+
+FIGURES = ("forward", "grad_input", "grad_weight", "recompute", "update")
+FIGURES += ("elementwise_forward", "elementwise_backward", "elementwise_recompute")
+"""Of a document: each FLOP of the table is in one of them."""
+
+
+class Blocks(torch.nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(*(torch.nn.Sequential(self.linear(), self.linear()) for _ in range(4)))
+
+    @staticmethod
+    def linear() -> torch.nn.Sequential:
+        return torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.GELU())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"checkpoint": "?", "optimizer": "adamw"},
+        {"checkpoint": "auto", "accumulate": 2},
+        {"inference": True},
+    ],
+    ids=str,
+)
+def test_the_figures_of_a_document_sum_to_the_table(options: dict[str, Any]) -> None:
+    ledger = fr.count(Blocks(), torch.empty(2, 8), **options)
+    table = sum(row.flops + row.elementwise for row in ledger.rows)
+    document = ledger.document()
+    assert sum(document["flops"][name] for name in FIGURES) == table
+    assert sum(layer[name] for layer in document["layers"] for name in FIGURES) == table
+    again = any(row.phase == "recompute" and row.elementwise for row in ledger.rows)
+    assert again == bool(document["flops"]["elementwise_recompute"]) == ("checkpoint" in options)
 
 
 def test_each_ratio_divides_by_forward() -> None:

@@ -14,7 +14,7 @@ FLOAT32 = 4
 
 UNKNOWN_SIZE = {
     "aten._cudnn_ctc_loss": "cuDNN",
-    "aten._cudnn_rnn": "cuDNN",
+    "aten._cudnn_rnn": "cuDNN; its reserve is estimated, see formulas.recurrent.cudnn_reserve",
     "aten._cudnn_rnn_backward": "cuDNN",
     "aten._efficient_attention_backward": "the kernel's accumulators, by its tile size",
     "aten._fft_c2c": "cuFFT",
@@ -45,7 +45,7 @@ UNKNOWN_SIZE = {
     "aten.topk": "CUB's sort",
 }
 """Operators whose CUDA kernels take memory of a size that their shapes don't tell -> for what. It
-is named beside a prediction, never put into it."""
+is named beside a prediction; what is not said to be estimated is not in it."""
 
 
 def unknown_workspaces(operators: Iterable[str]) -> tuple[str, ...]:

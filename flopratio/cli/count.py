@@ -213,7 +213,7 @@ def _waiting(task: str, *, quiet: bool) -> Iterator[None]:
 
 
 def _disagreement(ledger: Ledger) -> list[str]:
-    if ledger.reconciled:
+    if not ledger.mismatches:
         return []
     from flopratio.report.units import plural
 

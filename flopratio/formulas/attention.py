@@ -758,17 +758,44 @@ def flex_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    score_mod: Any,
-    block_mask: Any,
+    score_mod: int,
+    block_mask: Sequence[Any],
     scale: float,
-    *settings: Any,
+    kernel_options: Any,
+    score_mod_other_buffers: Sequence[Any] = (),
+    mask_mod_other_buffers: Sequence[Any] = (),
+    *,
     out: tuple[Tensor, ...],
-    **more: Any,
 ) -> Cost:
-    """A higher-order operator: a mode sees it only if it supports those. What the user's own
-    functions do to a score is unknown and not counted; masked blocks count in full."""
+    """``torch.nn.attention.flex_attention``: attention with functions of the user's on each score.
+
+    Args:
+        score_mod: arithmetic of the function that makes another score of a score.
+        block_mask: the last of it: arithmetic of the function that says whether a score counts. It
+            is called for each, and masked blocks count in full, as under a causal mask.
+        score_mod_other_buffers: what else the first function reads (a learnt bias).
+    """
     sizes = heads_first(query, key, value, scale)
-    return sizes.cost("higher_order.flex_attention_backward", (query, key, value, *out[:2]))
+    cost = sizes.cost("higher_order.flex_attention_backward", (query, key, value, *out[:2]))
+    a_score = score_mod + block_mask[-1]
+    return replace(
+        cost,
+        elementwise=cost.elementwise + a_score * sizes.scores,
+        gradients=for_buffers(cost.gradients, score_mod_other_buffers),
+    )
+
+
+def for_buffers(work: tuple[Any, ...], buffers: Sequence[Any]) -> tuple[Any, ...]:
+    """Gradients or parts of an attention: those of the scores are needed for what a function of a
+    score reads, too."""
+    if not any(isinstance(buffer, Tensor) for buffer in buffers):
+        return work
+    return tuple(
+        one
+        if isinstance(one.operand, str)
+        else replace(one, operand=(*one.operand, "score_mod_other_buffers"))
+        for one in work
+    )
 
 
 @operator("higher_order.flex_attention_backward")
@@ -780,16 +807,23 @@ def flex_attention_backward(
     logsumexp: Tensor,
     grad_out: Tensor | None,
     grad_logsumexp: Tensor | None,
-    fw_graph: Any,
-    joint_graph: Any,
-    block_mask: Any,
+    fw_graph: int,
+    joint_graph: int,
+    block_mask: Sequence[Any],
     scale: float,
-    *settings: Any,
+    kernel_options: Any,
+    score_mod_other_buffers: Sequence[Any] = (),
+    mask_mod_other_buffers: Sequence[Any] = (),
+    *,
     out: tuple[Any, ...],
-    **more: Any,
 ) -> Cost:
-    """See :attr:`Attention.backward`."""
-    return heads_first(query, key, value, scale).backward_cost
+    """See :attr:`Attention.backward`; beside it the function of a score, again, its gradient, and
+    the mask: ``fw_graph``, ``joint_graph`` and the last of ``block_mask`` a score."""
+    sizes = heads_first(query, key, value, scale)
+    a_score = fw_graph + joint_graph + block_mask[-1]
+    functions = (Part(("query", "key", "value"), elementwise=a_score * sizes.scores),)
+    parts = sizes.backward + (functions if a_score else ())
+    return Cost.fused(*for_buffers(parts, score_mod_other_buffers), recompute=sizes.query_key)
 
 
 # -- whole layers, in inference -----------------------------------------------------------------
@@ -844,22 +878,32 @@ def native_multi_head_attention(
     4. where the averaged probabilities are asked for, their sum over the heads (1 a score) and its
        division by H (1 a query and key);
     5. the projection of the output, [rows, E] @ [E, E] + bias[E].
+
+    Of a nested tensor the CPU's kernel pads the sequences to the longest after the products of
+    step 1, and takes them apart again before step 5: biases, scaling and the products of step 3 are
+    those of padded ones; the softmax is not.
     """
-    (b, length, _), keys = query.shape, key.shape[1]
-    heads = query.view(b * num_head * length, embed_dim // num_head)
-    scale = 1.0  # the query has been divided already
+    width, scale = embed_dim // num_head, 1.0  # the query has been divided already
     bias = None if mask is None else "mask"
-    width = heads.shape[-1]
-    sizes = Attention(heads.shape[0], keys, width, width, scale, bias)
+
+    def attention_of(queries: tuple[Size, ...], keys: tuple[Size, ...]) -> Attention:
+        rows = queries[0] * num_head * queries[1]
+        return Attention(rows, keys[1], width, width, scale, bias)
+
+    sizes = attention_of(query.shape, key.shape)
+    padded = [x.view(*(x.padded or x.shape)) for x in (query, key, value)]
+    products = attention_of(padded[0].shape, padded[1].shape)
     weight_t = proj_weight.view(embed_dim, embed_dim)
     rows = [x.view(prod(x.shape[:-1]), embed_dim) for x in (query, key, value, out[0])]
     projections = together(*(projection(x, weight_t, proj_bias) for x in rows))
+    padding = sum(x.numel for x in padded) - sum(x.numel for x in (query, key, value))
     averaging = need_weights and average_attn_weights
-    weights = sizes.scores + b * length * keys if averaging else 0
+    weights = products.scores + products.scores // num_head if averaging else 0
     return Cost(
-        flops=projections.flops + sizes.flops,
+        flops=projections.flops + products.flops,
         elementwise=projections.elementwise
-        + query.numel
+        + padding
+        + padded[0].numel
         + sizes.elementwise(keeps_logsumexp=False)
         + weights,
     )

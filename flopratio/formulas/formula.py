@@ -92,11 +92,14 @@ class Tensor:
         shape: its sizes.
         itemsize: bytes an element.
         storage: the memory behind it; views and in-place results share one.
+        padded: of one of the tensors in a nested tensor, the shape to which a kernel pads it so
+            that all have the same.
     """
 
     shape: tuple[Size, ...]
     itemsize: int = 4
     storage: object = field(default_factory=object, compare=False, repr=False)
+    padded: tuple[Size, ...] | None = None
 
     @property
     def numel(self) -> Size:
@@ -191,6 +194,35 @@ class Cost:
             parts=parts,
             recompute=recompute,
         )
+
+
+def summed(costs: Sequence[Cost]) -> Cost:
+    """The cost of several calls of one operator as if they were one.
+
+    Raises:
+        ValueError: they have unlike gradients.
+    """
+    first = costs[0]
+    return replace(
+        first,
+        flops=sum(cost.flops for cost in costs),
+        elementwise=sum(cost.elementwise for cost in costs),
+        recompute=sum(cost.recompute for cost in costs),
+        gradients=_summed([cost.gradients for cost in costs]),
+        parts=_summed([cost.parts for cost in costs]),
+    )
+
+
+def _summed(works: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """Gradients or parts, one by one."""
+    return tuple(
+        replace(
+            same[0],
+            flops=sum(one.flops for one in same),
+            elementwise=sum(one.elementwise for one in same),
+        )
+        for same in zip(*works, strict=True)
+    )
 
 
 def restricted(parts: Iterable[Part], operands: Collection[str]) -> tuple[Part, ...]:

@@ -71,6 +71,8 @@ class Cell:
         carried: additions of gradients for each entry of the output (width P) and of the inner
             state (width H) when a row's gradient meets that of the next time step.
         bias_sums: how many sums the gradients of the two biases are.
+        kept: numbers of one unit in one row that backward reads besides the layer's input and
+            output: of the LSTM four gates and c; of the GRU three gates, and h_n.
     """
 
     gates: int
@@ -78,12 +80,13 @@ class Cell:
     backward: int
     carried: tuple[int, int]
     bias_sums: int = 1
+    kept: int = 0
 
 
 RELU = Cell(gates=1, forward=2, backward=1, carried=(1, 0))
 TANH = Cell(gates=1, forward=2, backward=3, carried=(1, 0))
-LSTM = Cell(gates=4, forward=22, backward=21, carried=(1, 1))
-GRU = Cell(gates=3, forward=16, backward=16, carried=(2, 0), bias_sums=2)
+LSTM = Cell(gates=4, forward=22, backward=21, carried=(1, 1), kept=5)
+GRU = Cell(gates=3, forward=16, backward=16, carried=(2, 0), bias_sums=2, kept=4)
 MODES = (RELU, TANH, LSTM, GRU)
 """By cuDNN's number of the mode, which oneDNN's operators use too."""
 
@@ -219,8 +222,8 @@ def mkldnn_rnn_layer(
     out: tuple[Tensor, ...],
 ) -> Cost:
     """input[T, B, I] through W_ih = weight0, W_hh = weight1 and, if ``has_biases``, the biases
-    weight2 and weight3 (zeros of the weights' shapes otherwise). All of it is kept, and a workspace
-    whose size oneDNN decides (fake tensors have none)."""
+    weight2 and weight3 (zeros of the weights' shapes otherwise). All of it is kept, and a
+    workspace, see :func:`onednn_workspace`."""
     rows = prod(input.shape[:-1])
     direction = Direction(MODES[mode], rows, hx_.shape[0], weight0, weight1, has_biases)
     kept = (input, weight0, weight1, weight2, weight3, hx_, cx_, *out)
@@ -239,6 +242,50 @@ def mkldnn_rnn_layer(
             for part in onednn_parts(direction)
         ),
     )
+
+
+PAGE = 4096
+CACHE_LINE = 64
+
+
+def onednn_workspace(
+    steps: int, sequences: int, inputs: int, units: int, *, itemsize: int, state_itemsize: int
+) -> int:
+    """Bytes of the workspace that oneDNN's LSTM of one layer and direction keeps for backward.
+
+    Of each time step it has the four gates and the outputs before a projection (which there is
+    none of); and of each time step and the one before, for the layer and for its input, the outputs
+    and the cell states, and in float32 the gradients of both and of the states that come from the
+    next time step. Each of the seven starts at a page; rows of matrices are padded, see
+    :func:`padded_row`, but those of cell states. (``set_conf`` and ``set_offsets`` in
+    src/cpu/rnn/rnn_utils.{hpp,cpp} of oneDNN 3; the same for all of its x86 instruction sets.)
+
+    Args:
+        steps, sequences: T and B.
+        inputs, units: I and H.
+        itemsize: bytes an element of the input and the outputs.
+        state_itemsize: of the cell state.
+    """
+    rows, states = steps * sequences, 2 * (steps + 1) * sequences
+    widest = max(inputs, units)
+    sizes = (
+        rows * padded_row(4 * units, itemsize),
+        rows * padded_row(units, itemsize),
+        states * padded_row(widest, itemsize),
+        states * units * state_itemsize,
+        states * padded_row(widest, 4),
+        states * padded_row(widest, 4),
+        states * units * 4,
+    )
+    return sum(-(-size // PAGE) * PAGE for size in sizes)
+
+
+def padded_row(length: int, itemsize: int) -> int:
+    """Bytes of a row of so many elements: whole cache lines, and one more where the elements are a
+    multiple of 256, as rows that lie a page apart get into each other's way in the cache."""
+    line = CACHE_LINE // itemsize
+    elements = -(-length // line) * line
+    return (elements + line if elements % 256 == 0 else elements) * itemsize
 
 
 @operator("aten.mkldnn_rnn_layer_backward")
@@ -310,6 +357,22 @@ class RecurrentStack:
     def both_ways(self, layer: tuple[Direction, ...]) -> Size:
         """The gradients of a layer's input from its directions, added up."""
         return (len(layer) - 1) * self.input_entries(layer)
+
+    @property
+    def kept(self) -> Size:
+        """How many numbers backward reads besides the input, the output and the states: of each
+        cell, the outputs of all layers but the last, and those that are yet to be projected."""
+        return self.total(
+            lambda direction: direction.rows * direction.cell.kept * direction.units
+        ) + sum(
+            direction.rows
+            * (
+                (direction.output_width if layer is not self.layers[-1] else 0)
+                + (direction.units if direction.projection is not None else 0)
+            )
+            for layer in self.layers
+            for direction in layer
+        )
 
     @property
     def flops(self) -> Size:
@@ -404,7 +467,7 @@ def cudnn_rnn(
     out: tuple[Tensor | None, ...],
 ) -> Cost:
     """input[T, B, I], or [B, T, I], or all rows of sequences of unlike lengths. What cuDNN reserves
-    for backward is kept too; its size is cuDNN's decision."""
+    for backward is kept too. Its size is cuDNN's decision; see :func:`cudnn_reserve`."""
     layers = network(
         MODES[mode],
         input,
@@ -432,6 +495,13 @@ def cudnn_rnn(
             for part in layers.parts
         ),
     )
+
+
+def cudnn_reserve(stack: RecurrentStack, itemsize: int) -> Size:
+    """Bytes of what cuDNN reserves for backward, by what the definitions in torch.nn let backward
+    read: an estimate, as cuDNN doesn't say what it keeps; exactly that if it keeps each number
+    once, and computes none again."""
+    return stack.kept * itemsize
 
 
 @operator("aten._cudnn_rnn_backward")

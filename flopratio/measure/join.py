@@ -166,7 +166,7 @@ class _Join:
             self._around((own[0].layer, own[0].phase), rest)
         elif node in self._attribution.forward_calls:
             call = self._attribution.forward_calls[node][0]
-            needed = call.needed().values()
+            needed = call.needed(call.wanted).values()
             self._around((call.layer, phase_of(depends_on(needed) if needed else DATA)), rest)
 
     def _accumulate(self, event: Any, record: int | None) -> None:

@@ -118,6 +118,8 @@ class Draft:
     enter_mode: bool = True
     alternatives: list[dict[str, Any]] = field(default_factory=list)
     """Other keyword inputs, for a model that doesn't run with `kwargs`."""
+    forms: dict[str, list[Any]] = field(default_factory=dict)
+    """The forms that each input may have, for a model that runs with none of the alternatives."""
     cast: bool = True
     """Whether the module is still to be cast to the dtype of the request."""
     for_loss: frozenset[str] = frozenset()

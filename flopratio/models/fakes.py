@@ -14,15 +14,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
+from flopratio.errors import UsageError
+from flopratio.formulas import Tensor as Shape
+from flopratio.formulas.recurrent import MODES, cudnn_reserve, network, onednn_workspace
 from flopratio.torch_private import (
     FakeTensor,
     FakeTensorMode,
     RuledFakeTensorMode,
     disable_current_modes,
+    is_traceable_wrapper_subclass,
     make_fake,
     named_submodules,
     own_buffers,
     own_parameters,
+    transform_subclass,
 )
 
 aten = torch.ops.aten
@@ -31,13 +36,16 @@ aten = torch.ops.aten
 class StepMode(RuledFakeTensorMode):
     """Fake tensors for training steps, of models that plain fake tensors turn down.
 
-    - A selection by a *real* mask has a known size, and so has a loss on sequences of real lengths.
+    - A selection by a *real* mask has a known size, and so have sequences of real lengths that are
+      packed, and a loss on such ones.
     - Rows that are looked up in an embedding by *real* numbers have to be in it, as in a real step.
     - `aten._grouped_mm` (mixture of experts) has a shape in every floating type; torch's own shape
       function knows bf16 only, though its kernels know the others.
     - A product of operands of unlike dtypes is refused, as with values.
     - The statistics of a norm have the type that a real one gives them.
+    - What a recurrent layer keeps for its backward has a size, and cuDNN's has a backward.
     - A model that checks its values for infinities and NaN is told that there are none.
+    - Sequences under a padding mask stay padded: the lengths of nested ones are values.
     - With `select_all`, a selection by a mask without values selects everything: an upper bound,
       for losses that pick their hardest examples.
     - With `spread`, the largest of values that are not there are at each position in turn, and
@@ -97,12 +105,25 @@ def fake(
         return tensor
     if keep_integers and not tensor.is_meta and not _is_inexact(tensor):
         return tensor
-    shape_only = tensor.detach()
-    if not isinstance(tensor, FakeTensor):
-        shape_only = shape_only.to("meta")
-    if converts:
-        shape_only = shape_only.to(dtype)
-    stand_in = shape_only if isinstance(shape_only, FakeTensor) else make_fake(mode, shape_only)
+    if tensor.is_nested and not is_traceable_wrapper_subclass(tensor):
+        raise UsageError(
+            "a nested tensor of the strided layout has no sizes without values: make it with "
+            "layout=torch.jagged, or profile the step with fr.Profiler"
+        )
+    stand_in = tensor.detach()
+    if is_traceable_wrapper_subclass(tensor):
+        # Of the tensors in it; the whole numbers among them (offsets) say how it is made up.
+        def inner(_: str, part: Any) -> Any:
+            return fake(part, mode, keep_integers=True) if isinstance(part, Tensor) else part
+
+        stand_in = transform_subclass(stand_in.to(dtype) if converts else stand_in, inner)
+    else:
+        if not isinstance(tensor, FakeTensor):
+            stand_in = stand_in.to("meta")
+        if converts:
+            stand_in = stand_in.to(dtype)
+        if not isinstance(stand_in, FakeTensor):
+            stand_in = make_fake(mode, stand_in)
     if isinstance(tensor, nn.Parameter):
         stand_in = nn.Parameter(stand_in, requires_grad=tensor.requires_grad)
         for name, value in vars(tensor).items():  # marks such as _no_weight_decay
@@ -141,12 +162,29 @@ def _masked_select(
     return x.new_empty(int(mask.expand(torch.broadcast_shapes(x.shape, mask.shape)).sum()))
 
 
+def _no_nesting(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a padding mask can make nested tensors."""
+    return False
+
+
 def _embedding(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     table, rows = args[:2]
     if not isinstance(rows, FakeTensor) and rows.numel() and int(rows.max()) >= table.size(0):
         last = int(rows.max())
         raise IndexError(f"row {last} is out of range of an embedding of {table.size(0)} rows")
     return mode.plain(func, args, kwargs)
+
+
+def _pack(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Of sequences of these lengths all rows, those of the first time step first; and how many
+    there are of each time step."""
+    x, lengths = args[:2]
+    if isinstance(lengths, FakeTensor):
+        return mode.plain(func, args, kwargs)
+    with disable_current_modes():
+        steps = torch.arange(int(lengths.max()))
+        sizes = (lengths > steps[:, None]).sum(1)
+    return x.new_empty(int(lengths.sum()), *x.shape[2:]), sizes
 
 
 def _ctc_loss(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -201,6 +239,59 @@ def _norm(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, A
     return out, *(statistic.new_empty(statistic.shape, dtype=dtype) for statistic in statistics)
 
 
+def _onednn_rnn(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """One layer and direction of an LSTM: input[T, B, I], states[B, H]."""
+    *results, workspace = cast("tuple[Tensor, ...]", mode.plain(func, args, kwargs))
+    x, cell_state = args[0], args[6]
+    nbytes = onednn_workspace(
+        x.size(0),
+        x.size(1),
+        x.size(2),
+        cell_state.size(-1),
+        itemsize=x.itemsize,
+        state_itemsize=cell_state.itemsize,
+    )
+    return *results, workspace.new_empty(nbytes)
+
+
+def _cudnn_rnn(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """All layers and directions. The weights lie one after the other, as cuDNN wants to have them:
+    what it returns of them is no memory of its own."""
+    output, hy, cy, reserve, _ = cast("tuple[Tensor, ...]", mode.plain(func, args, kwargs))
+    x, parameters, stride, _, hx, _, kind, *_ = args
+    dropout, train, bidirectional = args[11:14]
+    stack = network(
+        MODES[kind],
+        Shape(tuple(x.shape)),
+        [Shape(tuple(parameter.shape)) for parameter in parameters],
+        hx.size(1),
+        1 + bidirectional,
+        stride > 3,
+        dropout if train else 0,
+    )
+    nbytes = cudnn_reserve(stack, x.itemsize) if train else 0
+    return output, hy, cy, reserve.new_empty(nbytes), x.new_empty(0)
+
+
+def _cudnn_rnn_backward(
+    mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Any:
+    """The gradients that ``output_mask`` asks for; those of the weights are parts of one."""
+    x, parameters, _, _, hx, cx, *_ = args
+    of_input, of_hx, of_cx, of_weights = args[21]
+    gradients = []
+    if of_weights:
+        flat = x.new_empty(sum(parameter.numel() for parameter in parameters))
+        parts = flat.split([parameter.numel() for parameter in parameters])
+        gradients = [part.view(like.shape) for part, like in zip(parts, parameters, strict=True)]
+    return (
+        x.new_empty(x.shape) if of_input or of_hx or of_cx else None,
+        hx.new_empty(hx.shape) if of_hx else None,
+        cx.new_empty(cx.shape) if of_cx and cx is not None else None,
+        gradients,
+    )
+
+
 def _grouped_mm(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """[S, K] @ [G, K, N] is [S, N], [G, M, K] @ [K, S] is [M, S], and [M, S] @ [S, N] [G, M, N]."""
     a, b = args[:2]
@@ -230,6 +321,9 @@ def _check(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, 
     elif func is aten.eq.Tensor:  # x == x, of torch.isfinite
         if args[0] is args[1]:
             result.sound = True
+    elif func is aten.eq.Scalar:  # a count of them is 0
+        if hasattr(args[0], "sound"):
+            result.sound = args[0].sound == args[1]
     elif all(hasattr(tensor, "sound") for tensor in tensors):
         either = func in (aten.any.default, aten.bitwise_or.Tensor)
         result.sound = (any if either else all)(tensor.sound for tensor in tensors)
@@ -239,8 +333,10 @@ def _check(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, 
 StepMode.rules = {
     aten.index.Tensor: _index,
     aten.masked_select.default: _masked_select,
+    aten._nested_tensor_from_mask_left_aligned.default: _no_nesting,
     aten.embedding.default: _embedding,
     aten._ctc_loss.Tensor: _ctc_loss,
+    aten._pack_padded_sequence.default: _pack,
     # Convolutions check their dtypes on fake tensors too.
     aten.mm.default: _product,
     aten.addmm.default: _product,
@@ -248,6 +344,9 @@ StepMode.rules = {
     aten.bmm.default: _product,
     aten.baddbmm.default: _product,
     aten._grouped_mm.default: _grouped_mm,
+    aten.mkldnn_rnn_layer.default: _onednn_rnn,
+    aten._cudnn_rnn.default: _cudnn_rnn,
+    aten._cudnn_rnn_backward.default: _cudnn_rnn_backward,
     aten.native_layer_norm.default: _norm,
     aten.native_batch_norm.default: _norm,
     aten.native_group_norm.default: _norm,
@@ -263,5 +362,9 @@ StepMode.rules = {
     aten.bitwise_and.Tensor: _check,
     aten.bitwise_or.Tensor: _check,
     aten.all.default: _check,
+    aten.all.dim: _check,
+    aten.sum.default: _check,
+    aten.sum.dim_IntList: _check,
+    aten.eq.Scalar: _check,
     aten.any.default: _check,
 }

@@ -15,7 +15,9 @@ The user's own models are tried with the first, and get the second if that fails
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -41,6 +43,9 @@ _LOADERS: Mapping[str, Callable[[Request], Draft]] = {
     "timm": timm_draft,
     "hf": transformers_draft,
 }
+
+_MOST_TRIES = 200
+"""Forwards that a search for inputs may take."""
 
 
 def load(
@@ -71,7 +76,9 @@ def load(
     if "input" in request.used:
         refuse_beside_input(request, "seq")
         refuse_beside_input(request, "image")
-    return _first_running(draft, request) if draft.alternatives else next(_examples(draft, request))
+    if draft.alternatives:
+        return _first_running(draft, request)
+    return _examples(draft, request)(draft.kwargs)
 
 
 def _load_own(request: Request) -> Example:
@@ -84,7 +91,8 @@ def _load_own(request: Request) -> Example:
 
 
 def _own_example(request: Request) -> Example:
-    example = next(_examples(factory_draft(request), request))
+    draft = factory_draft(request)
+    example = _examples(draft, request)(draft.kwargs)
     if request.real or _failure(example) is None:
         return example
     draft = factory_draft(request)  # anew, for a forward that fails halfway may leave a trace
@@ -93,19 +101,76 @@ def _own_example(request: Request) -> Example:
 
 
 def _first_running(draft: Draft, request: Request) -> Example:
-    """The example with the first of the alternative inputs that the model runs with.
+    """The example with the first of the alternative inputs that the model runs with; or else with
+    those that are found from the best of these, one input at a time (`_search`).
 
     ModelError: it runs with none; the reason is that of the inputs with which it came farthest.
     """
-    farthest, reason = -1, ModelError("")
-    for example in _examples(draft, request):
-        with _Progress() as progress:
-            failure = _failure(example)
-        if failure is None:
-            return example
-        if progress.calls > farthest:
-            farthest, reason = progress.calls, explain_failure(failure, example)
-    raise reason
+    example_of = _examples(draft, request)
+    best: _Attempt | None = None
+    for kwargs in (draft.kwargs, *draft.alternatives):
+        attempt = _attempt(example_of(kwargs), kwargs)
+        if attempt.failure is None:
+            return attempt.example
+        if best is None or attempt.came > best.came:
+            best = attempt
+    assert best is not None
+    found = _search(best, draft.forms, example_of)
+    if found.failure is None:
+        return found.example
+    raise explain_failure(found.failure, found.example)
+
+
+@dataclass
+class _Attempt:
+    """A forward, and how far it came before it failed: the calls of torch that it made, and the
+    lines at which it was, from the outermost function to the innermost."""
+
+    example: Example
+    kwargs: dict[str, Any]
+    came: tuple[int, list[int]]
+    failure: BaseException | None
+
+
+def _attempt(example: Example, kwargs: dict[str, Any]) -> _Attempt:
+    with _Progress() as progress:
+        failure = _failure(example)
+    frames = traceback.extract_tb(failure.__traceback__ if failure else None)
+    return _Attempt(example, kwargs, (progress.calls, [f.lineno or 0 for f in frames]), failure)
+
+
+def _search(
+    best: _Attempt, forms: Mapping[str, list[Any]], example_of: Callable[[dict[str, Any]], Example]
+) -> _Attempt:
+    """Climb from inputs with which a forward fails: one input in another form, or one more, or one
+    in the place of another, as long as forward comes farther with it."""
+    tries = 0
+    climbed = True
+    while climbed and tries < _MOST_TRIES:
+        climbed = False
+        for kwargs in _neighbours(best.kwargs, forms):
+            attempt = _attempt(example_of(kwargs), kwargs)
+            tries += 1
+            if attempt.failure is None:
+                return attempt
+            if attempt.came > best.came:
+                best, climbed = attempt, True
+                break
+    return best
+
+
+def _neighbours(
+    kwargs: Mapping[str, Any], forms: Mapping[str, list[Any]]
+) -> Iterator[dict[str, Any]]:
+    for name, tensors in forms.items():
+        for tensor in tensors:
+            if kwargs.get(name) is not tensor:
+                yield {**kwargs, name: tensor}
+    for name in kwargs:
+        others = {other: value for other, value in kwargs.items() if other != name}
+        for new, tensors in forms.items():
+            if new not in kwargs:
+                yield from ({**others, new: tensor} for tensor in tensors)
 
 
 class _Progress(TorchFunctionMode):
@@ -136,8 +201,8 @@ def _failure(example: Example) -> BaseException | None:
     return None
 
 
-def _examples(draft: Draft, request: Request) -> Iterator[Example]:
-    """The draft with its inputs, and then with each alternative, all of the same module.
+def _examples(draft: Draft, request: Request) -> Callable[[dict[str, Any]], Example]:
+    """The draft with the keyword inputs that are asked for, all of the same module.
 
     Its dtype is applied, and every tensor is fake or, on request, real.
     """
@@ -157,9 +222,9 @@ def _examples(draft: Draft, request: Request) -> Iterator[Example]:
             return fake(tensor, mode, keep_integers=False)
         return tensor
 
-    for inputs in (draft.kwargs, *draft.alternatives):
+    def example(inputs: dict[str, Any]) -> Example:
         args, kwargs = tree_map_only(Tensor, place, (draft.args, inputs))
-        yield Example(
+        return Example(
             module=module,
             args=args,
             kwargs=kwargs,
@@ -171,6 +236,8 @@ def _examples(draft: Draft, request: Request) -> Iterator[Example]:
             for_loss=draft.for_loss,
             guessed=draft.guessed,
         )
+
+    return example
 
 
 def _with_values(tensor: Tensor) -> Tensor:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from flopratio.models.construct import construct, keywords, unknown_key
 from flopratio.models.example import ModelError, Request
 from flopratio.models.inputs import take_image
+from flopratio.models.transformers_defaults import DEFAULTS
 from flopratio.text.suggestions import did_you_mean
 
 _FOR_INPUTS = ("batch", "seq", "image", "input")
@@ -26,25 +27,35 @@ _ALSO = frozenset({"attn_implementation", "experts_implementation", "num_labels"
 """Keywords that every configuration takes beside its fields."""
 
 
-def make_config(request: Request, transformers: Any) -> Any:
-    """The configuration that a spec names, with the remaining settings applied to it.
+def make_config(
+    request: Request, transformers: Any, assumed: Mapping[str, object]
+) -> tuple[Any, dict[str, object], Collection[str]]:
+    """The configuration that a spec names, with the remaining settings applied to it; those that it
+    has no field for; and the names of all its fields.
 
     A KEY is a field of the configuration or, if it has none of that name, of one of its parts
     (`text_config` first); `vision_config.hidden_size` says which part is meant.
+
+    Args:
+        assumed: what the configuration can't do without, where no KEY says otherwise.
     """
     given, cls = _named_config(request, transformers)
     parts = _parts(cls)
-    for key, value in request.take_rest(but=_FOR_INPUTS).items():
+    fields = _fields(cls).union(*(_fields(type(part)) for part in parts.values()), _FOR_INPUTS)
+    rest: dict[str, object] = {}
+    needed = {**_open_in_parts(parts), **assumed}
+    request.used |= {key: value for key, value in needed.items() if not isinstance(value, dict)}
+    for key, value in {**needed, **request.take_rest(but=_FOR_INPUTS)}.items():
         owner, _, field = key.rpartition(".")
-        if not owner and not _has(cls, key):
+        if not owner and not _has(cls, key) and key not in needed:
             owner = next((name for name, part in parts.items() if _has(type(part), key)), "")
             if not owner:
-                everywhere = _fields(cls).union(*(_fields(type(part)) for part in parts.values()))
-                raise unknown_key(request, key, everywhere.union(_FOR_INPUTS))
-        if owner and owner not in parts:
+                rest[key] = value
+                continue
+        path = owner.split(".") if owner else []
+        if path and path[0] not in getattr(cls, "sub_configs", {}):
             raise unknown_key(request, key, {f"{name}.{field}" for name in parts})
-        target = given.setdefault(owner, _part_defaults(cls, owner)) if owner else given
-        target[cls.attribute_map.get(field, field)] = value
+        _part(given, cls, path)[cls.attribute_map.get(field, field)] = value
     _shorten_layer_lists(given)
     _set_image_size(request, given, cls, parts)
 
@@ -53,7 +64,7 @@ def make_config(request: Request, transformers: Any) -> Any:
         for key, value in _FOR_TRAINING.items():
             if key not in request.settings and getattr(part, key, None):
                 setattr(part, key, value)
-    return config
+    return config, rest, fields
 
 
 def configs_within(config: Any) -> Iterator[Any]:
@@ -110,9 +121,8 @@ def _named_config(request: Request, transformers: Any) -> tuple[dict[str, Any], 
 
 def _parts(cls: Any) -> dict[str, Any]:
     """The parts of a default configuration by name, the one for text first."""
-    try:
-        config = cls()
-    except Exception:  # a default that contradicts itself; the settings may mend it
+    config = _default(cls)
+    if config is None:
         return {}
     names = sorted(getattr(cls, "sub_configs", {}), key=lambda name: "text" not in name)
     parts = {name: getattr(config, name, None) for name in names}
@@ -121,8 +131,45 @@ def _parts(cls: Any) -> dict[str, Any]:
 
 def _part_defaults(cls: Any, name: str) -> dict[str, Any]:
     """What a configuration gives to its part of that name, where nothing is given."""
-    spec = getattr(cls, "sub_configs_defaults", {}).get(name)
-    return dict(getattr(spec, "init_kwargs", None) or {})
+    spec: Any = getattr(cls, "sub_configs_defaults", {}).get(name)
+    default = getattr(_default(cls), name, None)
+    model_type = getattr(default, "model_type", None) or getattr(spec, "model_type", None)
+    given = {} if model_type is None else {"model_type": model_type}
+    if getattr(spec, "model_type", None) == model_type:  # or it is given another than it says
+        given |= getattr(spec, "init_kwargs", None) or {}
+    return given
+
+
+def _part(config: dict[str, Any], cls: Any, path: Sequence[str]) -> dict[str, Any]:
+    """The values given for a part, or a part of a part, within those given for a configuration."""
+    for name in path:
+        config = config.setdefault(name, _part_defaults(cls, name))
+        cls = type(_parts(cls).get(name))
+    return config
+
+
+def _open_in_parts(parts: Mapping[str, Any]) -> dict[str, object]:
+    """What the parts of a configuration can't do without, where it doesn't say that itself."""
+    needed = {}
+    for name, part in parts.items():
+        for key, value in DEFAULTS.get(part.model_type, {}).items():
+            if _field(part, key) == _field(_default(type(part)), key):
+                needed[f"{name}.{key}"] = value
+    return needed
+
+
+def _field(config: Any, key: str) -> Any:
+    for name in key.split("."):
+        config = getattr(config, name, None)
+    return config
+
+
+def _default(cls: Any) -> Any:
+    """A default configuration; None if its defaults contradict each other."""
+    try:
+        return cls()
+    except Exception:  # the settings may mend it
+        return None
 
 
 def _has(cls: Any, key: str) -> bool:
@@ -152,10 +199,10 @@ def _set_image_size(
         target["image_size"] = height if height == width else [height, width]
 
 
-def _shorten_layer_lists(given: Mapping[str, Any]) -> None:
+def _shorten_layer_lists(given: dict[str, Any]) -> None:
     """Cut lists with an entry a layer (`layer_types`) to a smaller number of layers."""
     for values in (given, *(value for value in given.values() if isinstance(value, dict))):
         layers = values.get("num_hidden_layers")
-        types = values.get("layer_types")
-        if isinstance(layers, int) and isinstance(types, list):
-            del types[layers:]
+        for name, types in values.items():
+            if name.endswith("layer_types") and isinstance(layers, int) and isinstance(types, list):
+                values[name] = types[:layers]

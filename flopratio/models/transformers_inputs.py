@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 import itertools
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,12 +20,16 @@ from flopratio.models.example import ModelError, Request
 from flopratio.models.inputs import (
     floats,
     integers,
+    parse_shape,
     refuse_beside_input,
     take_batch,
     take_image,
     take_input,
 )
 from flopratio.models.transformers_config import lookup, plain_token
+from flopratio.models.transformers_shapes import documented_forms, of_shape, parse_documented
+from flopratio.text.dtypes import parse_dtype
+from flopratio.torch_private import tree_map_only
 
 LANGUAGE = ("causal-lm", "masked-lm", "seq2seq", "encoder")
 """The kinds of heads that read text."""
@@ -60,39 +65,78 @@ _OPTIONAL = (
 )
 """Inputs that have a default and that some models nevertheless refuse to do without."""
 
+_POSITIONS = {"sequence_length", "seq_length", "seq_len", "target_sequence_length"}
+_POSITIONS |= {"num_tokens", "episode_length", "text_len", "text_length"}
+_SIDES = {"height", "width", "image_height", "image_width", "image_size", "frame_size"}
+_ONE_EACH = {"num_images", "num_videos", "num_audios", "num_crops", "num_chunks", "num_samples"}
+_USUAL = {
+    "num_channels": 3,
+    "num_frames": _CLIP,
+    "frames": _FRAMES,
+    "time_steps": _FRAMES,
+    "max_num_images": 1,
+    "max_num_tiles": 1,
+}
+"""What names in documented shapes stand for: tokens, pixels, one for each example, and sizes that
+a configuration may have."""
+
 _IMAGES = {"pixel_values", "pixel_values_videos", "image", "grid_thw", "spatial_shapes"}
 _MOST_SETS = 24
 
 
 def first_input(model: Any) -> str:
     """The name of the input that a model or model class is mainly about."""
-    names = list(_parameters(model))
-    return model.main_input_name if model.main_input_name in names else next(iter(names), "")
+    names = input_names(model)
+    main = getattr(model, "main_input_name", "")
+    return main if main in names else next(iter(names), "")
 
 
-def input_sets(request: Request, model: Any, kind: str) -> list[dict[str, Any]]:
-    """The keyword inputs to try, the likeliest first; of several, those without labels at last.
+def input_names(model: Any) -> list[str]:
+    """The names of the inputs of a model or model class."""
+    return list(_parameters(model))
 
-    ModelError: an input that the model can't do without is of an unknown kind.
+
+def propose_inputs(
+    request: Request, model: nn.Module, config: Any, kind: str, given: Mapping[str, object]
+) -> tuple[list[dict[str, Any]], dict[str, list[Any]]]:
+    """The keyword inputs to try, the likeliest first; of several, those without labels at last. And
+    the forms that every input may have, for a model that runs with none of these.
+
+    Args:
+        given: inputs that the user has said by name, as shapes or as they are.
+
+    ModelError: the shape of an input that the model can't do without isn't known.
     """
     parameters = _parameters(model)
-    forms = _forms(request, model, kind)
+    forms = _forms(request, model, config, kind)
+    said = {
+        name: _said(value, name, parameters, lambda size: _size(size, request, config, kind))
+        for name, value in given.items()
+    }
+    forms |= {name: [value] for name, value in said.items()}
+    request.used |= {name: _written(value) for name, value in said.items()}
+    # What is proposed, but perhaps not used, leaves no mark on the request.
+    unmarked = replace(request, used=dict(request.used))
+    documented = documented_forms(model, lambda size: _size(size, unmarked, config, kind))
+
     main = first_input(model)
     required = [n for n, p in parameters.items() if p.default is p.empty]
+    asked = [n for n in parameters if n in required or (n == main and kind == "module")]
+    if any(name not in forms and name in documented for name in asked):
+        documented = documented_forms(model, lambda size: _size(size, request, config, kind))
+        forms = {n: [documented[n]] for n in asked if n in documented} | forms
     needed = [n for n in parameters if n in required or n == main]
-    unknown = [n for n in needed if n not in forms and (n in required or kind == "module")]
+    needed += [n for n in said if n not in needed]
+    unknown = [n for n in asked if n not in forms]
     if unknown:
-        raise ModelError(
-            f"{request.spec} reads {', '.join(unknown)}, which can't be guessed: build it yourself "
-            "and give count() the module with its inputs"
-        )
+        raise ModelError(_unknown(request, {name: parameters[name] for name in unknown}))
     needed = [n for n in needed if n in forms]
     optional = [n for n in _OPTIONAL if n in parameters and n in forms and n not in needed]
     if kind in ("causal-lm", "masked-lm", "seq2seq"):
         # Labels tell the rest, so that a plain language model leaves no doubt about its inputs.
         optional = [n for n in optional if n not in ("decoder_input_ids", "attention_mask")]
     constant: dict[str, Any] = {"return_loss": True} if "return_loss" in parameters else {}
-    labels = _labels(request, model, kind) if "labels" in parameters else {}
+    labels = _labels(request, model, config, kind) if "labels" in parameters else {}
 
     sets: list[dict[str, Any]] = []
     for count in range(len(optional) + 1):
@@ -102,7 +146,101 @@ def input_sets(request: Request, model: Any, kind: str) -> list[dict[str, Any]]:
                 sets.append({**dict(zip(names, tensors, strict=True)), **constant})
     sets = sets[:_MOST_SETS]
     with_labels = [{**inputs, **labels} for inputs in sets]
-    return with_labels + sets if labels and len(sets) > 1 else with_labels
+    further = {
+        name: [*forms.get(name, []), *([documented[name]] if name in documented else [])]
+        for name in parameters
+        if name not in said
+    }
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    proposed = (
+        with_labels + sets if labels and len(sets) > 1 else with_labels,
+        {name: tensors for name, tensors in further.items() if tensors},
+    )
+    cast: tuple[list[dict[str, Any]], dict[str, list[Any]]] = tree_map_only(
+        Tensor, lambda t: t.to(dtype) if t.is_floating_point() else t, proposed
+    )
+    return cast
+
+
+def _unknown(request: Request, unknown: Mapping[str, inspect.Parameter]) -> str:
+    """The sentence for inputs that nothing says the sizes of, or that have none."""
+    for name, parameter in unknown.items():
+        kind = parameter.annotation
+        sized = (Tensor, int, float, tuple, list, inspect.Parameter.empty)
+        if isinstance(kind, type) and not issubclass(kind, sized):
+            return (
+                f"{request.spec} reads {name} of type {kind.__name__}, which sizes don't make: "
+                "build the model yourself, and profile a step of it with fr.Profiler"
+            )
+    batch = request.used["batch"]
+    keys = [
+        f"{name}=true" if parameter.annotation is bool else f"{name}={batch}x..."
+        for name, parameter in unknown.items()
+    ]
+    return (
+        f"{request.spec} reads {', '.join(unknown)}, and their sizes aren't known: write "
+        f"{' '.join(keys)}"
+    )
+
+
+def _said(
+    value: Any,
+    name: str,
+    parameters: Mapping[str, inspect.Parameter],
+    sizes: Callable[[str], int | None],
+) -> Any:
+    """An input as it is said: `2x3x64x64`, `(batch_size, 64)`, `2x64:int64` and `2x2:int64=14x14`,
+    which says the values too, are tensors; lists and dicts hold several; all else is what it is."""
+    if isinstance(value, dict):
+        return {key: _said(each, name, parameters, sizes) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_said(each, name, parameters, sizes) for each in value]
+    is_tensor = name in parameters and "Tensor" in str(parameters[name].annotation)
+    if type(value) is int and is_tensor:
+        value = (value,)
+    if isinstance(value, tuple) and all(type(side) is int for side in value):
+        value = "x".join(map(str, value))
+    if not isinstance(value, str):
+        return value
+    shape, _, rest = value.partition(":")
+    dtype, _, values = rest.partition("=")
+    documented = shape.startswith("(")
+    sides = (
+        parse_documented(shape, sizes) if documented else parse_shape(name, shape, example="8x64")
+    )
+    if sides is None:
+        raise ModelError(f"{name}={value} is not a size: write it like {name}=8x64")
+    tensor = of_shape(name, sides, dtype.startswith(("int", "bool")))
+    if dtype:
+        tensor = tensor.to(parse_dtype(dtype))
+    if values:
+        row = torch.tensor([int(each) for each in values.split("x")])
+        tensor = row.to(tensor.dtype).expand(sides).clone()
+    return tensor
+
+
+def _written(value: Any) -> Any:
+    """An input as a KEY says it, without its values; None for several, for which there is none."""
+    if isinstance(value, dict | list):
+        return None
+    if not isinstance(value, Tensor):
+        return value
+    shape = "x".join(map(str, value.shape))
+    return shape if value.is_floating_point() else f"{shape}:{str(value.dtype).partition('.')[2]}"
+
+
+def _size(name: str, request: Request, config: Any, kind: str) -> int | None:
+    """What a name stands for in a documented shape; None if that isn't known."""
+    if name in ("batch_size", "batch") or name in _ONE_EACH:
+        return take_batch(request, take_input(request))
+    if name in _POSITIONS:
+        return _seq(request, config, kind)
+    if name in _SIDES:
+        return _image(request, config, kind)["width" in name]
+    if name in _USUAL:
+        return lookup(config, name) or _USUAL[name]
+    value = lookup(config, name)
+    return value if type(value) is int else None
 
 
 def _parameters(model: Any) -> dict[str, inspect.Parameter]:
@@ -112,20 +250,20 @@ def _parameters(model: Any) -> dict[str, inspect.Parameter]:
     return {n: p for n, p in parameters.items() if p.kind not in variadic and n != "self"}
 
 
-def _labels(request: Request, model: Any, kind: str) -> dict[str, Tensor]:
+def _labels(request: Request, model: Any, config: Any, kind: str) -> dict[str, Tensor]:
     """Tokens or classes to predict, where the kind of head tells which."""
     batch = take_batch(request, take_input(request))
     if kind in ("causal-lm", "masked-lm", "seq2seq", "speech"):
-        seq = _seq(request, model.config, kind)
-        return {"labels": integers(batch, seq, value=plain_token(model.config))}
+        seq = _seq(request, config, kind)
+        return {"labels": integers(batch, seq, value=plain_token(config))}
     if kind == "vision" and type(model).__name__.endswith("ForImageClassification"):
         return {"labels": integers(batch)}
     return {}
 
 
-def _forms(request: Request, model: Any, kind: str) -> dict[str, list[Tensor]]:
+def _forms(request: Request, model: Any, config: Any, kind: str) -> dict[str, list[Tensor]]:
     """The forms that each input may have, the likeliest first."""
-    config, main, parameters = model.config, first_input(model), _parameters(model)
+    main, parameters = first_input(model), _parameters(model)
     given = take_input(request)
     batch = take_batch(request, given)
     reads_text = kind == "speech" or "input_ids" in parameters
@@ -146,10 +284,10 @@ def _forms(request: Request, model: Any, kind: str) -> dict[str, list[Tensor]]:
         "past_values": [_series(config, batch)],
         "inputs_embeds": [hidden],
         "hidden_states": [hidden],
-        **_speech_forms(model, batch),
+        **_speech_forms(model, config, batch),
     }
     if _IMAGES & parameters.keys() or main == "hidden_states":
-        images = _image_forms(request, model, kind, batch, parameters)
+        images = _image_forms(request, model, config, kind, batch, parameters)
         forms |= {name: [*tensors, *forms.get(name, [])] for name, tensors in images.items()}
     if main == "input_values":
         forms["attention_mask"] = [integers(batch, _SAMPLES, value=1)]
@@ -157,10 +295,7 @@ def _forms(request: Request, model: Any, kind: str) -> dict[str, list[Tensor]]:
         forms["attention_mask"] = forms["input_features_mask"]
     if given and main != "input_ids":  # a text has its shape from `batch` and `seq` by now
         forms[main] = given[:1]
-    return {
-        name: [t.to(model.dtype) if t.is_floating_point() else t for t in tensors]
-        for name, tensors in forms.items()
-    }
+    return forms
 
 
 def _code_forms(config: Any, text: Tensor) -> list[Tensor]:
@@ -175,11 +310,15 @@ def _code_forms(config: Any, text: Tensor) -> list[Tensor]:
 
 
 def _image_forms(
-    request: Request, model: Any, kind: str, batch: int, parameters: Collection[str]
+    request: Request,
+    model: Any,
+    config: Any,
+    kind: str,
+    batch: int,
+    parameters: Collection[str],
 ) -> dict[str, list[Tensor]]:
     """Images [N, C, H, W], pairs of them and clips [N, T, C, H, W]; or patches [P, values] of all
     images with their grid, or [N, P, values] of each."""
-    config = model.config
     height, width = _image(request, config, kind)
     channels = lookup(config, "num_channels", "in_channels", "in_chans", part="vision")
     channels = channels if isinstance(channels, int) else 3
@@ -220,9 +359,8 @@ def _image_forms(
     }
 
 
-def _speech_forms(model: Any, batch: int) -> dict[str, list[Tensor]]:
+def _speech_forms(model: Any, config: Any, batch: int) -> dict[str, list[Tensor]]:
     """Waves [N, samples] or [N, 1, samples], and spectrograms with the frames last or first."""
-    config = model.config
     names = ("num_mel_bins", "input_feat_per_channel", "feature_projection_input_dim", "n_mels")
     bands = lookup(config, *names, part="audio")
     mels, *others = (bands, _first_width(model)) if bands else _MELS

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
-import importlib
-from collections.abc import Hashable, Iterator
+import inspect
+import re
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 from flopratio.models.construct import construct, unknown_key
@@ -14,7 +16,15 @@ from flopratio.models.explain import summary
 from flopratio.models.packages import import_package
 from flopratio.models.torchvision_operators import import_torchvision
 from flopratio.models.transformers_config import configs_within, make_config
-from flopratio.models.transformers_inputs import FOR_LOSS, LANGUAGE, first_input, input_sets
+from flopratio.models.transformers_defaults import DEFAULTS, INPUTS, REMARKS
+from flopratio.models.transformers_inputs import (
+    FOR_LOSS,
+    LANGUAGE,
+    first_input,
+    input_names,
+    propose_inputs,
+)
+from flopratio.models.transformers_parts import classes_for, has_forward, made_of, wholes_of
 
 _HEADS = (
     ("causal-lm", "AutoModelForCausalLM"),
@@ -40,6 +50,8 @@ _READ_BY = {
 }
 """The kind of a model without a head, by its first input."""
 
+_MISSING = re.compile(r"requires the (\w+) library")
+
 _LETTERS = 32
 """What a recogniser of speech spells with, where its configuration leaves that open; wav2vec2's."""
 
@@ -50,28 +62,46 @@ def transformers_draft(request: Request) -> Draft:
         import_torchvision()
     transformers = import_package("transformers")
     with _quiet(transformers):
-        return _draft(request, transformers)
+        try:
+            return _draft(request, transformers)
+        except ModelError as error:
+            missing = _MISSING.search(str(error)) if _is_import_error(error) else None
+            if missing is not None:
+                package = missing[1]
+                reason = f"{request.spec} needs the package {package}: pip install {package}"
+                raise ModelError(reason) from error
+            if request.name in REMARKS:
+                reason = f"{request.spec} can't be counted: {REMARKS[request.name]}"
+                raise ModelError(reason) from error
+            raise
 
 
 def _draft(request: Request, transformers: Any) -> Draft:
+    assumed = INPUTS.get(request.name, {})
+    assumed = {key: value for key, value in assumed.items() if key not in request.settings}
+    request = replace(request, settings={**assumed, **request.settings})
     wanted = request.take("head", None) if "head" in request.settings else None
-    config = make_config(request, transformers)
+    config, rest, fields = make_config(request, transformers, DEFAULTS.get(request.name, {}))
     kind, model_class = _head(request, transformers, config, wanted)
     parts = configs_within(config)  # a head may be that of a part: of the text, of a decoder
-    config = next((part for part in parts if type(part) is model_class.config_class), config)
+    own_class = getattr(model_class, "config_class", None)
+    config = next((part for part in parts if type(part) is own_class), config)
+    if not has_forward(model_class):
+        raise ModelError(_without_forward(request, model_class, config, transformers))
+    rest = _inputs_said(request, model_class, rest, fields, assumed)
     _complete(config, kind)
 
-    dtype = {} if request.dtype is None else {"dtype": request.dtype}
-    module = construct(request, model_class._from_config, {"config": config, **dtype})
-    inputs, *alternatives = input_sets(request, module, kind)
+    module = _build(request, model_class, config)
+    (inputs, *alternatives), forms = propose_inputs(request, module, config, kind, rest)
     text = inputs.get("input_ids", inputs.get("labels"))
     for key in ("seq", "image"):
-        if key in request.settings and key not in request.used:
+        if key in request.settings and key not in request.used and key not in assumed:
             raise unknown_key(request, key, set(request.used))
     return Draft(
         module,
         kwargs=inputs,
         alternatives=alternatives,
+        forms=forms,
         kind=kind,
         tokens=text.numel() if text is not None and kind in LANGUAGE else None,
         enter_mode=False,
@@ -79,6 +109,32 @@ def _draft(request: Request, transformers: Any) -> Draft:
         cast=False,
         spread=True,
     )
+
+
+def _inputs_said(
+    request: Request,
+    model_class: Any,
+    rest: Mapping[str, object],
+    fields: Collection[str],
+    assumed: Collection[str],
+) -> dict[str, object]:
+    """Of the KEYs that aren't fields of a configuration those that are inputs of the model.
+
+    What is assumed for a type is so for its first head; and where `input` says the first of the
+    inputs, or another head has none of that name, it gives way.
+
+    ModelError: a KEY is neither.
+    """
+    names = input_names(model_class)
+    said = {}
+    for key, value in rest.items():
+        if key in names or (key in assumed and "head" not in request.settings):
+            said[key] = value
+        elif key not in assumed:
+            raise unknown_key(request, key, {*fields, *names})
+    if "input" in request.settings and (first := first_input(model_class)) in assumed:
+        said.pop(first, None)
+    return said
 
 
 def _head(request: Request, transformers: Any, config: Any, wanted: str | None) -> tuple[str, Any]:
@@ -89,13 +145,14 @@ def _head(request: Request, transformers: Any, config: Any, wanted: str | None) 
     config_class: Any = type(config)
     try:
         heads = _heads(config_class)
-    except (ImportError, ValueError) as error:  # a package or the class itself is missing
+    except ImportError as error:  # a package is missing
         raise ModelError(f"{request.spec} can't be built: {summary(error)}") from error
     for kind, auto, model_class in heads:
         if wanted in (None, kind, auto, model_class.__name__):
             return kind, model_class
     if wanted is None:
-        raise ModelError(f"{request.spec} is a part of other models, without a model of its own")
+        wholes = " and ".join(f"hf:{name}" for name in wholes_of(config_class)) or "other models"
+        raise ModelError(f"{request.spec} is a part of {wholes}, without a model of its own")
     named: Any = getattr(transformers, wanted, None)
     if config_class in getattr(named, "_model_mapping", ()):
         named = _only(named._model_mapping[config_class])
@@ -112,7 +169,7 @@ def _head(request: Request, transformers: Any, config: Any, wanted: str | None) 
 def _heads(config_class: Hashable) -> list[tuple[str, str, Any]]:
     """(kind, auto class, model class) of each head that configurations of a class have.
 
-    ImportError, ValueError: a package that the model needs, or the class itself, is missing.
+    ImportError: a package that the model needs is missing.
     """
     transformers = import_package("transformers")
     named = {auto for _, auto in _HEADS}
@@ -123,31 +180,43 @@ def _heads(config_class: Hashable) -> list[tuple[str, str, Any]]:
         listed: Any = getattr(getattr(transformers, auto), "_model_mapping", {})
         if config_class not in listed:
             continue
-        model_class = _only(listed[config_class])
+        try:
+            model_class = _only(listed[config_class])
+        except ValueError:  # the class that is listed is missing
+            continue
         own_kind = _kind_by_input(model_class)
         if auto != "AutoModel" or own_kind == kind:
             heads.append((kind or own_kind, auto, model_class))
-    return heads or [(_kind_by_input(made), "", made) for made in _classes_for(config_class)]
+    return heads or [(_kind_by_input(made), "", made) for made in classes_for(config_class)]
 
 
-def _classes_for(config_class: Any) -> list[Any]:
-    """The classes of models that are made of a configuration of that class, in its own module; the
-    one that is called after it first."""
-    name = config_class.__module__.replace(".configuration_", ".modeling_")
-    try:
-        members = vars(importlib.import_module(name)).values()
-    except ImportError:
-        return []
-    stem = config_class.__name__.removesuffix("Config")
-    models = [
-        value
-        for value in members
-        if isinstance(value, type)
-        and value.__module__ == name
-        and getattr(value, "config_class", None) is config_class
-        and "forward" in vars(value)
-    ]
-    return sorted(models, key=lambda model: not model.__name__.startswith(stem))
+def _without_forward(request: Request, model_class: Any, config: Any, transformers: Any) -> str:
+    """The sentence for a model that is only called by other names than forward."""
+    types = {part.model_type for part in configs_within(config)} - {config.model_type}
+    parts = [f"hf:{name}" for name in sorted(types) if name in transformers.CONFIG_MAPPING]
+    methods = ", ".join(
+        name
+        for name in vars(model_class)
+        if inspect.isfunction(vars(model_class)[name]) and name[0] != "_"
+    )
+    return (
+        f"{request.spec} has no forward: "
+        + (f"count its parts, {', '.join(parts)}, or " if parts else "")
+        + f"write a factory of a module whose forward calls one of its methods ({methods})"
+    )
+
+
+def _is_import_error(error: ModelError) -> bool:
+    return isinstance(error.__cause__, ImportError)
+
+
+def _build(request: Request, model_class: Any, config: Any) -> Any:
+    """The model of that class, or the module, and in the dtype of the request."""
+    dtype = {} if request.dtype is None else {"dtype": request.dtype}
+    if hasattr(model_class, "_from_config"):
+        return construct(request, model_class._from_config, {"config": config, **dtype})
+    module = construct(request, made_of, {"model_class": model_class, "config": config})
+    return module.to(**dtype) if dtype else module
 
 
 def _only(listed: Any) -> Any:

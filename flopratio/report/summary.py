@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from flopratio.ledger import Ledger
+from flopratio.ledger import ONE_SOURCE, Ledger
 from flopratio.report.token_estimate import token_estimate
 from flopratio.report.units import Kind, plural, quantity, ratio_text
 from flopratio.report.view import ROOT, View
@@ -60,6 +60,7 @@ def remarks(ledger: Ledger, view: View) -> list[Remark]:
             f"{name} ({plural(calls, 'call')})" for name, calls in ledger.uncounted_ops.items()
         )
         lines.append(Remark("uncounted", f"no formula for {names}", good=False))
+    lines += [Remark("note", note) for note in ledger.notes]
     idle = _idle_parameters(ledger)
     if idle:
         lines.append(Remark("parameters", idle))
@@ -92,8 +93,10 @@ def _totals(ledger: Ledger, *, macs: bool, exact: bool) -> str:
         text += f"; recompute {products(total.recompute)}: hardware {products(hardware)}"
     if total.update:
         text += f"; update {quantity(total.update, Kind.FLOP, exact=exact)}"
-    elementwise = sum(row.elementwise for row in ledger.rows if row.phase != "update")
-    return f"{text}; elementwise {quantity(elementwise, Kind.FLOP, exact=exact)}"
+    again = total.elementwise_recompute
+    elementwise = total.elementwise_forward + total.elementwise_backward + again
+    text += f"; elementwise {quantity(elementwise, Kind.FLOP, exact=exact)}"
+    return f"{text} ({quantity(again, Kind.FLOP, exact=exact)} recomputed)" if again else text
 
 
 def _ratios(ledger: Ledger) -> str:
@@ -120,8 +123,9 @@ def _verdict(ledger: Ledger) -> list[Remark]:
             Remark("reconciled", f"no: analytic ≠ executed in {plural(layers, 'layer')}", False),
             *(Remark("", str(mismatch), good=False) for mismatch in ledger.mismatches),
         ]
-    if not ledger.analytic:
-        return [Remark("reconciled", "analytic alone: no step was run beside it")]
+    if reason := ledger.why_not_compared:
+        said = reason if reason == ONE_SOURCE else f"not compared: {reason}"
+        return [Remark("reconciled", said)]
     count = plural(len(ledger.layers()), "layer")
     lines = [Remark("reconciled", f"analytic = executed in all {count}", good=True)]
     if ledger.saved_mismatches:

@@ -81,6 +81,7 @@ COLUMNS = {
         Column("recompute", ("recompute",), Kind.FLOP, product=True, optional=True),
         Column("ratio", ("ratio",), None),
         Column("elementwise", ("element-", "wise"), Kind.FLOP),
+        Column("elementwise_recompute", ("of it", "recomputed"), Kind.FLOP, optional=True),
         Column("update", ("update",), Kind.FLOP, optional=True),
         Column("parameters", ("parameters",), Kind.PARAMETERS),
         Column("saved_bytes", ("saved",), Kind.BYTES),
@@ -90,13 +91,14 @@ COLUMNS = {
 }
 
 _GRADIENTS = ("grad_input", "grad_weight", "recompute")
-_LAYER = ("forward", *_GRADIENTS, "ratio", "elementwise", "update", "parameters", "saved_bytes")
+_ELEMENTWISE = ("elementwise", "elementwise_recompute")
+_LAYER = ("forward", *_GRADIENTS, "ratio", *_ELEMENTWISE, "update", "parameters", "saved_bytes")
 _MOVED = ("bytes_read", "bytes_written")
 
 VIEWS = {
     "layer": _LAYER,
     "type": ("layers", *_LAYER),
-    "op": ("rows", "forward", *_GRADIENTS, "elementwise", "update", *_MOVED, "saved_bytes"),
+    "op": ("rows", "forward", *_GRADIENTS, *_ELEMENTWISE, "update", *_MOVED, "saved_bytes"),
     "phase": ("rows", "products", "elementwise", "update", *_MOVED, "saved_bytes"),
     "autograd": ("rows", *_GRADIENTS, "elementwise", *_MOVED),
 }

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
+
+from flopratio.torch_private import FLEX_ATTENTION, FLEX_DEVICES, FakeTensor
 
 ATTENTION = {
     "flash": "FLASH_ATTENTION",
@@ -21,3 +25,24 @@ def attention_kernels(name: str | None) -> AbstractContextManager[Any]:
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     return sdpa_kernel([getattr(SDPBackend, ATTENTION[name]), SDPBackend.MATH])
+
+
+@contextmanager
+def flex_attention_of_cuda() -> Iterator[None]:
+    """Attention with a function on each score takes fake tensors of the CPU, as it takes CUDA's,
+    gradients and all."""
+    module = sys.modules.get(FLEX_ATTENTION)
+    check: Any = getattr(module, FLEX_DEVICES, None)
+    if check is None:
+        yield
+        return
+
+    def check_real(*operands: Any) -> None:
+        if not all(isinstance(operand, FakeTensor) for operand in operands):
+            check(*operands)
+
+    setattr(module, FLEX_DEVICES, check_real)
+    try:
+        yield
+    finally:
+        setattr(module, FLEX_DEVICES, check)

@@ -1,15 +1,17 @@
 """The operators that CUDA runs where the CPU runs its own, on fake tensors of the CPU.
 
 A step is traced on fake CPU tensors, and torch chooses some operators by the device: for dropout,
-attention and RMS norm, CUDA has kernels that keep less, and under autocast it has lists of its own.
-Within :func:`cuda_kernels` torch chooses as it does on CUDA. What is left as the CPU has it: batch
-norm (cuDNN's keeps a reserve of unknown size) and recurrent layers (cuDNN's likewise).
+attention and RMS norm, CUDA has kernels that keep less; all layers of a recurrent module are one
+operator of cuDNN's; and under autocast CUDA has lists of its own. Within :func:`cuda_kernels` torch
+chooses as it does on CUDA. What is left as the CPU has it: batch norm (cuDNN's keeps a reserve of
+unknown size), and the cells of recurrent layers that are called one by one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -59,7 +61,7 @@ AUTOCAST_WITH_FLOAT32_RESULT = """
 
 @contextmanager
 def cuda_kernels(*, attention: str = "flash", autocast: bool = False) -> Iterator[None]:
-    """Dropout, attention and RMS norm choose their operators as they do on CUDA.
+    """Dropout, attention, recurrent layers and RMS norm choose their operators as on CUDA.
 
     Args:
         attention: the kernel that attention tries first in 16 bits without a mask: ``flash``,
@@ -112,6 +114,8 @@ def cuda_kernels(*, attention: str = "flash", autocast: bool = False) -> Iterato
         for key in ("AutogradCPU", "CPU"):
             library.impl("dropout", dropout, key)
             library.impl("scaled_dot_product_attention", attend, key)
+            for name, kernel in recurrent_kernels().items():
+                library.impl(name, kernel, key)
         with _fused_norms(), _cuda_autocast() if autocast else nullcontext():
             yield
 
@@ -245,6 +249,107 @@ def _efficient(
         query, key, value, mask, keeps, dropout, is_causal, scale=scale
     )[0]
     return out
+
+
+# -- recurrent layers -----------------------------------------------------------------------------
+
+RECURRENT = ("rnn_relu", "rnn_tanh", "lstm", "gru")
+"""By cuDNN's number of the mode."""
+
+
+def recurrent_kernels() -> dict[str, Callable[..., Any]]:
+    """Operator and overload -> what takes its place: the one operator of cuDNN's for all layers and
+    directions."""
+    kernels: dict[str, Callable[..., Any]] = {}
+    for mode, name in enumerate(RECURRENT):
+        packet = getattr(torch.ops.aten, name)
+        kernels[f"{name}.input"] = partial(_recurrent, packet.input, mode)
+        kernels[f"{name}.data"] = partial(_recurrent_packed, packet.data, mode)
+    return kernels
+
+
+def _recurrent(
+    plain: Any,
+    mode: int,
+    input: Tensor,
+    states: Any,
+    weights: list[Tensor],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> Any:
+    """Sequences of one length, input[T, B, I] or [B, T, I]."""
+    options = (has_biases, num_layers, dropout, train, bidirectional)
+    if not (_is_fake(input) and input.numel() > 0):
+        return taken_apart(plain, input, states, weights, *options, batch_first)
+    return _by_cudnn(mode, input, states, weights, *options, batch_first, [])
+
+
+def _recurrent_packed(
+    plain: Any,
+    mode: int,
+    input: Tensor,
+    batch_sizes: Tensor,
+    states: Any,
+    weights: list[Tensor],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+) -> Any:
+    """Sequences of unlike lengths, all rows of the first time step first."""
+    options = (has_biases, num_layers, dropout, train, bidirectional)
+    if not (_is_fake(input) and input.numel() > 0) or isinstance(batch_sizes, FakeTensor):
+        return taken_apart(plain, input, batch_sizes, states, weights, *options)
+    return _by_cudnn(mode, input, states, weights, *options, False, batch_sizes.tolist())
+
+
+def _by_cudnn(
+    mode: int,
+    input: Tensor,
+    states: Any,
+    weights: list[Tensor],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+    batch_sizes: list[int],
+) -> tuple[Tensor, ...]:
+    """Under autocast, all of it in its type."""
+    is_lstm = RECURRENT[mode] == "lstm"
+    hx, cx = states if is_lstm else (states, None)
+    if torch.is_autocast_enabled("cpu"):
+        dtype = torch.get_autocast_dtype("cpu")
+        input, hx, *weights = (x.to(dtype) for x in (input, hx, *weights))
+        cx = None if cx is None else cx.to(dtype)
+    hidden = hx.size(2) if cx is None else cx.size(2)
+    projected = hx.size(2) if hx.size(2) != hidden else 0
+    stride = (4 if has_biases else 2) + (1 if projected else 0)
+    output, hy, cy, *_ = torch.ops.aten._cudnn_rnn(
+        input,
+        weights,
+        stride,
+        None,
+        hx,
+        cx,
+        mode,
+        hidden,
+        projected,
+        num_layers,
+        batch_first,
+        dropout,
+        train,
+        bidirectional,
+        batch_sizes,
+        None,
+    )
+    return (output, hy, cy) if is_lstm else (output, hy)
 
 
 # -- norms ----------------------------------------------------------------------------------------

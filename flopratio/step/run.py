@@ -15,7 +15,7 @@ from flopratio.allocator.device import device_profiles
 from flopratio.errors import UsageError
 from flopratio.models import Example, Inputs, StepMode, explain_failure
 from flopratio.networks.description import LOSS_LAYER
-from flopratio.step.attention import attention_kernels
+from flopratio.step.attention import attention_kernels, flex_attention_of_cuda
 from flopratio.step.checkpointing import checkpointed
 from flopratio.step.cuda_kernels import cuda_kernels
 from flopratio.step.freezing import check_trained, frozen
@@ -150,7 +150,10 @@ class Step:
             return
         profile = device_profiles().get(options.target)
         attention = profile.attention if profile is not None else None
-        with cuda_kernels(attention=attention or "flash", autocast=options.amp is not None):
+        with (
+            cuda_kernels(attention=attention or "flash", autocast=options.amp is not None),
+            flex_attention_of_cuda(),
+        ):
             yield
 
     def _explained(self, run: Callable[[], Any]) -> Any:

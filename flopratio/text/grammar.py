@@ -44,7 +44,7 @@ def parse_arguments(words: Sequence[str]) -> tuple[str | None, dict[str, tuple[V
         key, equals, text = word.partition("=")
         if not equals:
             raise UsageError(f"{word!r} is not KEY=VALUE, such as batch=8 or depth=1,2,4")
-        if not key.isidentifier():
+        if not all(part.isidentifier() for part in key.split(".")):  # vision_config.hidden_size
             raise UsageError(
                 f"{word!r} has no key before its '=': write KEY=VALUE, such as batch=8"
             )

@@ -10,17 +10,21 @@ and by which operators, so that each executed product finds the operand that it 
 from __future__ import annotations
 
 import gc
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from flopratio.errors import FormulaError
 from flopratio.formulas.dependence import CONSTANT, DATA, PARAMETERS, phase_among, phase_of
 from flopratio.ledger import Row
-from flopratio.trace.evaluation import Costed, Evaluator, shapes
-from flopratio.trace.forward_call import ForwardCall, NodeRun, reached_by_gradient
-from flopratio.trace.recording import ACCUMULATE_GRAD, OUTSIDE, Record, Recording
-from flopratio.trace.update import UpdateLayers
+from flopratio.trace.evaluation import Costed, Evaluator, uncounted, written_by
+from flopratio.trace.forward_call import ForwardCall
+from flopratio.trace.kept import most_kept
+from flopratio.trace.node_run import NodeRun
+from flopratio.trace.nodes import Nodes
+from flopratio.trace.recording import ACCUMULATE_GRAD, OUTSIDE, Graph, Record, Recording
+from flopratio.trace.update import Update
 
 
 @dataclass(frozen=True)
@@ -30,33 +34,52 @@ class Attribution:
     Args:
         rows: the ledger's table.
         first_rows: record index -> index of its (first) row.
-        forward_calls: sequence number of an autograd node -> the forward operators behind it.
+        nodes: the forward operators behind each autograd node.
         copies: (node, storage) -> the copy that the node keeps, of a value that is about to be
             written over.
         uncounted_ops: operators that no formula knows, with the number of their calls.
+        uncounted_in_backward: those of them that ran in backward, or whose gradients can't be told.
+        ran: the nodes that ran an operator: the place of the graph, and the sequence number.
     """
 
     rows: list[Row]
     first_rows: list[int]
-    forward_calls: dict[int, list[ForwardCall]]
+    nodes: Nodes
     copies: dict[tuple[int, int], int]
     uncounted_ops: dict[str, int]
+    uncounted_in_backward: frozenset[str]
+    ran: frozenset[tuple[int, int]]
+
+    @property
+    def forward_calls(self) -> dict[int, list[ForwardCall]]:
+        """Sequence number of an autograd node -> the forward operators that it was made for."""
+        return self.nodes.calls
 
     def row_of_each_record(self) -> list[Row]:
         return [self.rows[row] for row in self.first_rows]
 
 
-def attribute(recording: Recording) -> Attribution:
-    """Attribute every operator of a recording, in one pass."""
+def attribute(recording: Recording, *, strict: bool = True) -> Attribution:
+    """Attribute every operator of a recording, in one pass. One that can't be is uncounted, and
+    what was wrong is in the name under which it is listed.
+
+    Args:
+        strict: whether a formula that does not fit its operator is an error instead.
+
+    Raises:
+        FormulaError: there is such a formula.
+    """
     with _without_garbage_collection():
         attributing = _Pass(recording)
-        attributing.run()
+        attributing.run(strict=strict)
     return Attribution(
         attributing.rows,
         attributing.first_rows,
-        dict(attributing.forward_calls),
+        attributing.nodes,
         attributing.copies,
         dict(attributing.evaluate.uncounted),
+        frozenset(attributing.uncounted_in_backward),
+        frozenset(attributing.runs),
     )
 
 
@@ -81,51 +104,140 @@ class _Pass:
         self.evaluate = Evaluator(recording.causal)
         self.rows: list[Row] = []
         self.first_rows: list[int] = []
-        self.forward_calls: defaultdict[int, list[ForwardCall]] = defaultdict(list)
+        self.nodes = Nodes(recording)
         self.copies: dict[tuple[int, int], int] = {}
-        self._update = UpdateLayers(recording)
-        self._functions: set[int] = set()
-        self._rerun: Counter[int] = Counter()
-        """Sequence number of a checkpoint's node -> how many of its operators have run again."""
-        self._edges: dict[int, tuple[bool, ...]] = {}
-        """Sequence number -> which edges of that node lead anywhere."""
-        for graph in recording.graphs:
-            self._functions |= graph.functions
-            self._edges.update(graph.nodes)
+        self.uncounted_in_backward: set[str] = set()
+        self._update = Update(recording)
+        self._functions = {number for graph in recording.graphs for number in graph.functions}
         self._flowing: set[int] = set()
         """Storages inside of a user-defined function that lead to something that needs a gradient:
         gradients are off in there, so that the tensors themselves do not tell."""
-        self._gradients: set[int] = set()
-        """Storages that backward wrote, and what was made of them."""
         self._sequence = -1
         self._awaiting: int | None = None
         self._dependences: dict[int, int] = {}
         """Storage number -> what its values depend on."""
         self._made_for: dict[int, tuple[str, str]] = {}
         """Storage number -> (layer, phase) of the backward operator that wrote it last."""
-        self._saved = self._saved_by_node()
-        self._differentiable = {
-            index for graph in recording.graphs if graph.create_graph for index in graph.records
-        }
-        self._node_run: NodeRun | None = None
+        self._rows_of_nodes: dict[int, int] = {}
+        """Sequence number of a node -> the row of the (first) operator behind it."""
+        self._graphs = self._graph_of_each_record()
+        self._executed = self._executed_by_node()
+        self.runs: dict[tuple[int, int], NodeRun] = {}
+        """Graph and sequence number -> the run of that node."""
 
-    def run(self) -> None:
+    def run(self, *, strict: bool) -> None:
         for index, record in enumerate(self.recording.records):
-            costed = self.evaluate(record)
-            dependences = self._flow(record)
-            self.first_rows.append(len(self.rows))
-            if record.scope == "update" or (record.node is None and self._is_update(record)):
-                self._append_update(index, record, costed)
-            elif record.node is None:
-                self._forward(record, costed, dependences)
-            elif record.grad_enabled and index not in self._differentiable:
-                self._forward(record, costed, dependences, phase="recompute")
-            else:
-                self._backward(index, record, costed)
-                self._gradients.update(record.outputs)
-                if record.grad_enabled:
-                    self._remember(record, costed, dependences, self._layer_of_node(record))
-        self._place_rest_of_saved()
+            start = len(self.rows)
+            self.first_rows.append(start)
+            try:
+                self._attribute(index, record)
+            except Exception as error:
+                if strict and isinstance(error, FormulaError):
+                    raise
+                del self.rows[start:]
+                self._give_up(index, record, error)
+        self._place_saved()
+
+    def _attribute(self, index: int, record: Record) -> None:
+        costed = self.evaluate(record)
+        dependences = self._flow(record)
+        layer = None
+        if index in self._update.records:
+            self._append_update(index, record, costed)
+        elif record.node is None:
+            self._forward(index, record, costed, dependences)
+        elif self._is_recomputed(index, record):
+            self._forward(index, record, costed, dependences, phase="recompute")
+        else:
+            if not costed.known:
+                self.uncounted_in_backward.add(costed.op)
+            self._backward(index, record, costed)
+            if record.grad_enabled or record.in_function:
+                layer = self._layer_of_node(index, record)
+                made = self._remember(record, costed, dependences, layer)
+                if made is not None:
+                    self._rows_of_nodes.setdefault(made, self.first_rows[index])
+        if self.nodes.has_transforms:
+            layer = self.recording.layer_of(record) if layer is None else layer
+            wanted = (False,) * len(dependences)
+            self.nodes.every.append(ForwardCall(record, costed, dependences, layer, wanted))
+
+    def _give_up(self, index: int, record: Record, error: Exception) -> None:
+        """The row of an operator that can't be attributed."""
+        costed = uncounted(record, error)
+        self.evaluate.uncounted[costed.op] += 1
+        self.uncounted_in_backward.add(costed.op)
+        phase = {"forward": "forward", "backward": "grad_input"}.get(record.scope, record.scope)
+        self._append(self.recording.layer_of(record), costed, phase)
+        if self.nodes.has_transforms and len(self.nodes.every) == index:
+            layer = self.recording.layer_of(record)
+            self.nodes.every.append(ForwardCall(record, costed, (), layer, ()))
+
+    # -- backward's graphs and nodes --------------------------------------------------------
+
+    def _graph_of_each_record(self) -> list[int]:
+        """For each record the (innermost) backward that was running, by its place among the graphs;
+        -1 outside of all."""
+        graphs = [-1] * len(self.recording.records)
+        for place, graph in enumerate(self.recording.graphs):
+            for index in self.recording.records_of(graph):
+                graphs[index] = place
+        return graphs
+
+    def _graph(self, index: int) -> Graph | None:
+        place = self._graphs[index]
+        return None if place < 0 else self.recording.graphs[place]
+
+    def _is_recomputed(self, index: int, record: Record) -> bool:
+        """Whether something is done again: what backward calls (a module, a checkpoint's function);
+        and what runs with gradients on, unless backward itself is to be differentiated."""
+        if record.scope == "recompute":
+            return True
+        graph = self._graph(index)
+        return record.grad_enabled and not (graph is not None and graph.create_graph)
+
+    def _executed_by_node(self) -> dict[tuple[int, int], list[int]]:
+        """(graph, node) -> the records of its run, of the nodes whose operators are not told by
+        their names: of users' functions and of tensor subclasses, which share one node among
+        several, and where several gradients are computed at once."""
+        shared = {record.sequence for record in self.recording.records if record.taken_apart}
+        executed: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+        for place, graph in enumerate(self.recording.graphs):
+            every = graph.batch > 1 or graph.transformed or self.nodes.is_within_function(graph)
+            several = shared | graph.functions
+            if not every and several.isdisjoint(graph.nodes):
+                continue
+            for index in self.recording.records_of(graph):
+                record = self.recording.records[index]
+                if self._graphs[index] != place or record.node is None:
+                    continue
+                if (every or record.node in several) and not self._is_recomputed(index, record):
+                    executed[place, record.node].append(index)
+        return executed
+
+    def _run_of(self, index: int, node: int) -> NodeRun:
+        """The run of a node that a record is part of."""
+        place = self._graphs[index]
+        run = self.runs.get((place, node))
+        if run is None:
+            run = self.runs[place, node] = self._new_run(place, node)
+        return run
+
+    def _new_run(self, place: int, node: int) -> NodeRun:
+        if place < 0:
+            return NodeRun([])
+        graph = self.recording.graphs[place]
+        behind = self.nodes.behind(graph, node)
+        function = self.recording.functions.get(node) if node in graph.functions else None
+        layer = None if function is None else self.recording.layers[function.layer]
+        executed = []
+        for index in self._executed.get((place, node), ()):
+            record = self.recording.records[index]
+            executed.append((index, record, self.evaluate.quietly(record)))
+        is_within = self.nodes.is_within_function(graph)
+        run = NodeRun(behind, layer, graph.batch, executed, is_within=is_within)
+        self.nodes.run_again |= run.run_again
+        return run
 
     # -- what a value depends on ------------------------------------------------------------
 
@@ -138,15 +250,16 @@ class _Pass:
         return dependence
 
     def _flow(self, record: Record) -> tuple[int, ...]:
-        """What a record's inputs depend on; its outputs depend on all of that."""
+        """What a record's inputs depend on; what it writes depends on all of that."""
         dependences = tuple(self._dependence(number) for number in record.inputs)
         if dependences:
             dependence = max(dependences)
         else:
             # A constant made inside of a module (positions, masks) is not data; a batch made by
-            # the step itself, or random numbers, are.
-            dependence = DATA if record.op.is_random or record.layer == 0 else CONSTANT
-        for number in record.outputs:
+            # the step itself, or random numbers, are; memory that backward asks for is not.
+            in_step = record.layer == 0 and record.node is None
+            dependence = DATA if record.op.is_random or in_step else CONSTANT
+        for number in written_by(record):
             # Parameters and buffers stay what they are when the step writes to them.
             if number >= 0 and self.recording.storages[number].kind in ("made", "outside"):
                 before = self._dependences.get(number, dependence)
@@ -155,28 +268,22 @@ class _Pass:
 
     # -- saved tensors ----------------------------------------------------------------------
 
-    def _saved_by_node(self) -> dict[int, int]:
-        """Sequence number -> bytes that its node keeps, each storage once, parameters apart."""
-        seen: set[int] = set()
+    def _place_saved(self) -> None:
+        """What is kept when most is stands in the row of the operator that keeps it, each storage
+        once. What no operator's node keeps (what enters a checkpoint) stands in the row of the next
+        operator."""
+        if not self.rows:
+            return
         saved: defaultdict[int, int] = defaultdict(int)
-        for sequence, number, _ in self.recording.saved:
-            if number < 0 or number in seen:
-                continue
-            seen.add(number)
-            storage = self.recording.storages[number]
-            if storage.kind != "parameter":
-                saved[sequence] += storage.nbytes
-        return saved
-
-    def _place_rest_of_saved(self) -> None:
-        """What no operator's node keeps (what enters a checkpoint) stands in the row of the next
-        operator that autograd numbered."""
-        for sequence in sorted(self._saved):
-            for record, row in zip(self.recording.records, self.first_rows, strict=True):
-                if record.node is None and record.sequence > sequence:
-                    saved = self.rows[row].saved_bytes + self._saved.pop(sequence)
-                    self.rows[row] = self.rows[row]._replace(saved_bytes=saved)
-                    break
+        seen: set[int] = set()
+        for kept in most_kept(self.recording).kept:
+            if kept.storage not in seen:
+                seen.add(kept.storage)
+                following = self.first_rows[min(kept.born, len(self.first_rows) - 1)]
+                row = self._rows_of_nodes.get(kept.node, following)
+                saved[row] += self.recording.storages[kept.storage].nbytes
+        for row, nbytes in saved.items():
+            self.rows[row] = self.rows[row]._replace(saved_bytes=nbytes)
 
     # -- rows -------------------------------------------------------------------------------
 
@@ -187,7 +294,6 @@ class _Pass:
         phase: str,
         *,
         autograd: str = "",
-        saved: int = 0,
     ) -> None:
         """The row of an operator that works for one layer and phase."""
         self.rows.append(
@@ -201,7 +307,6 @@ class _Pass:
                 costed.cost.elementwise,
                 costed.bytes_read,
                 costed.bytes_written,
-                saved,
             )
         )
 
@@ -212,55 +317,37 @@ class _Pass:
         for layer, part in parts.items():
             self._append(layer, self.evaluate(part), "update")
 
-    def _is_update(self, record: Record) -> bool:
-        """Work on gradients between backward and update (clipping, scaling, zeroing), which
-        autograd does not follow, belongs to the update."""
-        if record.layer != 0 or any(record.requires_grad):
-            return False
-        if self._gradients.isdisjoint(record.inputs):
-            return False
-        self._gradients.update(record.outputs)
-        return True
-
     # -- forward and recomputation ----------------------------------------------------------
 
     def _forward(
         self,
+        index: int,
         record: Record,
         costed: Costed,
         dependences: tuple[int, ...],
         phase: str = "forward",
     ) -> None:
-        recomputed = phase == "recompute"
         layer = self.recording.layer_of(record)
-        if recomputed:
-            first = self._first_run(record)
+        if phase == "recompute":
+            first = self._first_run(index, record)
             if layer == OUTSIDE:  # no module runs: who ran it first, or whose node asked for it?
-                layer = first.layer if first is not None else self._layer_of_node(record)
-        node = self._remember(record, costed, dependences, layer, recomputed=recomputed)
-        saved = self._saved.pop(node, 0) if node is not None else 0
-        self._append(layer, costed, phase, saved=saved)
+                layer = first.layer if first is not None else self._layer_of_node(index, record)
+        node = self._remember(record, costed, dependences, layer)
+        if node is not None:
+            self._rows_of_nodes.setdefault(node, len(self.rows))
+        self._append(layer, costed, phase)
 
     def _remember(
-        self,
-        record: Record,
-        costed: Costed,
-        dependences: tuple[int, ...],
-        layer: str,
-        *,
-        recomputed: bool = False,
+        self, record: Record, costed: Costed, dependences: tuple[int, ...], layer: str
     ) -> int | None:
         """Keep a record that autograd made a node for, for the backward to come; the node's
         number."""
         sequence = self._node_of(record)
         wanted = record.requires_grad
-        if record.grad_enabled and any(wanted):
-            made = sequence not in self.forward_calls
+        if record.taken_apart and not record.in_function:
+            made = record.grad_enabled and any(wanted)
         elif record.grad_enabled:
-            # Inside of torch.func the tensors do not tell, but autograd's graph does.
-            edges = self._edges.get(sequence, ())
-            made = sequence not in self.forward_calls and len(edges) == len(wanted) and any(edges)
-            wanted = edges if made else wanted
+            made = sequence not in self.nodes.calls and any(wanted)
         else:
             made = record.in_function and sequence in self._functions
             wanted = tuple(
@@ -270,8 +357,8 @@ class _Pass:
             if made and any(wanted):
                 self._flowing.update(record.outputs)
         if made:
-            call = ForwardCall(record, costed, dependences, layer, wanted, recomputed)
-            self.forward_calls[sequence].append(call)
+            call = ForwardCall(record, costed, dependences, layer, wanted)
+            self.nodes.add(sequence, call)
         return sequence if made else None
 
     def _node_of(self, record: Record) -> int:
@@ -293,22 +380,24 @@ class _Pass:
             self._awaiting = None
         return record.sequence
 
-    def _first_run(self, record: Record) -> ForwardCall | None:
-        """What a reentrant checkpoint runs again: all of its forward, in order, in its node. The
-        tensors are alike; a flag may say that now a gradient is wanted."""
+    def _first_run(self, index: int, record: Record) -> ForwardCall | None:
+        """What the function of a node runs again: of its forward, in whatever order. The tensors
+        are alike; a flag may say that now a gradient is wanted."""
         assert record.node is not None
-        calls = self.forward_calls.get(record.node, [])
-        for position in range(self._rerun[record.node], len(calls)):
-            first = calls[position].record
-            if first.op is record.op and shapes(first) == shapes(record):
-                self._rerun[record.node] = position + 1
-                return calls[position]
-        return None
+        first = self._run_of(index, record.node).again.take_like(record)
+        if first is not None:
+            self.nodes.run_again.add(first)
+        return first
 
-    def _layer_of_node(self, record: Record) -> str:
-        """The layer of the forward operator whose node is running."""
-        calls = self.forward_calls.get(record.node, []) if record.node is not None else []
-        return calls[0].layer if calls else self.recording.layer_of(record)
+    def _layer_of_node(self, index: int, record: Record) -> str:
+        """The layer of the forward operator whose node is running; if it is not known, of the
+        module that called for the backward."""
+        assert record.node is not None
+        place = self._run_of(index, record.node).default
+        if place is not None:
+            return place[0]
+        graph = self._graph(index)
+        return self.recording.layers[record.layer if graph is None else graph.layer]
 
     # -- backward ---------------------------------------------------------------------------
 
@@ -320,61 +409,61 @@ class _Pass:
         known = [self._made_for.get(number) for number in record.inputs]
         return known[-1] if all(known) else None
 
-    def _asked(self, index: int, node: int) -> tuple[bool, ...]:
-        """Which edges of a node the backward that was running (the innermost one) asked for."""
-        for graph in reversed(self.recording.graphs):
-            if index in graph.records:
-                return graph.nodes.get(node, ())
-        return ()
-
-    def _run_of(self, index: int, node: int) -> NodeRun:
-        """The run of a node that a record is part of."""
-        if self._node_run is None or self._node_run.node != node:
-            calls = reached_by_gradient(self.forward_calls.get(node, []))
-            self._node_run = NodeRun(node, calls, self._asked(index, node))
-        return self._node_run
-
     def _backward(self, index: int, record: Record, costed: Costed) -> None:
         assert record.node is not None
         if record.node == ACCUMULATE_GRAD:
             self._accumulate(index, record, costed)
             return
         run, node = self._run_of(index, record.node), self.recording.nodes[record.node]
-        unclaimed = run.default() or (self.recording.layer_of(record), "grad_input")
+        unclaimed = run.default or (self._layer_of_node(index, record), "grad_input")
         if costed.cost.parts:
-            self._fused_backward(record, costed, run, node, unclaimed[0])
+            self._fused_backward(index, record, costed, run, node, unclaimed)
             return
-        layer, phase = run.claim(record, costed) or self._sums(record, costed) or unclaimed
+        layer, phase = run.place(index, costed) or self._sums(record, costed) or unclaimed
         self._made_for.update(dict.fromkeys(record.outputs, (layer, phase)))
         self._append(layer, costed, phase, autograd=node)
 
     def _accumulate(self, index: int, record: Record, costed: Costed) -> None:
         number = self.recording.accumulated.get(index, -1)
-        layer = self.recording.owners.parameters.get(number, self.recording.layer_of(record))
+        layer = self.recording.owners.parameters.get(number)
+        if layer is None and record.inputs:  # a leaf of nobody's: where its gradient comes from
+            layer, _ = self._made_for.get(record.inputs[-1], (None, ""))
+        if layer is None:
+            layer = self._layer_of_node(index, record)
         self._append(layer, costed, phase_of(self._dependence(number)), autograd="AccumulateGrad")
 
     def _fused_backward(
-        self, record: Record, costed: Costed, run: NodeRun, node: str, layer: str
+        self,
+        index: int,
+        record: Record,
+        costed: Costed,
+        run: NodeRun,
+        node: str,
+        unclaimed: tuple[str, str],
     ) -> None:
-        """One row a phase; what a fused backward operator read and wrote stands in the first."""
+        """One row a layer and phase; what a fused backward operator read and wrote stands in the
+        first."""
         cost = costed.cost
-        needed = run.calls[0].needed() if run.calls else {}
-        dependences = run.calls[0].by_operand() if run.calls else {}
-        work: dict[str, list[int]] = {}
+        forward = run.call_of(costed.op)
+        work: dict[tuple[str, str], list[int]] = {}
         for position, part in enumerate(cost.parts):
-            # A kernel may compute a gradient that nobody asked for: beyond the law.
-            phase = phase_among(part, needed, dependences) or "recompute"
+            phase: str | None = unclaimed[1]
+            if forward is not None:
+                call, wanted = forward
+                phase = phase_among(part, call.needed(wanted), call.by_operand())
+            place = run.place_of_part(index, position, part, phase, unclaimed[0])
             one_each = len(record.outputs) == len(cost.parts) and isinstance(part.operand, str)
             if one_each:  # a gradient is returned for each part
-                self._made_for[record.outputs[position]] = layer, phase
-            both = work.setdefault(phase, [0, 0])
+                self._made_for[record.outputs[position]] = place
+            both = work.setdefault(place, [0, 0])
             both[0] += part.flops
             both[1] += part.elementwise
         if cost.recompute:
-            work.setdefault("recompute", [0, 0])[0] += cost.recompute
-        kind = self.recording.types.get(layer, "")
+            layer = forward[0].layer if forward is not None else unclaimed[0]
+            work.setdefault((layer, "recompute"), [0, 0])[0] += cost.recompute
         read, written = costed.bytes_read, costed.bytes_written
-        for phase, (flops, elementwise) in work.items():
+        for (layer, phase), (flops, elementwise) in work.items():
+            kind = self.recording.types.get(layer, "")
             self.rows.append(
                 Row(layer, kind, costed.op, node, phase, flops, elementwise, read, written)
             )

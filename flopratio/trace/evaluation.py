@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from flopratio.formulas import OPERATORS, Cost, Tensor
 from flopratio.formulas.attention import causal_half, is_causal
-from flopratio.formulas.formula import OperatorFormula
+from flopratio.formulas.formula import OperatorFormula, summed
 from flopratio.trace.formula_check import (
     OUT,
     OUTPUT,
@@ -16,7 +16,16 @@ from flopratio.trace.formula_check import (
     check_call,
     check_cost,
 )
-from flopratio.trace.recording import LIST, TENSOR, Operator, Record
+from flopratio.trace.recording import (
+    FUNCTION,
+    GUESSED,
+    LIST,
+    NESTED,
+    OPENED,
+    TENSOR,
+    Operator,
+    Record,
+)
 
 NO_COST = Cost()
 
@@ -36,20 +45,45 @@ class Costed(NamedTuple):
 
 
 def is_tensor(note: Any) -> bool:
-    return type(note) is tuple and len(note) == 3 and note[0] == TENSOR
+    return type(note) is tuple and len(note) > 0 and note[0] == TENSOR
 
 
 def is_list(note: Any) -> bool:
     return type(note) is tuple and len(note) > 0 and note[0] == LIST
 
 
+def is_nested(note: Any) -> bool:
+    return type(note) is tuple and len(note) > 0 and note[0] == NESTED
+
+
 def _for_formula(note: Any) -> Any:
     """The formula's view of a noted argument."""
     if is_tensor(note):
-        return Tensor(note[1], note[2].itemsize)
+        _, shape, dtype, *padded = note
+        return Tensor(shape, dtype.itemsize, padded=padded[0] if padded else None)
     if is_list(note):
         return tuple(_for_formula(item) for item in note[1:])
+    if is_function(note):
+        return _elementwise_of_function(note)
     return note
+
+
+def is_function(note: Any) -> bool:
+    return type(note) is tuple and len(note) > 0 and note[0] == FUNCTION
+
+
+def _elementwise_of_function(note: Any) -> int:
+    """The arithmetic of one call of a function."""
+    calls = [] if _is_unknown(note) else note[1:]
+    costs = (_evaluate(*call, OPERATORS.get(call[0].name), "full").cost for call in calls)
+    return sum(cost.elementwise + cost.flops for cost in costs)
+
+
+def _is_unknown(note: Any) -> bool:
+    """Whether it is not known what a function calls."""
+    if is_list(note):
+        return any(_is_unknown(item) for item in note[1:])
+    return is_function(note) and note[1:] == (None,)
 
 
 def _tensors(described: Any) -> tuple[Tensor, ...]:
@@ -68,6 +102,38 @@ def shapes(record: Record) -> list[Any]:
 
 def is_list_of_tensors(note: Any) -> bool:
     return is_list(note) and len(note) > 1 and all(is_tensor(item) for item in note[1:])
+
+
+def tensors_in(note: Any) -> int:
+    """How many tensors a note stands for."""
+    if is_tensor(note) or is_nested(note):
+        return 1
+    return sum(tensors_in(item) for item in note[1:]) if is_list(note) else 0
+
+
+def written_by(record: Record) -> tuple[int, ...]:
+    """The storages that an operator writes: of its results, and of arguments that it writes to
+    without giving them back."""
+    return record.outputs or changed_by(record)
+
+
+def changed_by(record: Record) -> tuple[int, ...]:
+    """The storages of the arguments that an operator writes to."""
+    if not record.op.is_mutable:
+        return ()
+    by_name = {argument.name: argument for argument in record.op.arguments}
+    given = [
+        *zip(record.op.arguments, record.arguments, strict=False),
+        *((by_name[name], value) for name, value in record.keywords),
+    ]
+    written: list[int] = []
+    start = 0
+    for argument, value in given:
+        end = start + tensors_in(value)
+        if argument.is_written:
+            written += record.inputs[start:end]
+        start = end
+    return tuple(written)
 
 
 def narrowed_to(record: Record, positions: list[int], length: int) -> Record:
@@ -97,13 +163,23 @@ class Evaluator:
         self.uncounted: Counter[str] = Counter()
 
     def __call__(self, record: Record) -> Costed:
-        formula = OPERATORS.get(record.op.name)
-        costed = _evaluate(
-            record.op, record.arguments, record.keywords, record.results, formula, self.causal
-        )
+        costed = self.quietly(record)
         if not costed.known:
             self.uncounted[costed.op] += 1
         return costed
+
+    def quietly(self, record: Record) -> Costed:
+        """The cost of a record that is evaluated in its turn too: none is listed here."""
+        formula = OPERATORS.get(record.op.name)
+        return _evaluate(
+            record.op, record.arguments, record.keywords, record.results, formula, self.causal
+        )
+
+
+def uncounted(record: Record, error: Exception) -> Costed:
+    """Of an operator that can't be counted: what was wrong is in its name."""
+    name = f"{record.op.name} ({type(error).__name__}: {error})"
+    return Costed(name, NO_COST, False, (), 0, 0, ())
 
 
 @lru_cache(maxsize=1 << 16)
@@ -123,7 +199,23 @@ def _evaluate(
     Raises:
         FormulaError: the formula does not fit its operator.
     """
+    nested = _nested_among((arguments, *(value for _, value in keywords), results))
+    if nested:
+        of_each = [
+            _evaluate(
+                op,
+                tuple(_one_of(note, place) for note in arguments),
+                tuple((key, _one_of(note, place)) for key, note in keywords),
+                _one_of(results, place),
+                formula,
+                causal,
+            )
+            for place in range(len(nested[1]))
+        ]
+        return _together(of_each, _dense_bytes(arguments, keywords), _dense_bytes((results,)))
     name = op.name
+    if formula is None and op.overload in (OPENED, GUESSED) and name.startswith("higher_order."):
+        formula = _contents
     positional = [_for_formula(note) for note in arguments]
     named = {key: _for_formula(note) for key, note in keywords}
     out = _for_formula(results)
@@ -132,12 +224,14 @@ def _evaluate(
     operands: list[str] = []
     read = 0
     positions: dict[int, int] = {}
+    written = 0
     for operand, described in (*zip(names, positional, strict=False), *named.items()):
         for tensor in _tensors(described):
             positions.setdefault(id(tensor.storage), len(operands))
             operands.append(operand)
             read += tensor.nbytes
-    written = 0
+            if operand in schema.changed:
+                written += tensor.nbytes
     for index, tensor in enumerate(_tensors(out)):
         positions.setdefault(id(tensor.storage), len(operands) + index)
         written += tensor.nbytes
@@ -168,4 +262,52 @@ def _evaluate(
         )
         for gradient in cost.gradients
     )
-    return Costed(name, cost, formula is not None, tuple(operands), read, written, saves)
+    known = formula is not None
+    if any(_is_unknown(note) for note in arguments):
+        name, known = f"{name} (what its function does to a score)", False
+    if formula is _contents and op.overload == GUESSED:
+        name, known = f"{name} (a value tells which function runs, or how often)", False
+    return Costed(name, cost, known, tuple(operands), read, written, saves)
+
+
+def _contents(*arguments: Any, out: Any, **options: Any) -> Cost:
+    """Nothing but what the operators inside cost."""
+    return Cost(view=True)
+
+
+# -- nested tensors: an operator works on each of the tensors in them -----------------------------
+
+
+def _nested_among(notes: Any) -> Any:
+    """The first note of a nested tensor among some notes; None if there is none."""
+    for note in notes:
+        found = note if is_nested(note) else _nested_among(note) if type(note) is tuple else None
+        if found is not None:
+            return found
+    return None
+
+
+def _one_of(note: Any, place: int) -> Any:
+    """A note with one of the tensors of each nested one in its place; beside its shape, that which
+    all have where a kernel pads them."""
+    if is_nested(note):
+        _, shapes, dtype = note
+        return TENSOR, shapes[place], dtype, tuple(map(max, zip(*shapes, strict=True)))
+    return (LIST, *(_one_of(item, place) for item in note[1:])) if is_list(note) else note
+
+
+def _dense_bytes(arguments: Any, keywords: Any = ()) -> int:
+    """Those of the tensors that are not nested."""
+    described = (_for_formula(note) for note in (*arguments, *(value for _, value in keywords)))
+    return sum(tensor.nbytes for each in described for tensor in _tensors(each))
+
+
+def _together(of_each: list[Costed], dense_read: int, dense_written: int) -> Costed:
+    """An operator on nested tensors, of that on each of the tensors in them."""
+    first, more = of_each[0], len(of_each) - 1
+    cost = summed([costed.cost for costed in of_each])
+    read = sum(costed.bytes_read for costed in of_each) - more * dense_read
+    written = sum(costed.bytes_written for costed in of_each) - more * dense_written
+    if cost.view:
+        read = written = 0
+    return first._replace(cost=cost, bytes_read=read, bytes_written=written)

@@ -38,6 +38,9 @@ class Arguments(NamedTuple):
     """Those that are tensors or lists of them."""
     written: frozenset[str]
     """What an ``out=`` overload writes to, which is not given."""
+    changed: frozenset[str]
+    """Those that are written to, and are no results: of in-place operators on lists, and running
+    statistics."""
 
 
 @cache
@@ -55,6 +58,9 @@ def arguments_of(op: Operator) -> Arguments:
         frozenset(name for name, argument in given if not argument.has_default),
         frozenset(name for name, argument in given if argument.is_tensor),
         frozenset(argument.name for argument in every if argument.is_out),
+        frozenset(
+            name for name, argument in given if argument.is_written and not argument.is_returned
+        ),
     )
 
 

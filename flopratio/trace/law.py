@@ -3,29 +3,45 @@ gradient. Counted from the forward operators alone."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
 
-from flopratio.trace.forward_call import ForwardCall, reached_by_gradient
+from flopratio.trace.nodes import Nodes
 from flopratio.trace.recording import Graph
 
 
-def count_by_law(
-    graphs: Iterable[Graph], forward_calls: Mapping[int, list[ForwardCall]]
-) -> dict[tuple[str, str], int]:
-    """(layer, phase) -> contraction FLOP of backward; backward's own operators are not looked at.
+class Law(NamedTuple):
+    """What the law says of the backwards of a step."""
+
+    flops: dict[tuple[str, str], int]
+    """(layer, phase) -> contraction FLOP."""
+    unknown: frozenset[str]
+    """Operators without a formula that a gradient reaches: what theirs cost is not known."""
+
+
+def count_by_law(graphs: Iterable[Graph], nodes: Nodes, ran: Collection[tuple[int, int]]) -> Law:
+    """What backward costs; its own operators are not looked at.
 
     Args:
         graphs: what each backward could reach: a contraction that no loss depends on costs nothing.
-        forward_calls: sequence number of a node -> the forward operators behind it.
+        nodes: the forward operators behind each node.
+        ran: the nodes that ran, each with the place of its graph: all that counts of a backward
+            that did not end.
     """
-    law: defaultdict[tuple[str, str], int] = defaultdict(int)
-    for graph in graphs:
-        for sequence, asked in graph.nodes.items():
-            for call in reached_by_gradient(forward_calls.get(sequence, [])):
-                if call.recomputed:
+    law: Counter[tuple[str, str]] = Counter()
+    unknown = set()
+    for place, graph in enumerate(graphs):
+        for number in graph.nodes:
+            if not graph.ended and (place, number) not in ran:
+                continue
+            elsewhere = nodes.left_to_inner(place, number)
+            for call, wanted in nodes.behind(graph, number):
+                if not call.costed.known and any(wanted):
+                    unknown.add(call.costed.op)
+                if call in elsewhere:
                     continue
-                for gradient, phase in call.gradients(asked):
+                for gradient, phase in call.gradients(wanted):
                     if gradient.flops:
-                        law[call.layer, phase] += gradient.flops
-    return dict(law)
+                        law[call.layer, phase] += gradient.flops * graph.batch
+    return Law(dict(law), frozenset(unknown))

@@ -28,8 +28,10 @@ from flopratio.memory import (
     bytes_alive,
 )
 from flopratio.trace.attribution import Attribution
+from flopratio.trace.kept import most_kept
 from flopratio.trace.lifetimes import lifetimes
 from flopratio.trace.recording import Recording
+from flopratio.trace.update import accumulations
 
 FLASH_BACKWARD = "aten._scaled_dot_product_flash_attention_backward"
 
@@ -58,13 +60,13 @@ def step_memory(recording: Recording, attribution: Attribution) -> Memory:
         inputs=sizes["inputs"],
         gradients=sizes["gradients"],
         optimizer_state=sizes["optimizer_state"],
-        saved_activations=_saved_bytes(recording),
+        saved_activations=most_kept(recording).nbytes,
         peak=memory.at_peak.nbytes,
         peak_phase=memory.at_peak.phase,
         peak_allocated=allocated,
         peak_reserved=reserved,
         inference_peak=None,
-        first_step_peak=_first_step_peak(memory, frozenset(recording.owners.fresh_state)),
+        first_step_peak=_first_step_peak(memory, recording),
     )
     return memory
 
@@ -83,15 +85,12 @@ def _flash_backwards(recording: Recording, attribution: Attribution) -> FlashBac
     }
 
 
-def _first_step_peak(memory: Memory, fresh: frozenset[int]) -> int:
-    """The peak if the optimizer makes its state when the update begins.
-
-    Args:
-        fresh: the storages of the state that the optimizer makes in its first step.
-    """
+def _first_step_peak(memory: Memory, recording: Recording) -> int:
+    """The peak if the optimizer makes its state when its first step begins."""
+    fresh = recording.owners.fresh_state
     if not fresh:
         return memory.at_peak.nbytes
-    updates = (i for i, operator in enumerate(memory.operators) if operator.phase == "update")
+    updates = (i for i, record in enumerate(recording.records) if record.scope == "update")
     update = next(updates, -1)
     lives = (
         (
@@ -155,13 +154,6 @@ def peak_bytes(recording: Recording) -> int:
     return max(bytes_alive(lives, len(recording.records)))
 
 
-def _saved_bytes(recording: Recording) -> int:
-    """The most that is alive at once of what autograd keeps: of several micro-batches one's."""
-    saved = (recording.storages[number] for number in recording.kept_for_backward())
-    lives = ((storage.nbytes, storage.born, storage.died) for storage in saved)
-    return max(bytes_alive(lives, len(recording.records)))
-
-
 def _blocks(recording: Recording, operators: list[Row]) -> list[MemoryBlock]:
     """Every piece of memory with what it is for."""
     whose = recording.owners
@@ -176,7 +168,7 @@ def _blocks(recording: Recording, operators: list[Row]) -> list[MemoryBlock]:
         for category, layers in owners.items()
         for number, layer in layers.items()
     }
-    saved = recording.kept_for_backward()
+    saved = {kept.storage for kept in recording.kept_for_backward()}
     recomputed = _after_recomputation(operators)
     blocks = []
     for numbers, nbytes, born, died in lifetimes(recording):
@@ -201,7 +193,7 @@ def _blocks(recording: Recording, operators: list[Row]) -> list[MemoryBlock]:
 def _gradients(recording: Recording) -> dict[int, str]:
     """Storage -> layer, of those that are the ``.grad`` of a leaf at some time."""
     layers = dict(recording.owners.gradients)
-    for index, leaf in recording.accumulated.items():
+    for index, leaf in accumulations(recording).items():
         layer = recording.owners.parameters.get(leaf, "")
         # What AccumulateGrad makes or adds to.
         layers.update((number, layer) for number in recording.records[index].outputs if number >= 0)

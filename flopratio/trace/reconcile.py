@@ -4,6 +4,7 @@ and phase; and beside the saved bytes that autograd's hooks saw, those by the fo
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Collection
 from functools import cache, partial
 
 from flopratio.ledger import SAVED, Ledger, Mismatch
@@ -13,20 +14,33 @@ from flopratio.trace.memory import step_memory
 from flopratio.trace.recording import Recording
 from flopratio.trace.saved import saved_by_formulas, saved_by_hooks
 
+NO_BACKWARD = "nothing ran backward"
 
-def reconcile(recording: Recording) -> Ledger:
+
+def reconcile(recording: Recording, *, strict: bool = True) -> Ledger:
     """The ledger of a recorded step. Its memory, and what the formulas say of saved bytes, are
-    worked out when they are asked for."""
-    attribution = attribute(recording)
-    law = count_by_law(recording.graphs, attribution.forward_calls)
+    worked out when they are asked for.
+
+    Args:
+        strict: whether a formula that does not fit its operator is an error; else the operator is
+            uncounted, and listed with what is wrong.
+
+    Raises:
+        FormulaError: there is such a formula.
+    """
+    attribution = attribute(recording, strict=strict)
+    law = count_by_law(recording.graphs, attribution.nodes, attribution.ran)
     ledger = Ledger(
         attribution.rows,
         parameters=recording.parameters,
         types=recording.types,
         memory=partial(step_memory, recording, attribution),
         uncounted_ops=attribution.uncounted_ops,
+        notes=recording.notes,
     )
-    ledger.mismatches = _mismatches(ledger, law)
+    ledger.mismatches = _mismatches(ledger, law.flops)
+    unknown = attribution.uncounted_in_backward | law.unknown
+    ledger.not_compared = _not_compared(recording, unknown)
 
     @cache
     def saved() -> tuple[dict[str, int], dict[str, int]]:
@@ -34,7 +48,7 @@ def reconcile(recording: Recording) -> Ledger:
 
     def analytic() -> dict[str, int]:
         by_phase = Counter({"forward": ledger.totals.forward, "grad_input": 0, "grad_weight": 0})
-        for (_, phase), flops in law.items():
+        for (_, phase), flops in law.flops.items():
             by_phase[phase] += flops
         return {**by_phase, SAVED: sum(saved()[0].values())}
 
@@ -48,6 +62,24 @@ def reconcile(recording: Recording) -> Ledger:
 
     ledger.analytic, ledger.saved_mismatches = analytic, saved_mismatches
     return ledger
+
+
+def _not_compared(recording: Recording, unknown: Collection[str]) -> str:
+    """Why law and execution can't be held against each other, in a few words; empty if they can.
+
+    Args:
+        unknown: operators in backward, or reached by it, that have no formula.
+    """
+    reasons = list(recording.unseen)
+    if any(graph.foreign for graph in recording.graphs):
+        reasons.append("a backward reached what another thread had made")
+    if not all(graph.ended for graph in recording.graphs):
+        reasons.append("a backward did not end")
+    if unknown:
+        reasons.append(f"there is no formula for {', '.join(sorted(unknown))}")
+    if not recording.graphs and not reasons:
+        reasons.append(NO_BACKWARD)
+    return "; ".join(reasons)
 
 
 def _mismatches(ledger: Ledger, law: dict[tuple[str, str], int]) -> list[Mismatch]:

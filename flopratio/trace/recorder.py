@@ -8,8 +8,12 @@ type and the number of its storage, and weak references tell when a storage is r
 from __future__ import annotations
 
 import weakref
-from functools import lru_cache
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from threading import get_ident
+from typing import Any, ClassVar
 
 import torch
 
@@ -18,28 +22,55 @@ from flopratio.torch_private import (
     CAN_DETACH_DIRECTLY,
     SILENT_OPERATORS,
     FakeTensor,
+    FakeTensorMode,
+    HigherOrderOperator,
+    OpOverload,
     TorchDispatchMode,
+    active_fake_mode,
     call_below,
     current_autograd_node,
     detach_below,
     disable_current_modes,
+    is_below_autograd,
+    nested_shapes,
     next_sequence_number,
     references_of,
+    results_apart,
     schema_of,
     sequence_number,
     storage_address,
+    tensor_version,
+    transforms_are_active,
+    tree_iter,
+)
+from flopratio.trace.higher_order import (
+    Noted,
+    Opened,
+    call_on_fakes,
+    is_function,
+    is_one_kernel,
+    noted_arguments,
+    operator_of_call,
 )
 from flopratio.trace.recording import (
     ACCUMULATE_GRAD,
     LIST,
+    NESTED,
     TENSOR,
     Argument,
+    FunctionCall,
+    Graph,
     Operator,
     Record,
     Recording,
     Saved,
     Scope,
     Storage,
+)
+from flopratio.trace.subclasses import (
+    any_takes_itself_apart,
+    inner_tensors,
+    takes_itself_apart,
 )
 
 # Neither computes, moves nor allocates anything.
@@ -57,6 +88,11 @@ def _call(func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     return func(*args, **kwargs)
 
 
+def _known(result: Any) -> Callable[..., Any]:
+    """A call of an operator that has been made."""
+    return lambda *_: result
+
+
 _operators: dict[Any, Operator] = {}
 """``OpOverload`` -> what is noted of it."""
 
@@ -66,6 +102,7 @@ def operator_of(func: Any) -> Operator:
     operator = _operators.get(func)
     if operator is None:
         schema = schema_of(func)
+        returned = {name for result in schema.returns for name in _aliases(result)}
         arguments = tuple(
             Argument(
                 argument.name,
@@ -73,6 +110,8 @@ def operator_of(func: Any) -> Operator:
                 argument.is_out,
                 argument.kwarg_only,
                 argument.has_default_value(),
+                argument.alias_info is not None and argument.alias_info.is_write,
+                not returned.isdisjoint(_aliases(argument)),
             )
             for argument in schema.arguments
         )
@@ -86,12 +125,60 @@ def operator_of(func: Any) -> Operator:
     return operator
 
 
+def _aliases(argument: Any) -> frozenset[str]:
+    """The names under which a schema says that an argument and a result are one: ``a`` of
+    ``Tensor(a!)``."""
+    return frozenset() if argument.alias_info is None else argument.alias_info.before_set
+
+
+def _described(value: Any) -> str:
+    """What is noted of an object that is not torch's own."""
+    try:
+        return repr(value)
+    except Exception:  # the user's own, and not to stop the step
+        return type(value).__qualname__
+
+
 class _Watch(weakref.ref):  # type: ignore[type-arg]
     """A weak reference that knows which storage it watches."""
 
     __slots__ = ("address", "number")
     address: int
     number: int
+
+
+class Kept:
+    """What autograd holds in the place of a tensor that it keeps for a backward. It goes when the
+    node that holds it lets go of what it keeps, and so tells when that is.
+
+    Args:
+        tensor: what is kept; a view of it if the node that keeps it has made it, for that tensor
+            refers to the node.
+        original: whether it is the very tensor.
+        notes: of its storages; tensors that take themselves apart have several.
+        records: of the recording.
+
+    Attributes:
+        outer: what a recorder around this one keeps it in.
+        unpacked: where to note what is given back, if somebody asks for it.
+    """
+
+    __slots__ = ("notes", "original", "outer", "records", "tensor", "version")
+    unpacked: ClassVar[list[Kept] | None] = None
+
+    def __init__(
+        self, tensor: torch.Tensor, original: bool, notes: list[Saved], records: list[Record]
+    ) -> None:
+        self.tensor = tensor
+        self.original = original
+        self.version = tensor_version(tensor)
+        self.notes = notes
+        self.records = records
+        self.outer: Kept | None = None
+
+    def __del__(self) -> None:
+        for note in self.notes:
+            note.died = len(self.records)
 
 
 def _accumulates() -> bool:
@@ -101,8 +188,33 @@ def _accumulates() -> bool:
     return node is not None and sequence_number(node) == ACCUMULATE_GRAD
 
 
+@dataclass
+class _TakenApart:
+    """The operator of a tensor subclass, while that calls others in its place.
+
+    Args:
+        sequence: the number of the node that autograd made for it, if it made one.
+        wanted: storages of those inner tensors that a gradient is wanted of, or that lead to one.
+    """
+
+    sequence: int
+    wanted: set[int]
+
+
+_OF_A_BACKWARD = (
+    "backward",
+    "differentiable",
+    "scope",
+    "layer",
+    "functions",
+    "function",
+    "hooks",
+)
+"""What of a recorder's state a backward has of its own."""
+
+
 class Recorder(TorchDispatchMode):
-    """Notes every operator.
+    """Notes every operator. Of a tensor subclass that takes itself apart, those that it calls.
 
     Args:
         recording: to be filled.
@@ -111,9 +223,15 @@ class Recorder(TorchDispatchMode):
         layer: index of the layer whose module runs.
         scope: who runs, see :data:`flopratio.trace.recording.Scope`.
         paused: operators pass unseen.
+        backward: the place among the recorded graphs of the backward that runs; -1: none does.
+        thread: the thread whose operators it sees.
         functions: how many calls of ``autograd.Function.apply`` are under way.
-        function: the node of the outermost of these calls, once an operator has run in it.
+        function: the node of the outermost of these calls, once it is known.
+        applied: sequence number of the node of the innermost of these calls.
         hooks: how many hooks on saved tensors are in force that are not the profiler's.
+        outer: the recorder around this one that is to know, too, what autograd keeps.
+        inner: how many recorders run inside of this one.
+        differentiable: whether the backward that runs is differentiable itself.
     """
 
     def __init__(self, recording: Recording) -> None:
@@ -122,12 +240,22 @@ class Recorder(TorchDispatchMode):
         self.layer = 0
         self.scope: Scope = "forward"
         self.paused = False
+        self.backward = -1
+        self.thread = get_ident()
         self.functions = 0
         self.function: int | None = None
+        self.applied = 0
         self.hooks = 0
+        self.outer: Recorder | None = None
+        self.inner = 0
+        self.differentiable = False
+        self._taken_apart: _TakenApart | None = None
+        self._lets_through = False
+        self._below = 0
+        self._prepared_from: list[bool] = []
         self._numbers: dict[int, int] = {}
         self._watches: dict[int, _Watch] = {}
-        self._references_of_the_engine = references_of_the_engine()
+        self._alone, self._for_each_inner = references_of_the_engine()
         self._call = call_below if CAN_CALL_DIRECTLY else _call
         self._detach = detach_below if CAN_DETACH_DIRECTLY else _call
         self._kinds: dict[type, int] = {
@@ -138,15 +266,82 @@ class Recorder(TorchDispatchMode):
             **dict.fromkeys(PLAIN, 0),
         }
 
+    supports_higher_order_operators = True
+
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         """Not wrapped: a compiled region calls no mode, and the wrapper costs on each call."""
         return False
 
+    # -- who runs ---------------------------------------------------------------------------
+
+    def is_elsewhere(self, what: str) -> bool:
+        """Whether this is not the thread whose operators are seen; what runs is then noted."""
+        if get_ident() == self.thread:
+            return False
+        if not self.paused:
+            self.recording.unseen[f"{what} ran unseen, in another thread"] += 1
+        return True
+
+    def scope_of_a_call(self) -> Scope:
+        """Who runs inside of a module, or of a checkpoint's function, that is called now: what
+        backward calls, it computes again."""
+        return "recompute" if self.scope == "backward" else self.scope
+
+    @contextmanager
+    def in_backward(self, graph: Graph) -> Iterator[None]:
+        """Autograd's engine runs in here. What it calls starts afresh, wherever it was called."""
+        node = current_autograd_node()
+        if node is not None:
+            graph.within = self.backward, sequence_number(node)
+        graph.layer = self.layer
+        before = {name: getattr(self, name) for name in _OF_A_BACKWARD}
+        self.backward, self.scope, self.layer = len(self.recording.graphs), "backward", 0
+        self.functions, self.function, self.hooks = 0, None, 0
+        self.differentiable = graph.create_graph
+        self.recording.graphs.append(graph)
+        try:
+            yield
+            graph.ended = True
+        finally:
+            graph.records = range(graph.records.start, len(self.recording.records))
+            vars(self).update(before)
+
+    @contextmanager
+    def in_function(self, arguments: tuple[Any, ...] | None = None) -> Iterator[None]:
+        """Autograd makes one node for all that runs in here.
+
+        Args:
+            arguments: of a call of ``autograd.Function.apply``.
+        """
+        scope = self.scope
+        if scope == "backward" and torch.is_grad_enabled():
+            self.scope = "backward" if self.differentiable else "recompute"
+        if not self.functions:
+            self.function = None
+            if arguments is not None and not self.paused and not transforms_are_active():
+                self.function = next_sequence_number()
+                tensors = (value for value in arguments if isinstance(value, torch.Tensor))
+                self.recording.functions[self.function] = FunctionCall(
+                    self.layer, tuple(map(self.storage_number, tensors))
+                )
+        self.functions += 1
+        before, self.applied = self.applied, next_sequence_number()
+        try:
+            yield
+        finally:
+            self.functions -= 1
+            self.scope, self.applied = scope, before
+
     # -- storages ---------------------------------------------------------------------------
 
     def storage_number(self, tensor: torch.Tensor, kind: str = "outside") -> int:
-        """The number of a tensor's storage; a new one is watched from here on."""
+        """The number of a tensor's storage; a new one is watched from here on. Of one that takes
+        itself apart, the first of :meth:`storage_numbers`."""
+        if kind == "outside" and isinstance(tensor, torch.nn.Parameter):
+            kind = "parameter"  # of a module that the profiler was not told of
+        if takes_itself_apart(type(tensor)):
+            tensor = next(inner_tensors(tensor))
         try:
             storage = tensor.untyped_storage()
         except NotImplementedError:  # sparse and other layouts have none
@@ -154,8 +349,6 @@ class Recorder(TorchDispatchMode):
         address = storage_address(storage)
         number = self._numbers.get(address)
         if number is None:
-            if kind == "outside" and isinstance(tensor, torch.nn.Parameter):
-                kind = "parameter"  # of a module that the profiler was not told of
             storages = self.recording.storages
             number = len(storages)
             born = -1 if kind != "made" else len(self.recording.records)
@@ -166,6 +359,19 @@ class Recorder(TorchDispatchMode):
             watch.number = number
             self._watches[number] = watch
         return number
+
+    def storage_numbers(self, tensor: torch.Tensor, kind: str = "outside") -> list[int]:
+        """Those of all the storages that a tensor consists of: a subclass may hold several."""
+        if kind == "outside" and isinstance(tensor, torch.nn.Parameter):
+            kind = "parameter"
+        return [self.storage_number(inner, kind) for inner in inner_tensors(tensor)]
+
+    def owned_storages(self, tensor: torch.Tensor, kind: str) -> list[int]:
+        """The numbers of a tensor's storages, which are of this kind from here on."""
+        numbers = [number for number in self.storage_numbers(tensor, kind) if number >= 0]
+        for number in numbers:
+            self.recording.storages[number].kind = kind
+        return numbers
 
     def _released(self, watch: _Watch) -> None:
         self.recording.storages[watch.number].died = len(self.recording.records)
@@ -195,14 +401,17 @@ class Recorder(TorchDispatchMode):
                 storages.append(self.storage_number(value, kind) if number is None else number)
                 if flags is not None:
                     flags.append(value.requires_grad)
-                # A plain tuple: unlike torch.Size, the garbage collector need not follow it.
-                notes.append((TENSOR, tuple(value.shape), value.dtype))
+                try:
+                    # A plain tuple: unlike torch.Size, the garbage collector need not follow it.
+                    notes.append((TENSOR, tuple(value.shape), value.dtype))
+                except RuntimeError:  # of a nested tensor, which has none
+                    notes.append((NESTED, nested_shapes(value), value.dtype))
             elif what == 2 and value and type(value[0]) is int:  # sizes, strides, paddings
                 notes.append((LIST, *value))
             elif what == 2:
                 notes.append((LIST, *self._note(value, storages, flags, kind)))
             else:
-                notes.append(repr(value))
+                notes.append(value.note if type(value) is Noted else _described(value))
         return tuple(notes)
 
     def _classify(self, value: Any) -> int:
@@ -229,17 +438,36 @@ class Recorder(TorchDispatchMode):
                 return tensor.fake_device
             return func(*args)
         kwargs = kwargs or {}
-        if self.paused or func in SILENT:
-            if func is not DETACH:
-                return func(*args, **kwargs)
-            if self.paused or not _accumulates():
-                return self._detach(func, types, args, kwargs)
-        if torch.is_inference_mode_enabled():
-            # Composite operators (linear) come whole then; elsewhere autograd takes them apart.
-            with self:
-                taken_apart = func.decompose(*args, **kwargs)
-            if taken_apart is not NotImplemented:
-                return taken_apart
+        call = self._call
+        if type(func) is not OpOverload and isinstance(func, HigherOrderOperator):
+            with self.resumed():
+                if self.paused:
+                    return func(*args, **kwargs)
+                func, args, result = self._higher_order(func, args, kwargs)
+            call = _known(result)
+        else:
+            if self.paused or func in SILENT:
+                if func is not DETACH:
+                    return func(*args, **kwargs)
+                if type(args[0]) is torch.nn.Parameter and not self.paused:
+                    self.owned_storages(args[0], "parameter")  # of .data, which no longer is one
+                if self.paused or not _accumulates():
+                    return self._detach(func, types, args, kwargs)
+            if types and any_takes_itself_apart(types):
+                if self._lets_through:
+                    self._lets_through = False
+                    return NotImplemented  # so that the subclass is asked
+                before = len(self.recording.records)
+                result = self._take_apart(func, args, kwargs)
+                if len(self.recording.records) > before or not self._is_new(result, args):
+                    return result
+                call = _known(result)  # no operator that it called is seen: it stands for itself
+            elif self._below or torch.is_inference_mode_enabled():
+                # Composite operators (linear) come whole then; elsewhere autograd takes them apart.
+                with self:
+                    taken_apart = func.decompose(*args, **kwargs)
+                if taken_apart is not NotImplemented:
+                    return taken_apart
         recording = self.recording
         inputs: list[int] = []
         outputs: list[int] = []
@@ -254,11 +482,21 @@ class Recorder(TorchDispatchMode):
         if self.functions:
             # One node stands for all of it, also for further functions that it calls.
             sequence = self.function = sequence if self.function is None else self.function
-        out = self._call(func, types, args, kwargs)
+        taken_apart = self._taken_apart
+        if taken_apart is not None and is_below_autograd():
+            sequence = taken_apart.sequence
+            flags = [number in taken_apart.wanted for number in inputs]
+        else:
+            taken_apart = None
+        out = call(func, types, args, kwargs)
+        single = not isinstance(out, list | tuple)
+        if type(out) is tuple:
+            out = results_apart(out)
         node = current_autograd_node()
         number = None if node is None else self._note_node(node, func, args)
-        single = not isinstance(out, list | tuple)
         results = self._note((out,) if single else out, outputs, None, "made")
+        if taken_apart is not None and any(flags):
+            taken_apart.wanted.update(outputs)
         recording.records.append(
             Record(
                 _operators.get(func) or operator_of(func),
@@ -275,9 +513,102 @@ class Recorder(TorchDispatchMode):
                 torch.is_grad_enabled(),
                 self.functions > 0,
                 self.hooks > 0,
+                taken_apart is not None,
             )
         )
         return out
+
+    def _higher_order(
+        self, func: HigherOrderOperator, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Operator, tuple[Any, ...], Any]:
+        """Call a higher-order operator, and note what its functions call; what is noted of it
+        itself, its arguments and its result."""
+        if self.functions and self.function is None:  # before functions inside make nodes
+            self.function = next_sequence_number() - 1
+        before = len(self.recording.records)
+        fake_mode, guessed = active_fake_mode(), False
+        fake = any(isinstance(value, FakeTensor) for value in tree_iter(args))
+        inside = partial(self._inside, fake_mode)
+        if is_one_kernel(func):
+            result = func(*args, **kwargs)
+        else:
+            given = [Opened(value, inside) if is_function(value) else value for value in args]
+            if fake:
+                result, guessed = call_on_fakes(func, given, kwargs)
+            else:
+                result = func(*given, **kwargs)
+        opened = len(self.recording.records) > before
+        operator = operator_of_call(func, args, kwargs, opened=opened, guessed=guessed)
+        _operators[operator] = operator
+        return operator, noted_arguments(func, args, _recording_apart), result
+
+    @contextmanager
+    def _inside(self, fake_mode: FakeTensorMode | None) -> Iterator[None]:
+        """A function of a higher-order operator runs."""
+        self._below += 1
+        try:
+            with self.resumed(), fake_mode or nullcontext(), self:
+                yield
+        finally:
+            self._below -= 1
+
+    @contextmanager
+    def preparing(self) -> Iterator[None]:
+        """A higher-order operator prepares to run (it traces the functions that it is given), which
+        is not of the step."""
+        self._prepared_from.append(self.paused)
+        self.paused = True
+        try:
+            yield
+        finally:
+            self.paused = self._prepared_from.pop()
+
+    @contextmanager
+    def resumed(self) -> Iterator[None]:
+        """It runs."""
+        before = self.paused
+        if self._prepared_from:
+            self.paused = self._prepared_from[0]
+        try:
+            yield
+        finally:
+            self.paused = before
+
+    def _take_apart(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call the operator of a tensor subclass, and note what that calls in its place."""
+        outermost = self._taken_apart is None
+        if outermost:
+            wanted = {
+                number
+                for value in tree_iter((args, kwargs))
+                if isinstance(value, torch.Tensor) and value.requires_grad
+                for number in self.storage_numbers(value)
+            }
+            self._taken_apart = _TakenApart(next_sequence_number() - 1, wanted)
+        self._lets_through = True
+        self._below += 1
+        try:
+            with self:
+                return func(*args, **kwargs)
+        finally:
+            self._lets_through = False
+            self._below -= 1
+            if outermost:
+                self._taken_apart = None
+
+    def _is_new(self, result: Any, args: tuple[Any, ...]) -> bool:
+        """Whether what a tensor subclass gave was computed: it is on memory of its own, or the
+        subclass is its own data."""
+        return any(
+            next(inner_tensors(tensor)) is tensor
+            for tensor in tree_iter(args)
+            if isinstance(tensor, torch.Tensor) and takes_itself_apart(type(tensor))
+        ) or any(
+            self._numbers.get(storage_address(inner.untyped_storage())) is None
+            for tensor in tree_iter(result)
+            if isinstance(tensor, torch.Tensor) and all(type(size) is int for size in tensor.shape)
+            for inner in inner_tensors(tensor)
+        )
 
     def _note_node(self, node: Any, func: Any, args: tuple[Any, ...]) -> int:
         """Note what only shows while a node of backward runs; its number."""
@@ -289,29 +620,78 @@ class Recorder(TorchDispatchMode):
                 recording.accumulated[index] = self.storage_number(variable)
         elif number not in recording.nodes:
             recording.nodes[number] = node.name()
-        if func is ADD and not torch.is_grad_enabled():
-            recording.sums[index] = references_of(args[0]) == self._references_of_the_engine
+        if func is ADD and self._taken_apart is None and not torch.is_grad_enabled():
+            held = (
+                references + self.inner * more
+                for references, more in zip(self._alone, self._for_each_inner, strict=True)
+            )
+            recording.sums[index] = references_of(args[0]) == tuple(held)
         return number
 
     # -- saved tensors ----------------------------------------------------------------------
 
-    def pack(self, tensor: torch.Tensor) -> torch.Tensor:
+    def pack(self, tensor: torch.Tensor) -> Kept:
         """Called by autograd for each tensor that it keeps (``saved_tensors_hooks``)."""
-        if current_autograd_node() is None:  # recomputed activations are short-lived
+        recording = self.recording
+        records = recording.records
+        node = next_sequence_number() - 1
+        made = tensor.grad_fn
+        original = True
+        if made is not None:
+            # Has the node that keeps it made it? Then the tensor refers to the node: together they
+            # would stay alive. Operands are kept before their operator is recorded, results after.
+            maker = sequence_number(made)
+            if self.functions:
+                original = maker < self.applied
+            else:
+                last = records[-1].sequence if records else maker
+                original = maker < last or (maker == last and node == last + 1)
+                if maker == last and not original:
+                    node = maker
+        notes: list[Saved] = []
+        # What a backward recomputes is gone before it ends.
+        if (current_autograd_node() is None or self.differentiable) and not self.paused:
             try:  # the common case of storage_number(), without the call
                 number = self._numbers.get(storage_address(tensor.untyped_storage()))
             except NotImplementedError:
                 number = -1
-            if number is None:
-                number = self.storage_number(tensor)
-            self.recording.saved.append(
-                Saved(next_sequence_number() - 1, number, self.functions > 0)
-            )
-        return tensor
+            if number is not None and number >= 0:
+                notes.append(Saved(node, number, self.functions > 0, len(records)))
+            else:
+                untold = self.functions > 0 or takes_itself_apart(type(tensor))
+                for each in self.storage_numbers(tensor):
+                    notes.append(Saved(node, each, untold, len(records)))
+            recording.saved += notes
+        kept = Kept(tensor if original else tensor.detach(), original, notes, records)
+        if self.outer is not None:
+            kept.outer = self.outer.pack(tensor)
+        return kept
 
     @staticmethod
-    def unpack(tensor: torch.Tensor) -> torch.Tensor:
+    def unpack(kept: Kept) -> torch.Tensor:
+        """Called by autograd for each of them that a backward needs.
+
+        Raises:
+            RuntimeError: it was written to meanwhile, which autograd does not look at under hooks.
+        """
+        tensor, version = kept.tensor, kept.version
+        if tensor_version(tensor) != version:
+            raise RuntimeError(
+                "one of the variables needed for gradient computation has been modified by an "
+                f"inplace operation: [{tensor.type()} {list(tensor.shape)}] is at version "
+                f"{tensor_version(tensor)}; expected version {version} instead. Hint: enable "
+                "anomaly detection to find the operation that failed to compute its gradient, with "
+                "torch.autograd.set_detect_anomaly(True)."
+            )
+        if Kept.unpacked is not None:
+            Kept.unpacked.append(kept)
         return tensor
+
+
+def _recording_apart() -> tuple[Recorder, Recording]:
+    """A recorder of its own, and what it records in."""
+    recording = Recording()
+    return Recorder(recording), recording
 
 
 class _References(TorchDispatchMode):
@@ -330,10 +710,24 @@ class _References(TorchDispatchMode):
         return out
 
 
+class _Through(TorchDispatchMode):
+    """Hands every operator on, as a recorder inside of another does."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        return func(*args, **(kwargs or {}))
+
+
 @lru_cache(maxsize=1)
-def references_of_the_engine() -> tuple[int, int]:
-    """How many references the recorder sees of a gradient that only the engine holds: a matter of
-    how Python wraps tensors, so it is tried."""
+def references_of_the_engine() -> tuple[tuple[int, int], tuple[int, int]]:
+    """How many references the recorder sees of a gradient that only the engine holds, and how many
+    more for each recorder inside of it: a matter of how Python wraps tensors, so it is tried."""
+    (tensors, storages), (more_tensors, more_storages) = _references_seen(0), _references_seen(1)
+    return (tensors, storages), (more_tensors - tensors, more_storages - storages)
+
+
+def _references_seen(inner: int) -> tuple[int, int]:
     mode = _References()
     with (
         disable_current_modes(),
@@ -341,7 +735,10 @@ def references_of_the_engine() -> tuple[int, int]:
         torch.enable_grad(),
         torch.device("cpu"),
         mode,
+        ExitStack() as exits,
     ):
+        for _ in range(inner):
+            exits.enter_context(_Through())  # type: ignore[no-untyped-call]
         x = torch.zeros(1, requires_grad=True) * 1
         (x.exp() + x.sin()).sum().backward()
     (count,) = mode.counts

@@ -6,6 +6,7 @@ pickled, kept, or sent from one rank to another, and be worked out there.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -13,10 +14,19 @@ import torch
 
 TENSOR = "tensor"
 LIST = "list"
+NESTED = "nested"
+FUNCTION = "function"
 
 TensorNote = tuple[str, tuple[int, ...], torch.dtype]
 """What a signature holds in a tensor's place: :data:`TENSOR`, shape, element type. (A list starts
-with :data:`LIST`.)"""
+with :data:`LIST`; a nested tensor of torch's strided layout with :data:`NESTED`, and has in the
+shape's place those of the tensors in it, each as a batch of one. A function that a higher-order
+operator is given starts with :data:`FUNCTION`; operators that it calls follow, or None if that is
+not known.)"""
+
+OPENED, GUESSED = "opened", "guessed"
+"""The overload of a higher-order operator of which the operators that its functions call are
+recorded; and of one of which a value tells that is not there: which function runs, or how often."""
 
 ACCUMULATE_GRAD = (1 << 64) - 1
 """The sequence number of AccumulateGrad nodes: they have none of their own."""
@@ -24,8 +34,9 @@ ACCUMULATE_GRAD = (1 << 64) - 1
 OUTSIDE = "(step)"
 """The layer of operators that no module's forward called."""
 
-Scope = Literal["forward", "backward", "update"]
-"""Who runs: the user's code, autograd's engine, or ``Optimizer.step``."""
+Scope = Literal["forward", "backward", "recompute", "update"]
+"""Who runs: the user's code, autograd's engine, what backward calls again (a module, the function
+of a checkpoint), or ``Optimizer.step``."""
 
 
 class Argument(NamedTuple):
@@ -38,6 +49,10 @@ class Argument(NamedTuple):
     """Whether an ``out=`` overload writes to it."""
     kwarg_only: bool
     has_default: bool
+    is_written: bool
+    """Whether the operator writes to it."""
+    is_returned: bool = False
+    """Whether what is written comes back as a result as well."""
 
 
 class Operator:
@@ -114,6 +129,9 @@ class Record(NamedTuple):
     """Whether it ran inside of a user-defined ``autograd.Function``'s forward."""
     hooked: bool
     """Whether somebody else's hooks decided what its node keeps (a checkpoint's)."""
+    taken_apart: bool = False
+    """Whether a tensor subclass called it in its own place: autograd follows the subclass, so that
+    its node and what needs a gradient are noted of that, and several operators may share them."""
 
 
 class Storage:
@@ -139,15 +157,38 @@ class Storage:
         self.kind = kind
 
 
-class Saved(NamedTuple):
-    """A tensor that autograd keeps for the backward."""
+class Saved:
+    """A tensor that autograd keeps for a backward.
 
-    node: int
-    """Sequence number of the node that keeps it."""
-    storage: int
-    """Its storage's number."""
-    in_function: bool
-    """Whether a user-defined ``autograd.Function`` keeps it."""
+    Args:
+        node: sequence number of the node that keeps it.
+        storage: its storage's number.
+        in_function: whether a user-defined ``autograd.Function`` keeps it, or it is inside of a
+            tensor subclass: no formula tells.
+        born: number of records made when it was kept.
+
+    Attributes:
+        died: number of records made when its node let go of it, after it ran or with its graph;
+            None if it outlived the recording.
+    """
+
+    __slots__ = ("born", "died", "in_function", "node", "storage")
+
+    def __init__(self, node: int, storage: int, in_function: bool, born: int) -> None:
+        self.node = node
+        self.storage = storage
+        self.in_function = in_function
+        self.born = born
+        self.died: int | None = None
+
+
+class FunctionCall(NamedTuple):
+    """A call of a user-defined ``autograd.Function``."""
+
+    layer: int
+    """Of the module that called it; index into :attr:`Recording.layers`."""
+    inputs: tuple[int, ...]
+    """Storage numbers of its tensor arguments, in order: of its node's edges."""
 
 
 @dataclass
@@ -160,12 +201,35 @@ class Graph:
             whether a gradient is asked of it.
         functions: sequence numbers of the nodes of user-defined ``autograd.Function``s.
         records: the range of records that this backward made.
+        on_views: sequence numbers of the nodes of operators that wrote to a view.
+        layer: of the module that called for it; index into :attr:`Recording.layers`.
+        within: the backward that called for it, by its place in :attr:`Recording.graphs`, and the
+            sequence number of the node that ran; None if none did.
+        restricted: whether only some of the gradients were asked for.
+        batch: how many gradients of each root are handed in at once (``is_grads_batched``, ``vmap``
+            around the backward).
+        transformed: whether it was called for by ``torch.func``.
+        inputs: then, the storages of what is differentiated for.
+        foreign: whether nodes of another thread are in it: two have one number, or one has a number
+            that this thread has not given.
+        ended: whether it ran to its end.
+        within_update: whether an optimizer called it, from inside of its ``step``.
     """
 
     create_graph: bool
     nodes: dict[int, tuple[bool, ...]]
     functions: set[int]
     records: range
+    on_views: set[int] = field(default_factory=set)
+    layer: int = 0
+    within: tuple[int, int] | None = None
+    restricted: bool = False
+    batch: int = 1
+    transformed: bool = False
+    inputs: tuple[int, ...] = ()
+    foreign: bool = False
+    ended: bool = False
+    within_update: bool = False
 
 
 @dataclass
@@ -195,16 +259,20 @@ class Recording:
         causal: how attention under a causal mask counts, ``full`` or ``half``.
         records: the operators, in order.
         storages: every storage seen, by number.
-        saved: what autograd keeps, in order.
+        saved: what autograd keeps for a backward, in order. What it keeps while a backward runs
+            is there if that one is differentiable itself; what one recomputes is not.
         graphs: one for each call of backward.
         layers: paths of the modules that ran, by index; the first is :data:`OUTSIDE`.
         types: path -> class of every module.
         parameters: path -> number of a module's own parameters.
         owners: whose the storages are.
+        notes: what ran otherwise than it would without the profiler, a sentence each.
         nodes: sequence number -> name of every autograd node that ran an operator.
         accumulated: record index -> the parameter whose gradient AccumulateGrad was adding to.
         sums: record index of an addition in backward -> whether nothing but autograd's engine
             holds its first operand.
+        functions: sequence number -> the call of a user-defined ``autograd.Function``.
+        unseen: what ran and was not seen, each in a few words, with how often.
     """
 
     target: str = "cuda"
@@ -217,18 +285,27 @@ class Recording:
     types: dict[str, str] = field(default_factory=lambda: {OUTSIDE: ""})
     parameters: dict[str, int] = field(default_factory=dict)
     owners: Owners = field(default_factory=Owners)
+    notes: list[str] = field(default_factory=list)
     nodes: dict[int, str] = field(default_factory=dict)
     accumulated: dict[int, int] = field(default_factory=dict)
     sums: dict[int, bool] = field(default_factory=dict)
+    functions: dict[int, FunctionCall] = field(default_factory=dict)
+    unseen: Counter[str] = field(default_factory=Counter)
 
     def layer_of(self, record: Record) -> str:
         """The path of the module whose forward called an operator."""
         return self.layers[record.layer]
 
-    def kept_for_backward(self) -> set[int]:
-        """The storages that autograd keeps, parameters apart."""
-        return {
-            kept.storage
+    def records_of(self, graph: Graph) -> range:
+        """The indices of the records that a backward made, also of one that still runs."""
+        is_open = not graph.ended and not graph.records
+        return range(graph.records.start, len(self.records)) if is_open else graph.records
+
+    def kept_for_backward(self) -> list[Saved]:
+        """What autograd keeps in memory of its own: parameters are there anyway."""
+        storages = self.storages
+        return [
+            kept
             for kept in self.saved
-            if kept.storage >= 0 and self.storages[kept.storage].kind != "parameter"
-        }
+            if kept.storage >= 0 and storages[kept.storage].kind != "parameter"
+        ]

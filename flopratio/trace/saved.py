@@ -1,4 +1,5 @@
-"""What autograd keeps for the backward, by the formulas: the closed form beside what its hooks see.
+"""What autograd keeps for the backward, by the formulas: the closed form beside what its hooks see,
+both at the moment at which most is kept (see :mod:`flopratio.trace.kept`).
 
 Each formula names, for each gradient of its operator, the operands or results that the gradient
 needs (``saves``). An operator's node keeps those of the gradients that are wanted, each storage
@@ -8,24 +9,29 @@ once, parameters apart.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
+from math import inf
 
 from flopratio.trace.attribution import Attribution
 from flopratio.trace.forward_call import ForwardCall
+from flopratio.trace.kept import is_kept, most_kept
 from flopratio.trace.recording import Record, Recording
 
 
 def saved_by_formulas(recording: Recording, attribution: Attribution) -> dict[str, int]:
-    """Layer -> bytes that its forward operators keep; a storage is the layer's that kept it first.
+    """Layer -> bytes that its forward operators keep at once; a storage is the layer's that kept it
+    first.
 
-    Left out is what no formula can tell: the nodes of user-defined ``autograd.Function``s, and what
-    runs under somebody else's hooks (of a checkpoint, which keep nothing; of offloading).
+    Left out is what no formula can tell: the nodes of user-defined ``autograd.Function``s and of
+    tensor subclasses, and what runs under somebody else's hooks (of a checkpoint, which keep
+    nothing; of offloading).
     """
     storages = recording.storages
     saved: defaultdict[str, int] = defaultdict(int)
     seen: set[int] = set()
-    for node in sorted(attribution.forward_calls):
+    for node in _nodes_there(recording, attribution.forward_calls):
         for call in attribution.forward_calls[node]:
-            if _left_out(call.record) or call.recomputed:
+            if _left_out(call.record):
                 continue
             for number in _kept(call):
                 number = attribution.copies.get((node, number), number)
@@ -37,30 +43,39 @@ def saved_by_formulas(recording: Recording, attribution: Attribution) -> dict[st
 
 
 def saved_by_hooks(recording: Recording, attribution: Attribution) -> dict[str, int]:
-    """Layer -> bytes that autograd's hooks saw it keep, of the same operators."""
+    """Layer -> bytes that autograd's hooks saw it keep at once, of the same operators."""
     storages = recording.storages
     saved: defaultdict[str, int] = defaultdict(int)
     seen: set[int] = set()
-    for node, number, in_function in recording.saved:
-        calls = attribution.forward_calls.get(node)
-        if in_function or (calls and _left_out(calls[0].record)):
+    for kept in most_kept(recording).kept:
+        calls = attribution.forward_calls.get(kept.node)
+        if kept.in_function or (calls and _left_out(calls[0].record)) or kept.storage in seen:
             continue
-        if number in seen or number < 0 or storages[number].kind == "parameter":
-            continue
-        seen.add(number)
+        seen.add(kept.storage)
         layer = calls[0].layer if calls else recording.layers[0]
-        saved[layer] += storages[number].nbytes
+        saved[layer] += storages[kept.storage].nbytes
     return dict(saved)
 
 
+def _nodes_there(recording: Recording, nodes: Iterable[int]) -> list[int]:
+    """Those of the nodes that keep what they keep when most is kept, sorted. One that keeps nothing
+    at any time, as autograd's hooks see it, counts if it lies among them."""
+    record = most_kept(recording).record
+    there = {kept.node for kept in recording.saved if is_kept(recording, kept, record)}
+    others = {kept.node for kept in recording.saved} - there
+    first, last = (min(there), max(there)) if there else (-inf, inf)
+    return sorted(node for node in nodes if first <= node <= last and node not in others)
+
+
 def _left_out(record: Record) -> bool:
-    return record.in_function or record.hooked or record.node is not None
+    shared = record.in_function or record.taken_apart
+    return shared or record.hooked or record.node is not None
 
 
 def _kept(call: ForwardCall) -> list[int]:
     """The storages that an operator's node keeps, in the formula's order."""
     numbers = (*call.record.inputs, *call.record.outputs)
-    wanted = {id(gradient) for gradient, _ in call.gradients()}
+    wanted = {id(gradient) for gradient, _ in call.gradients(call.wanted)}
     return [
         numbers[position]
         for gradient, positions in zip(call.costed.cost.gradients, call.costed.saves, strict=True)

@@ -22,6 +22,7 @@ from flopratio.step.random_state import own_random_state
 from flopratio.step.run import Step
 from flopratio.text.dtypes import parse_dtype
 from flopratio.text.suggestions import did_you_mean
+from flopratio.trace.reconcile import NO_BACKWARD
 from flopratio.verbs.compare import compare
 from flopratio.verbs.traced import inference_peak, trace_step
 from flopratio.version import versions
@@ -142,6 +143,8 @@ def _count_network(model: str, settings: Mapping[str, Any], options: StepOptions
             itemsize=parse_dtype(options.dtype or "float32").itemsize,
         )
         ledger.mismatches += _mismatches(analytic, ledger, options.implementation)
+        if ledger.not_compared == NO_BACKWARD:
+            ledger.not_compared = ""  # forward is, with the network's formulas
     return ledger
 
 

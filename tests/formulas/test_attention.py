@@ -640,11 +640,11 @@ def test_flex_attention() -> None:
     """Forward says of backward what backward's own formula says."""
     query, key, value = (Tensor((2, 4, length, 16)) for length in (5, 7, 7))
     out, logsumexp = Tensor((2, 4, 5, 16)), Tensor((2, 4, 5))
-    settings = (None, (), 0.25, {})
+    settings = (0, (5, 7, 0), 0.25, {})
     forward = OPERATORS["higher_order.flex_attention"](
         query, key, value, *settings, out=(out, logsumexp, logsumexp)
     )
-    graphs = (None, None)
+    graphs = (0, 0)
     backward = OPERATORS[forward.gradients[0].op](
         *(query, key, value, out, logsumexp, out, None),
         *graphs,

@@ -15,7 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flopratio.formulas import OPERATORS, Tensor, exact, operands_of
-from flopratio.formulas.recurrent import GRU, LSTM, RELU, TANH, Direction, network
+from flopratio.formulas.recurrent import (
+    GRU,
+    LSTM,
+    RELU,
+    TANH,
+    Direction,
+    cudnn_reserve,
+    network,
+    onednn_workspace,
+)
 from tests.formulas.counting import Counted, counted, reset, tensor, values, zeros
 from tests.formulas.fused import (
     Step,
@@ -546,6 +555,84 @@ def test_one_dnn_executed(biased: bool) -> None:
     }
     choices = [choice for choice in subsets(inputs) if len(choice) in (1, 2, len(inputs))]
     agrees_with_torch("aten.mkldnn_rnn_layer", one_dnn(biased), inputs, choices)
+
+
+def takes(dtype: torch.dtype) -> bool:
+    """Whether oneDNN's LSTM takes it on this processor."""
+    try:
+        workspace_of(1, 1, 1, 1, dtype)
+    except RuntimeError:
+        return False
+    return True
+
+
+def workspace_of(steps: int, sequences: int, inputs: int, units: int, dtype: torch.dtype) -> int:
+    """Bytes of the workspace that the operator really returns."""
+    shapes = [(steps, sequences, inputs), (4 * units, inputs), (4 * units, units)]
+    shapes += [(4 * units,), (4 * units,), (sequences, units), (sequences, units)]
+    operands = [torch.zeros(shape, dtype=dtype) for shape in shapes]
+    *_, workspace = aten.mkldnn_rnn_layer(
+        *operands, False, [], 2, units, 1, True, False, False, True
+    )
+    return int(workspace.nbytes)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@settings(max_examples=60, deadline=None)
+@given(
+    steps=st.integers(1, 40),
+    sequences=st.integers(1, 40),
+    inputs=st.sampled_from([1, 5, 16, 17, 64, 100, 255, 256, 300, 512, 1024]),
+    units=st.sampled_from([1, 3, 16, 17, 32, 64, 100, 128, 256, 300, 512]),
+)
+def test_one_dnn_workspace(
+    dtype: torch.dtype, steps: int, sequences: int, inputs: int, units: int
+) -> None:
+    """GIVEN sizes, THEN oneDNN keeps as many bytes as its rules say: rows that fill cache lines and
+    pages or don't, inputs wider and narrower than the units."""
+    if not takes(dtype):
+        pytest.skip("this processor has no such LSTM")
+    assert workspace_of(steps, sequences, inputs, units, dtype) == onednn_workspace(
+        steps, sequences, inputs, units, itemsize=dtype.itemsize, state_itemsize=dtype.itemsize
+    )
+
+
+def test_one_dnn_workspace_by_hand() -> None:
+    """20 steps of 35 sequences, 650 -> 650: 700 rows and, with the first state, for the layer and
+    its input, 1,470. Rows of 2,600 gates are padded to 2,608, of 650 to 656, but for cell states.
+    In float32, gates 7,302,400, outputs 1,836,800, states 3,857,280 and 3,822,000, gradients twice
+    3,857,280 and 3,822,000; each rounded up to 4,096."""
+    pages = (1_783, 449, 942, 934, 942, 942, 934)
+    assert sum(pages) * 4096 == 28_368_896
+    assert onednn_workspace(20, 35, 650, 650, itemsize=4, state_itemsize=4) == 28_368_896
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "numbers"),
+    [
+        # Of 6 rows of 4 units: four gates and c; three gates and h_n; of tanh nothing, for the
+        # result tells. Two layers: what the first one gives the second.
+        ("LSTM", {}, 6 * 5 * 4),
+        ("GRU", {}, 6 * 4 * 4),
+        ("RNN", {}, 0),
+        ("LSTM", {"num_layers": 2}, 2 * 6 * 5 * 4 + 6 * 4),
+        ("GRU", {"num_layers": 2, "bidirectional": True}, 2 * (2 * 6 * 4 * 4) + 2 * 6 * 4),
+        # And what is yet to be projected.
+        ("LSTM", {"num_layers": 2, "proj_size": 3}, 2 * 6 * (5 * 4 + 4) + 6 * 3),
+    ],
+)
+def test_cudnn_reserve(kind: str, more: dict[str, Any], numbers: int) -> None:
+    module = module_of(kind, 5, 4, True, **more)
+    stack = network(
+        CELLS[kind],
+        Tensor((3, 2, 5)),
+        [Tensor(tuple(weight.shape)) for weight in module._flat_weights],
+        sequences=2,
+        directions=1 + more.get("bidirectional", False),
+        biased=True,
+        dropout=0,
+    )
+    assert cudnn_reserve(stack, 2) == 2 * numbers
 
 
 def cell_by_cell(module: torch.nn.RNNBase, x: torch.Tensor) -> Step:

@@ -236,6 +236,94 @@ class TestAutocast:
             pass
 
 
+RECURRENT: dict[str, tuple[type[nn.RNNBase], dict[str, Any]]] = {
+    "lstm": (nn.LSTM, {}),
+    "lstm, two layers both ways": (
+        nn.LSTM,
+        {"num_layers": 2, "bidirectional": True, "dropout": 0.1, "batch_first": True},
+    ),
+    "lstm, projected": (nn.LSTM, {"num_layers": 2, "proj_size": 4}),
+    "lstm, no biases": (nn.LSTM, {"bias": False}),
+    "gru": (nn.GRU, {"num_layers": 2}),
+    "rnn": (nn.RNN, {"bidirectional": True}),
+    "relu": (nn.RNN, {"nonlinearity": "relu", "bias": False}),
+}
+
+
+def first_sum(output: Any) -> Tensor:
+    return output[0].float().sum()
+
+
+class TestRecurrentLayers:
+    """Time 5, 3 sequences, 8 -> 16; input, output and states in float32."""
+
+    X, STATE = 5 * 3 * 8 * 4, 3 * 16 * 4
+
+    def count(self, name: str, **options: Any) -> fr.Ledger:
+        make, arguments = RECURRENT[name]
+        ledger = fr.count(make(8, 16, **arguments), torch.empty(5, 3, 8), loss=first_sum, **options)
+        assert (ledger.reconciled, ledger.saved_mismatches) == (True, [])
+        assert ledger.uncounted_ops == {}
+        return ledger
+
+    @pytest.mark.parametrize(
+        "options", [{}, {"dtype": "bfloat16"}, {"amp": "bf16"}, {"input_grad": True}], ids=str
+    )
+    @pytest.mark.parametrize("name", RECURRENT)
+    def test_all_layers_are_one_operator(self, name: str, options: dict[str, Any]) -> None:
+        ledger = self.count(name, **options)
+        recurrent = [op for op in operators(ledger) if "rnn" in op]
+        assert recurrent == ["aten._cudnn_rnn"]
+        assert "aten._cudnn_rnn" in ledger.memory.unknown_workspaces  # how large is its affair
+        assert ledger.memory.gradients >= sum(ledger.parameters.values()) * 4 / (
+            2 if "dtype" in options else 1
+        )
+
+    @pytest.mark.parametrize("name", RECURRENT)
+    def test_as_much_work_as_on_the_cpu(self, name: str) -> None:
+        cuda, cpu = (self.count(name, input_grad=True, target=target) for target in ("cuda", "cpu"))
+        assert "aten._cudnn_rnn" not in operators(cpu)
+        products = ("forward", "grad_weight")
+        for phase in products:
+            assert getattr(cuda.totals, phase) == getattr(cpu.totals, phase)
+        assert cuda.totals.grad_input >= cpu.totals.grad_input  # oneDNN's also of constant states
+
+    def test_what_is_kept(self) -> None:
+        """The input, both states, the output, and of each row four gates and c."""
+        reserve = 5 * 3 * 5 * 16 * 4
+        output = 5 * 3 * 16 * 4
+        ledger = self.count("lstm")
+        saved = ledger.memory.saved_activations
+        assert saved == self.X + 2 * self.STATE + output + reserve
+
+    @pytest.mark.parametrize("target", ["cuda", "cpu"])
+    def test_packed_sequences(self, target: str) -> None:
+        class Packed(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.rnn = nn.GRU(8, 16)
+
+            def forward(self, x: Tensor) -> Tensor:
+                packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([5, 4, 2]))
+                return self.rnn(packed)[0].data
+
+        ledger = fr.count(Packed(), torch.empty(5, 3, 8), loss="sum", target=target)
+        assert (ledger.reconciled, ledger.saved_mismatches) == (True, [])
+        assert ledger.uncounted_ops == {}
+        assert ("aten._cudnn_rnn" in operators(ledger)) == (target == "cuda")
+        assert ledger.totals.forward == 2 * 11 * 48 * (8 + 16)  # 5 + 4 + 2 rows
+
+    def test_a_step_of_the_optimizer(self) -> None:
+        ledger = self.count("lstm", optimizer="adamw")
+        assert ledger.totals.update > 0
+
+    def test_real_ones_are_computed_as_they_are(self) -> None:
+        module, x = nn.LSTM(8, 16), torch.randn(5, 3, 8)
+        expected = module(x)[0]
+        with cuda_kernels():
+            assert torch.equal(module(x)[0], expected)
+
+
 def raising_within() -> None:
     with cuda_kernels():
         raise KeyError

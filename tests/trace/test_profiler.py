@@ -2,12 +2,14 @@
 
 import pickle
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 import torch
 import torch._dynamo
 from torch import nn
+from torch.distributed.tensor._sharding_prop import ShardingPropagator
 from torch.nn import functional
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 from torch.utils.checkpoint import checkpoint
@@ -77,8 +79,8 @@ class TestTheLaw:
 
     def test_a_functional_product_of_leaf_tensors(self) -> None:
         x, w = torch.randn(4, 5, requires_grad=True), torch.randn(5, 6)
-        # 2 * 4 * 5 * 6 = 240; only x asks for a gradient.
-        assert split(profiled(None, lambda: (x @ w).sum().backward())) == (240, 240, 0, 0)
+        # 2 * 4 * 5 * 6 = 240; only x asks for a gradient, and nobody says that it is an input.
+        assert split(profiled(None, lambda: (x @ w).sum().backward())) == (240, 0, 240, 0)
 
     def test_frozen_parameters_pass_the_input_gradient_only(self, x: torch.Tensor) -> None:
         model = Two()
@@ -404,14 +406,30 @@ class TestTheLedger:
         ledger = profiled(model, lambda: model(x).sum().backward())
         assert pickle.loads(pickle.dumps(ledger)) == ledger
 
+    def test_it_is_a_dict_of_plain_values(self, x: torch.Tensor) -> None:
+        model = Two()
+        ledger = profiled(model, lambda: model(x).sum().backward())
+        values = asdict(ledger)
+        assert values["rows"] == ledger.rows
+        assert values["memory"] == dict(ledger.memory)
+        assert values["analytic"]["forward"] == FIRST + SECOND
+
 
 REPLACED = (
     nn.Module,
+    torch._C.ScriptFunction,
+    torch._C.ScriptMethod,
+    torch._dynamo.eval_frame,
     torch.autograd,
     torch.autograd.Function,
     torch.autograd.graph,
     torch.autograd.graph.saved_tensors_hooks,
+    torch.autograd.function.BackwardCFunction,
+    torch.autograd.profiler,
     torch.utils.checkpoint,
+    torch._ops.HigherOrderOperator,
+    torch,
+    ShardingPropagator,
 )
 """Whose attributes the profiler replaces while it watches."""
 
@@ -426,6 +444,7 @@ class TestNothingIsLeftBehind:
                 f"{owner.__name__}.{name}": value
                 for owner in REPLACED
                 for name, value in vars(owner).items()
+                if callable(value) or isinstance(value, property | classmethod | staticmethod)
                 if not name.startswith("__") or name in ("__call__", "__enter__", "__exit__")
             },
             "dispatch modes": _get_current_dispatch_mode(),
@@ -435,6 +454,7 @@ class TestNothingIsLeftBehind:
             "gradients": torch.is_grad_enabled(),
             "autocast": torch.is_autocast_enabled("cpu"),
             "compiler": torch._dynamo.eval_frame._stance.stance,
+            "script compiler": torch._C._get_graph_executor_optimize(),
         }
 
     def test_the_state_is_all_that_is_replaced(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -449,7 +469,8 @@ class TestNothingIsLeftBehind:
         before = self.state()
         with fr.Profiler(Two()):
             within = self.state()
-        changed = {name for name in before if within[name] != before[name]}
+        # What is inherited is not there before.
+        changed = {name for name in within if within[name] != before.get(name)}
         assert {f"{owner.__name__}.{name}" for owner, name in replaced} <= changed
         assert changed - {f"{owner.__name__}.{name}" for owner, name in replaced} == {
             "dispatch modes",
@@ -457,6 +478,7 @@ class TestNothingIsLeftBehind:
             "hooks before updates",
             "hooks after updates",
             "compiler",
+            "script compiler",
         }
 
     def test_after_entering_failed(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -571,3 +593,166 @@ class TestFunctionsWithinFunctions:
             model, lambda: Outer.apply(model.first(x), model.second.weight).sum().backward()
         )
         assert split(ledger) == (FIRST + 2 * SECOND, SECOND, SECOND + FIRST, 0)
+
+
+class TestModulesOutsideOfTheModel:
+    """Named by their classes, what they hold by the paths in them; each instance is a layer."""
+
+    def test_two_of_one_class_are_two_layers(self, x: torch.Tensor) -> None:
+        first, second = nn.Linear(4, 6), nn.Linear(6, 6)
+        layers = by_name(profiled(None, lambda: second(first(x)).sum().backward()))
+        assert (layers["Linear"].ratio, layers["Linear#2"].ratio) == (1.0, 2.0)
+        assert (layers["Linear"].forward, layers["Linear#2"].forward) == (FIRST, SECOND)
+        assert (layers["Linear"].parameters, layers["Linear#2"].parameters) == (30, 42)
+
+    def test_one_that_is_called_twice_is_one_layer(self) -> None:
+        layer, x = nn.Linear(6, 6), torch.randn(ROWS, 6)
+        layers = by_name(profiled(None, lambda: layer(layer(x)).sum().backward()))
+        assert layers["Linear"].forward == 2 * SECOND
+        assert "Linear#2" not in layers
+
+    def test_what_they_hold_has_the_paths_in_them(self, x: torch.Tensor) -> None:
+        generator, critic = Two(), nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6))
+        again = Two()
+
+        def step() -> None:
+            critic(generator(x)).sum().backward()
+            again(x).sum().backward()
+
+        ledger = profiled(None, step)
+        layers = by_name(ledger)
+        assert {name for name in layers if name != "(step)"} == {
+            *("Two", "Two.first", "Two.second"),
+            *("Sequential.0", "Sequential.1", "Sequential.2"),
+            *("Two#2", "Two#2.first", "Two#2.second"),
+        }
+        assert layers["Two.second"].grad_input == SECOND
+        assert ledger.totals.parameters == 2 * 72 + 2 * 42
+
+    def test_those_that_a_module_calls_and_does_not_hold(self, x: torch.Tensor) -> None:
+        class Lists(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.layers = [nn.Linear(4, 6), nn.Linear(6, 6)]  # which hides them
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                for layer in self.layers:
+                    x = nn.ReLU()(layer(x))  # a new one each time
+                return x
+
+        model = nn.Sequential(Lists())
+        layers = by_name(profiled(model, lambda: model(x).sum().backward()))
+        assert layers["0.Linear#2"].forward == SECOND
+        # The modules that are made on the way don't live side by side: they are one layer.
+        assert layers["0.ReLU"].elementwise_forward == 2 * ROWS * 6
+
+    def test_a_name_of_the_model_stays_its_own(self, x: torch.Tensor) -> None:
+        model, other = nn.ModuleDict({"Linear": nn.Linear(4, 6)}), nn.Linear(6, 6)
+        layers = by_name(profiled(model, lambda: other(model["Linear"](x)).sum().backward()))
+        assert (layers["Linear"].forward, layers["Linear#2"].forward) == (FIRST, SECOND)
+
+
+class TestParameters:
+    """What is trained: its gradients are grad_weight, and it is no saved activation."""
+
+    def loss(self, x: torch.Tensor, w: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return ((x @ w).relu() @ v).sum()
+
+    @pytest.fixture
+    def w(self) -> torch.Tensor:
+        return torch.randn(4, 6, requires_grad=True)
+
+    @pytest.fixture
+    def v(self) -> torch.Tensor:
+        return torch.randn(6, 6, requires_grad=True)
+
+    def test_every_leaf_where_there_is_no_module(
+        self, x: torch.Tensor, w: torch.Tensor, v: torch.Tensor
+    ) -> None:
+        ledger = profiled(None, lambda: self.loss(x, w, v).backward())
+        assert split(ledger) == (FIRST + SECOND, SECOND, FIRST + SECOND, 0)
+        assert ledger.totals.parameters == 24 + 36
+        memory = ledger.memory
+        assert (memory.parameters, memory.gradients) == (4 * 60, 4 * 60)
+        assert memory.inputs == 4 * ROWS * 4
+        # x and the output of the ReLU.
+        assert memory.saved_activations == 4 * ROWS * (4 + 6)
+
+    def test_a_module_of_the_loss_is_none_that_tells(
+        self, x: torch.Tensor, w: torch.Tensor
+    ) -> None:
+        target, criterion = torch.randn(ROWS, 6), nn.MSELoss()
+        ledger = profiled(None, lambda: criterion(x @ w, target).backward())
+        assert split(ledger) == (FIRST, 0, FIRST, 0)
+
+    def test_those_that_are_named(self, w: torch.Tensor) -> None:
+        x = torch.randn(ROWS, 4, requires_grad=True)
+        with fr.Profiler(parameters=[w]) as profiler:
+            (x @ w).sum().backward()
+        assert split(profiler.ledger) == (FIRST, FIRST, FIRST, 0)
+        assert profiler.ledger.totals.parameters == 24
+        with fr.Profiler(parameters={"w": w}) as profiler:
+            (x @ w).sum().backward()
+        assert split(profiler.ledger) == (FIRST, FIRST, FIRST, 0)
+
+    def test_beside_a_model(self, x: torch.Tensor) -> None:
+        """A prompt that is trained in front of a model, by an optimizer or because it is said."""
+        model, prompt = Two(), torch.randn(ROWS, 4, requires_grad=True)
+        optimizer = torch.optim.SGD([prompt], lr=0.1, foreach=False)
+
+        def backward() -> None:
+            model(x + prompt).sum().backward()
+
+        def step() -> None:
+            backward()
+            optimizer.step()
+
+        as_input = profiled(model, backward)
+        assert split(as_input) == (FIRST + SECOND, FIRST + SECOND, FIRST + SECOND, 0)
+        assert as_input.totals.parameters == 72
+        sums = [row for row in profiled(model, backward).rows if row.autograd == "AccumulateGrad"]
+        assert "grad_input" in {row.phase for row in sums}
+        held = profiled(model, step)
+        assert held.totals.parameters == 72 + ROWS * 4
+        assert held.totals.update == 2 * ROWS * 4
+        sums = [row for row in held.rows if row.autograd == "AccumulateGrad"]
+        assert {row.phase for row in sums} == {"grad_weight"}
+
+    def test_those_of_an_optimizer_that_steps(self, w: torch.Tensor) -> None:
+        x = torch.randn(ROWS, 4, requires_grad=True)
+        optimizer = torch.optim.SGD([w], lr=0.1, foreach=False)
+
+        def step() -> None:
+            (x @ w).sum().backward()
+            optimizer.step()
+
+        ledger = profiled(None, step)
+        assert split(ledger) == (FIRST, FIRST, FIRST, 0)
+        assert (ledger.totals.parameters, ledger.totals.update) == (24, 2 * 24)
+        assert ledger.memory.parameters == 4 * 24
+
+    def test_inputs_of_a_model_stay_inputs(self) -> None:
+        model, x = Two(), torch.randn(ROWS, 4, requires_grad=True)
+        expected = (FIRST + SECOND, FIRST + SECOND, FIRST + SECOND, 0)
+        assert split(profiled(model, lambda: model(x).sum().backward())) == expected
+        assert split(profiled(None, lambda: model(x).sum().backward())) == expected
+
+    def test_leaves_that_autograd_grad_is_asked_for(
+        self, x: torch.Tensor, w: torch.Tensor, v: torch.Tensor
+    ) -> None:
+        ledger = profiled(None, lambda: torch.autograd.grad(self.loss(x, w, v), [w, v]))
+        assert split(ledger) == (FIRST + SECOND, SECOND, FIRST + SECOND, 0)
+
+    def test_leaves_that_are_made_in_the_block(self, x: torch.Tensor) -> None:
+        def step() -> None:
+            w = torch.randn(4, 6, requires_grad=True)
+            (x @ w).sum().backward()
+
+        ledger = profiled(None, step)
+        assert split(ledger) == (FIRST, 0, FIRST, 0)
+        assert ledger.memory.parameters == 4 * 24
+
+    @pytest.mark.parametrize("wrong", [torch.zeros(3), [1], "w", 3, {"w": 1}])
+    def test_what_is_no_list_of_tensors_is_told(self, wrong: Any) -> None:
+        with pytest.raises(fr.UsageError, match=r"should be tensors, as in \[W, b\], not"):
+            fr.Profiler(parameters=wrong)

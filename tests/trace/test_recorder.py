@@ -1,6 +1,10 @@
 """The recorder's short ways give what the long ones give."""
 
-from typing import Any
+import gc
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -10,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 import flopratio as fr
 from flopratio import torch_private
+from flopratio.measure.memory import record_allocations
 from flopratio.trace import recorder
 from flopratio.trace.recorder import Recorder
 from flopratio.trace.recording import Recording
@@ -61,7 +66,6 @@ def ledger_of(name: str) -> fr.Ledger:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_whole_ledger_is_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger_of(name)  # some operators of fake tensors run otherwise for the first time
     short = ledger_of(name)
     monkeypatch.setattr(recorder, "CAN_CALL_DIRECTLY", False)
     monkeypatch.setattr(recorder, "CAN_DETACH_DIRECTLY", False)
@@ -119,3 +123,183 @@ def test_the_fake_mode_stays_where_it_was_after_an_error() -> None:
         with pytest.raises(RuntimeError):
             torch.empty(2, 3) @ torch.empty(2, 3)
         assert type(torch.empty(2)).__name__ == "FakeTensor"
+
+
+@pytest.fixture
+def no_garbage_collection() -> Iterator[None]:
+    """So that a cycle would stay."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def is_let_go(make: Callable[[], torch.Tensor]) -> bool:
+    """Whether the memory of a tensor goes with it."""
+    tensor = make()
+    storage = weakref.ref(tensor.untyped_storage())
+    del tensor
+    return storage() is None
+
+
+class Doubled(torch.autograd.Function):
+    """Keeps an operand, nothing, its result and a parameter; ``found`` is what backward gets."""
+
+    found: ClassVar[list[Any]] = []
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+        y = x * 2
+        ctx.save_for_backward(x, None, y, parameter)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        Doubled.found[:] = ctx.saved_tensors
+        return gradients[0] * 2, None
+
+
+def leaf() -> torch.Tensor:
+    return torch.randn(6, 4, requires_grad=True)
+
+
+def exponential() -> torch.Tensor:
+    """Keeps its result."""
+    return leaf().exp()
+
+
+def in_place() -> torch.Tensor:
+    return (leaf() * 1).exp_()
+
+
+def in_place_on_a_view() -> torch.Tensor:
+    buffer = leaf() * 1
+    buffer[:, :2].exp_()
+    return buffer
+
+
+def of_a_function() -> torch.Tensor:
+    return Doubled.apply(leaf(), leaf())
+
+
+def of_a_gradient() -> torch.Tensor:
+    """The graph of a differentiable backward."""
+    x = leaf()
+    (gradient,) = torch.autograd.grad(x.exp().tanh().sum(), x, create_graph=True)
+    return gradient.sigmoid()
+
+
+RESULTS = (exponential, in_place, in_place_on_a_view, of_a_function, of_a_gradient)
+
+
+@pytest.mark.usefixtures("no_garbage_collection")
+class TestWhatAutogradKeeps:
+    """It is watched, and nothing is otherwise for that."""
+
+    @pytest.mark.parametrize("make", RESULTS)
+    def test_a_graph_without_a_backward_goes(self, make: Callable[[], torch.Tensor]) -> None:
+        assert is_let_go(make)
+        with fr.Profiler():
+            assert is_let_go(make)
+
+    @pytest.mark.parametrize("make", RESULTS)
+    def test_also_on_fake_tensors(self, make: Callable[[], torch.Tensor]) -> None:
+        with FakeTensorMode(), fr.Profiler():
+            assert is_let_go(make)
+
+    def test_no_memory_is_left(self) -> None:
+        x = torch.randn(100, 100, requires_grad=True)
+
+        def step() -> None:
+            y = x.exp().sin()
+            del y
+
+        def watched() -> None:
+            with fr.Profiler():
+                step()
+
+        watched()  # what is tried out once a process
+        for run in (step, watched):
+            assert sum(allocation.nbytes for allocation in record_allocations(run)) == 0
+
+    @pytest.mark.parametrize("function", [torch.exp, torch.sin])
+    @pytest.mark.parametrize("watches", [False, True])
+    def test_a_write_to_it_is_an_error(
+        self, function: Callable[[torch.Tensor], torch.Tensor], watches: bool
+    ) -> None:
+        """To a result, and to an operand."""
+        with fr.Profiler() if watches else nullcontext():
+            x = leaf() * 1
+            y = function(x)
+            (y if function is torch.exp else x).mul_(2)
+            with pytest.raises(
+                RuntimeError,
+                match=r"modified by an inplace operation: \[torch.FloatTensor \[6, 4\]\].* is at "
+                "version 1; expected version 0 instead",
+            ):
+                y.sum().backward()
+
+    def test_a_write_where_it_was_written_before(self) -> None:
+        with fr.Profiler():
+            x = leaf() * 1
+            x.mul_(2)
+            y = x.sin()
+            y.sum().backward()  # nothing after it was kept
+
+    def test_derivatives_through_kept_results(self) -> None:
+        def third(x: torch.Tensor) -> torch.Tensor:
+            y = x.exp().tanh().sigmoid()
+            for _ in range(2):
+                (y,) = torch.autograd.grad(y, x, create_graph=True)
+            return torch.autograd.grad(y, x)[0]
+
+        x = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+        expected = third(x)
+        with fr.Profiler():
+            assert torch.equal(third(x), expected)
+
+    @pytest.mark.parametrize("watches", [False, True])
+    def test_a_function_finds_the_very_tensors(self, watches: bool) -> None:
+        x, parameter = leaf() * 1, nn.Parameter(torch.randn(6, 4))
+        parameter.main_grad = torch.zeros(6, 4)  # as Megatron attaches it
+        with fr.Profiler() if watches else nullcontext():
+            y = Doubled.apply(x, parameter)
+            y.sum().backward()
+        found = list(Doubled.found)
+        Doubled.found.clear()
+        assert found[0] is x
+        assert found[1] is None
+        assert torch.equal(found[2], y)
+        assert found[2].grad_fn is y.grad_fn
+        assert found[3] is parameter
+
+    def test_a_function_s_under_hooks_of_its_own(self) -> None:
+        x, parameter = leaf(), leaf()
+        with (
+            fr.Profiler(),
+            torch.autograd.graph.saved_tensors_hooks(lambda kept: kept + 0, lambda kept: kept),
+        ):
+            Doubled.apply(x, parameter).sum().backward()
+        assert torch.equal(Doubled.found[0], x)
+        assert Doubled.found[0] is not x
+        Doubled.found.clear()
+
+    def test_a_backward_after_the_block(self) -> None:
+        x = leaf()
+        with fr.Profiler() as profiler:
+            y = x.exp().sin()
+        ledger = profiler.ledger
+        y.sum().backward()
+        assert torch.equal(x.grad, x.exp().cos() * x.exp())
+        assert profiler.ledger is ledger
+
+
+def test_the_results_of_a_fake_operator_are_apart() -> None:
+    """The shape function of an LSTM's backward gives one tensor as the gradients of both biases;
+    from torch's cache, and from oneDNN, they come apart."""
+    assert torch_private.results_apart((None, None)) == (None, None)
+    FakeTensorMode.cache_clear()
+    first, second = ledger_of("lstm"), ledger_of("lstm")
+    assert first.rows == second.rows
+    assert first.memory == second.memory
+    sizes = [b.nbytes for b in second.memory.blocks if b.category == "gradients"]
+    assert sizes.count(4 * 8 * 4) == 2  # one of each bias

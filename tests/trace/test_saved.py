@@ -1,5 +1,7 @@
 """What autograd keeps: by the formulas of the forward operators, and as its own hooks see it."""
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -86,6 +88,30 @@ def test_a_formula_that_leaves_something_out_is_told(monkeypatch) -> None:
     assert ledger.saved_mismatches == [Mismatch("1", SAVED, 0, 7 * 5 * 4)]
     assert "1 saves 0 bytes by the formulas, 140" in str(ledger.saved_mismatches[0])
     assert ledger.reconciled  # of FLOPs
+
+
+def test_it_is_told_of_one_micro_batch(monkeypatch) -> None:
+    """Forgotten, and made up, in each of three that follow each other."""
+    relu, addmm = OPERATORS["aten.relu"], OPERATORS["aten.addmm"]
+
+    def forgetful(*args, **kwargs) -> Cost:
+        return Cost(elementwise=relu(*args, **kwargs).elementwise)
+
+    def keeping_all(*args, out, **kwargs) -> Cost:
+        cost = addmm(*args, out=out, **kwargs)
+        return replace(cost, gradients=[replace(g, saves=(*g.saves, out)) for g in cost.gradients])
+
+    monkeypatch.setitem(OPERATORS, "aten.relu", forgetful)
+    monkeypatch.setitem(OPERATORS, "aten.addmm", keeping_all)
+    module = nn.Sequential(nn.Linear(3, 5), nn.ReLU())
+    with fr.Profiler(module) as profiler:
+        for _ in range(3):
+            module(torch.empty(7, 3)).sum().backward()
+    ledger = profiler.ledger
+    assert ledger.saved_mismatches == [
+        Mismatch("0", SAVED, (7 * 3 + 7 * 5) * 4, 7 * 3 * 4),
+        Mismatch("1", SAVED, 0, 7 * 5 * 4),
+    ]
 
 
 def test_what_enters_a_checkpoint_before_any_operator_stands_in_the_first_row() -> None:
