@@ -35,6 +35,7 @@ from torch.library import _scoped_library as scoped_library
 from torch.utils._python_dispatch import (
     TorchDispatchMode,
     _get_current_dispatch_mode,
+    _pop_mode_temporarily,
     is_traceable_wrapper_subclass,
     transform_subclass,
 )
@@ -587,7 +588,7 @@ def inner_names(tensor: torch.Tensor) -> list[str]:
 def nested_shapes(tensor: torch.Tensor) -> tuple[tuple[int, ...], ...]:
     """The shapes of the tensors in a nested tensor of torch's strided layout, each as a batch of
     one."""
-    sizes: torch.Tensor = tensor._nested_tensor_size()  # type: ignore[operator]
+    sizes: torch.Tensor = tensor._nested_tensor_size()
     return tuple((1, *shape) for shape in sizes.tolist())
 
 
@@ -616,6 +617,10 @@ FLEX_DEVICES = "_validate_device"
 """The module of attention with a function on each score, once that is imported, and how it refuses
 operands for their device: on the CPU it has no backward."""
 
+TRACING = "torch.fx.experimental.proxy_tensor", "_MakefxTracer"
+TRACE = "_trace_inner"
+"""The module, class and method by which torch traces a function into a graph."""
+
 DISPATCH = "dispatch"
 """How a ``HigherOrderOperator`` goes to its implementation for a dispatch key."""
 
@@ -627,6 +632,21 @@ def eager_kernel(operator: HigherOrderOperator) -> Callable[..., Any]:
     """How an operator is executed on real tensors, whatever the device."""
     kernel = operator.py_kernels.get(torch._C.DispatchKey.CompositeExplicitAutograd)
     return operator if kernel is None else kernel
+
+
+MODES_TAKE_HIGHER_ORDER = hasattr(TorchDispatchMode, "supports_higher_order_operators")
+"""Whether torch asks a mode that says that it takes higher-order operators; torch 2.8 asks none."""
+
+
+def without_top_mode() -> AbstractContextManager[Any]:
+    """The mode that is asked first is not asked meanwhile; given is that mode."""
+    return _pop_mode_temporarily()
+
+
+def is_of_higher_order(function: Any) -> bool:
+    """Whether a node, or an ``autograd.Function``, is that of a higher-order operator."""
+    kind = getattr(type(function), "_forward_cls", function)
+    return str(getattr(kind, "__module__", "")).startswith(HIGHER_ORDER_MODULES)
 
 
 def top_mode() -> TorchDispatchMode | None:

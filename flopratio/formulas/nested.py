@@ -21,7 +21,8 @@ from flopratio.formulas.movement import moves, names, views
 for _name in sorted(
     names(
         """
-        _nested_tensor_from_mask _nested_tensor_from_mask_left_aligned _nested_tensor_from_tensor_list
+        _nested_tensor_from_mask _nested_tensor_from_mask_left_aligned
+        _nested_tensor_from_tensor_list
         _nested_from_padded _nested_from_padded_tensor _nested_from_padded_and_nested_example
         nested_to_padded_tensor
         _jagged_to_padded_dense_forward _padded_dense_to_jagged_forward

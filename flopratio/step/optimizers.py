@@ -86,11 +86,15 @@ def make_optimizer(
         raise not_among("optimizer", name, NAMES)
     import torch
 
+    from flopratio.torch_private import is_traceable_wrapper_subclass
+
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     if not trained:
         return None
     kind, defaults = CLASSES[name]
     make = getattr(torch.optim, kind)
+    if implementation == "foreach" and any(map(is_traceable_wrapper_subclass, trained)):
+        implementation = "plain"  # as torch sees fit: DTensors and others don't mix with the rest
     how = IMPLEMENTATIONS[implementation] if implementation is not None else {}
     if not signature(make).parameters.keys() >= how.keys():
         raise UsageError(

@@ -66,8 +66,10 @@ class ForwardCall:
             return edges
         if not any(edges):
             return (False,) * len(self.wanted)
-        if self.record.taken_apart:  # the edges are of the tensor subclass
-            return self.wanted
+        if self.record.taken_apart:  # the edges are of the subclass's operator, mostly the same
+            same = len(edges) == len(self.wanted)
+            both = zip(self.wanted, edges, strict=False)
+            return tuple(flag and leads for flag, leads in both) if same else self.wanted
         for positions in self._edges:
             if len(positions) == len(edges):
                 lead = {at for at, leads in zip(positions, edges, strict=True) if leads}

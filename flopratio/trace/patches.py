@@ -27,20 +27,26 @@ from flopratio.torch_private import (
     ENGINE,
     HIGHER_ORDER_MODULES,
     KEEP_CHECKPOINT_INPUT,
+    MODES_TAKE_HIGHER_ORDER,
     PYTHON_KEY,
     SCRIPTED,
     SHARDED_SHAPES,
     SHARDING,
     STEP_RANGE,
+    TRACE,
+    TRACING,
     HigherOrderOperator,
     backend_of_compiler,
     compiler_is_loaded,
+    current_autograd_node,
     forget_optimised_script,
+    is_of_higher_order,
     is_topmost_saved_tensors_hook,
     pop_saved_tensors_hooks,
     push_saved_tensors_hooks,
     top_mode,
     topmost_saved_tensors_hook,
+    without_top_mode,
 )
 from flopratio.trace.recorder import Kept, Recorder
 from flopratio.trace.recording import Scope
@@ -239,8 +245,9 @@ def function_calls(recorder: Recorder) -> Iterator[None]:
         call = original.__get__(None, cls)
         if recorder.is_elsewhere(cls.__name__):
             return call(*args, **kwargs)
-        runs = cls.__module__.startswith(HIGHER_ORDER_MODULES)  # by which such an operator runs
-        with recorder.resumed() if runs else nullcontext(), recorder.in_function(args):
+        # By a function of torch's own a higher-order operator runs, once it is prepared.
+        runs = recorder.resumed() if is_of_higher_order(cls) else nullcontext()
+        with runs, recorder.in_function(args):
             return call(*args, **kwargs)
 
     with replaced(torch.autograd.Function, "apply", classmethod(apply)):
@@ -445,7 +452,10 @@ def higher_order_calls(recorder: Recorder) -> Iterator[None]:
 
     def go(operator: Any, key: Any, /, *args: Any, **kwargs: Any) -> Any:
         if key == PYTHON_KEY:
-            return dispatch(operator, key, *args, **kwargs)
+            if MODES_TAKE_HIGHER_ORDER or not isinstance(top_mode(), Recorder):
+                return dispatch(operator, key, *args, **kwargs)
+            with without_top_mode() as mode:
+                return mode.__torch_dispatch__(operator, (), args, kwargs)
         with recorder.preparing():
             return dispatch(operator, key, *args, **kwargs)
 
@@ -461,11 +471,22 @@ def higher_order_calls(recorder: Recorder) -> Iterator[None]:
 
         return call
 
+    tracer = getattr(sys.modules.get(TRACING[0]), TRACING[1], None)
+    plain_trace: Callable[..., Any] | None = getattr(tracer, TRACE, None)
+
+    def trace(*args: Any) -> Any:
+        assert plain_trace is not None
+        if not is_of_higher_order(current_autograd_node()):
+            return plain_trace(*args)
+        with recorder.preparing():  # its backward, which torch 2.8 traces under our eyes
+            return plain_trace(*args)
+
     _recorders.append(recorder)
     try:
         with (
             replaced(HigherOrderOperator, DISPATCH, go),
             replaced(torch, "compile", compile),
+            replaced(tracer, TRACE, trace) if plain_trace is not None else nullcontext(),
         ):
             yield
     finally:
@@ -489,7 +510,7 @@ def _unwatched() -> Iterator[_Watched]:
     def lift() -> None:
         while (mode := top_mode()) in _recorders:
             assert isinstance(mode, Recorder)
-            mode.__exit__(None, None, None)
+            mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             lifted.append(mode)
         for recorder, _ in paused:
             recorder.paused = True
@@ -502,7 +523,7 @@ def _unwatched() -> Iterator[_Watched]:
         for recorder, before in paused:
             recorder.paused = before
         while lifted:
-            lifted.pop().__enter__()
+            lifted.pop().__enter__()  # type: ignore[no-untyped-call]
 
     @contextmanager
     def watched() -> Iterator[None]:

@@ -454,7 +454,9 @@ class Recorder(TorchDispatchMode):
                 if self.paused or not _accumulates():
                     return self._detach(func, types, args, kwargs)
             if types and any_takes_itself_apart(types):
-                if self._lets_through:
+                # The engine detaches a gradient past autograd, which makes torch 2.8 detach again
+                # what is called anew.
+                if self._lets_through or func is DETACH:
                     self._lets_through = False
                     return NotImplemented  # so that the subclass is asked
                 before = len(self.recording.records)

@@ -18,11 +18,12 @@ NESTED = "nested"
 FUNCTION = "function"
 
 TensorNote = tuple[str, tuple[int, ...], torch.dtype]
-"""What a signature holds in a tensor's place: :data:`TENSOR`, shape, element type. (A list starts
-with :data:`LIST`; a nested tensor of torch's strided layout with :data:`NESTED`, and has in the
-shape's place those of the tensors in it, each as a batch of one. A function that a higher-order
-operator is given starts with :data:`FUNCTION`; operators that it calls follow, or None if that is
-not known.)"""
+"""What a signature holds in a tensor's place: :data:`TENSOR`, shape, element type.
+
+Other notes start otherwise: a list with :data:`LIST`; a nested tensor of torch's strided layout
+with :data:`NESTED`, and has in the shape's place those of the tensors in it, each as a batch of
+one; a function that a higher-order operator is given with :data:`FUNCTION`, and the operators that
+it calls follow, or None if that is not known."""
 
 OPENED, GUESSED = "opened", "guessed"
 """The overload of a higher-order operator of which the operators that its functions call are

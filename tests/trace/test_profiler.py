@@ -428,6 +428,7 @@ REPLACED = (
     torch.autograd.profiler,
     torch.utils.checkpoint,
     torch._ops.HigherOrderOperator,
+    torch.fx.experimental.proxy_tensor._MakefxTracer,
     torch,
     ShardingPropagator,
 )
