@@ -183,8 +183,11 @@ class Ledger:
         mismatches: where the law and the executed operators part ways.
         not_compared: why law and execution can't be compared, in a few words; empty if they can.
         saved_mismatches: where the formulas and autograd's hooks part ways over what is saved.
+        nonzero: phase -> contraction FLOP if products with masked and 2:4 sparse weights, which
+            count in full, left their zeros out; empty where no weight is known to have any.
 
-    ``memory``, ``analytic`` and ``saved_mismatches`` may be given as functions that make them.
+    ``memory``, ``analytic``, ``saved_mismatches`` and ``nonzero`` may be given as functions that
+    make them.
     """
 
     rows: list[Row]
@@ -201,10 +204,11 @@ class Ledger:
     mismatches: list[Mismatch] = field(default_factory=list)
     not_compared: str = ""
     saved_mismatches: Lazy[list[Mismatch]] = Lazy(list)
+    nonzero: Lazy[dict[str, int]] = Lazy(dict)
 
     def __getstate__(self) -> dict[str, Any]:
         """For a copy or another process: values instead of the functions that make them."""
-        _ = self.memory, self.analytic, self.saved_mismatches
+        _ = self.memory, self.analytic, self.saved_mismatches, self.nonzero
         return self.__dict__
 
     @cached_property
@@ -321,6 +325,7 @@ class Ledger:
             "uncounted_ops": sorted(self.uncounted_ops),
             "uncounted_calls": self.uncounted_ops,
             "notes": self.notes,
+            **({"nonzero": self.nonzero} if self.nonzero else {}),
             "rows": [list(row) for row in self.rows],
         }
 
@@ -360,6 +365,7 @@ class Ledger:
             ),
             uncounted_ops=document["uncounted_calls"],
             notes=document.get("notes", []),
+            nonzero=document.get("nonzero", {}),
             analytic={
                 name: figure for name, figure in document["analytic"].items() if name != "backward"
             },

@@ -203,10 +203,13 @@ class RuledFakeTensorMode(FakeTensorMode):
         self, func: Any, converter: Any, flat_args: Sequence[Any], args_spec: Any
     ) -> Any:
         """As in torch, without its warning about a real tensor with a history that is to have a
-        ``.grad``: a table of zeros, say, into which a model writes fake results."""
+        ``.grad``: a table of zeros, say, into which a model writes fake results. A sparse one may
+        be a view, too, the transpose of another, which torch knows not how to make fake."""
         flat_args = [
             arg.detach()
-            if isinstance(arg, torch.Tensor) and not isinstance(arg, FakeTensor) and not arg.is_leaf
+            if isinstance(arg, torch.Tensor)
+            and not isinstance(arg, FakeTensor)
+            and (not arg.is_leaf or arg.layout is not torch.strided)
             else arg
             for arg in flat_args
         ]
@@ -453,7 +456,16 @@ def _overloads(*packets: Any) -> frozenset[Any]:
 
 
 SILENT_OPERATORS: frozenset[Any] = frozenset(
-    {torch.ops.aten.is_same_size.default, torch.ops.aten._version.default}
+    {
+        torch.ops.aten.is_same_size.default,
+        torch.ops.aten._version.default,
+        torch.ops.aten._nnz.default,
+        torch.ops.aten.is_coalesced.default,
+        torch.ops.aten.sparse_dim.default,
+        torch.ops.aten.dense_dim.default,
+        torch.ops.aten._values.default,
+        torch.ops.aten._indices.default,
+    }
 ) | _overloads(
     *(
         getattr(torch.ops.aten, name)
@@ -469,7 +481,29 @@ SILENT_OPERATORS: frozenset[Any] = frozenset(
     torch.ops.profiler._record_function_enter_new,
     torch.ops.profiler._record_function_exit,
 )
-"""Operators that answer a question or mark a range: they compute, move and allocate nothing."""
+"""Operators that answer a question, mark a range or look at the parts of a sparse tensor: they
+compute, move and allocate nothing."""
+
+# -- sparse tensors -------------------------------------------------------------------------------
+
+_COMPRESSED = {
+    torch.sparse_csr: ("crow_indices", "col_indices"),
+    torch.sparse_bsr: ("crow_indices", "col_indices"),
+    torch.sparse_csc: ("ccol_indices", "row_indices"),
+    torch.sparse_bsc: ("ccol_indices", "row_indices"),
+}
+"""Layout -> the methods that give its indices."""
+
+
+def sparse_parts(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The values of a sparse tensor, and then its indices, as they lie in memory; nothing of a
+    tensor of another layout."""
+    with torch.no_grad(), disable_current_modes():
+        if tensor.layout is torch.sparse_coo:
+            return tensor._values(), tensor._indices()
+        methods = _COMPRESSED.get(tensor.layout, ())
+        return tuple(getattr(tensor, method)() for method in ("values", *methods) if methods)
+
 
 # -- fake tensors below a dispatch mode -----------------------------------------------------------
 #

@@ -133,6 +133,13 @@ def rrelu_backward(grad_output: Tensor, *arguments: Any, out: Tensor) -> Cost:
     return Cost(elementwise=out.numel)
 
 
+@operator("aten.rrelu_with_noise_functional")
+def rrelu_with_noise(self: Tensor, *arguments: Any, out: tuple[Tensor, Tensor]) -> Cost:
+    """``rrelu_with_noise``, whose noise is a result too."""
+    y, noise = out
+    return Cost(elementwise=2 * y.numel, gradients=(Gradient("self", "", saves=(self, noise)),))
+
+
 @operator("aten.sigmoid", "aten.sigmoid_")
 def sigmoid(self: Tensor, *, out: Tensor) -> Cost:
     """y = 1 / (1 + exp(-x)): negation, exp, addition, division; 4 an element."""
@@ -388,6 +395,21 @@ def glu_backward(grad_output: Tensor, self: Tensor, dim: int, *, out: Tensor) ->
     return Cost(elementwise=8 * grad_output.numel)
 
 
+@operator("aten.glu_jvp")
+def glu_jvp(glu: Tensor, x: Tensor, dx: Tensor, dim: int, *, out: Tensor) -> Cost:
+    """Forward mode: dy = s da + (y - s y) db with s = 1 / (1 + exp(-b)): s is 4, the rest 5; 9 an
+    element of y."""
+    return Cost(elementwise=9 * out.numel)
+
+
+@operator("aten.glu_backward_jvp")
+def glu_backward_jvp(grad_x: Tensor, *arguments: Any, out: Tensor) -> Cost:
+    """Forward mode of ``glu_backward``. With s = 1 / (1 + exp(-b)), 4, and its derivative ds = s (1
+    - s) db, 3: dgrad_a = dgrad_y s + grad_y ds, 3; dgrad_b = (dgrad_a a + grad_a da) (1 - s) -
+    grad_a a ds, 7; 17 an element of y, of which x has two."""
+    return Cost(elementwise=17 * (grad_x.numel // 2))
+
+
 @operator("aten._prelu_kernel")
 def prelu(self: Tensor, weight: Tensor, *, out: Tensor) -> Cost:
     """y = x if x > 0 else w x: a multiplication and a selection, 2 an element.
@@ -448,6 +470,31 @@ def safe_softmax(self: Tensor, dim: int, dtype: object = None, *, out: Tensor) -
     )
 
 
+@operator("aten.softmax")
+def whole_softmax(self: Tensor, dim: int, dtype: object = None, *, out: Tensor) -> Cost:
+    """``_softmax``, where it is called whole."""
+    return softmax(self, dim, False, out=out)
+
+
+@operator("aten._masked_softmax")
+def masked_softmax(
+    self: Tensor, mask: Tensor, dim: int | None = None, mask_type: object = None, *, out: Tensor
+) -> Cost:
+    """``_softmax``, and a selection by the mask for each element."""
+    gradient = Gradient(
+        "self", "aten._masked_softmax_backward", elementwise=5 * out.numel, saves=(mask, out)
+    )
+    return Cost(elementwise=6 * out.numel, gradients=(gradient,))
+
+
+@operator("aten._masked_softmax_backward")
+def masked_softmax_backward(
+    grad_output: Tensor, output: Tensor, mask: Tensor, dim: int | None = None, *, out: Tensor
+) -> Cost:
+    """``_softmax_backward_data``, and a selection by the mask for each element."""
+    return Cost(elementwise=5 * out.numel)
+
+
 @operator("aten._softmax_backward_data")
 def softmax_backward(
     grad_output: Tensor, output: Tensor, dim: int, input_dtype: object, *, out: Tensor
@@ -465,6 +512,12 @@ def log_softmax(self: Tensor, dim: int, half_to_float: bool, *, out: Tensor) -> 
     return activation_cost(
         5 * out.numel + rows(out, dim), "aten._log_softmax_backward_data", gradient, out
     )
+
+
+@operator("aten.log_softmax")
+def whole_log_softmax(self: Tensor, dim: int, dtype: object = None, *, out: Tensor) -> Cost:
+    """``_log_softmax``, where it is called whole."""
+    return log_softmax(self, dim, False, out=out)
 
 
 @operator("aten._log_softmax_backward_data")

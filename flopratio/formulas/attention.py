@@ -475,6 +475,54 @@ def cudnn_attention(
     return sizes.cost(backward, (query, key, value, attn_bias, *out[:-1]), compute_log_sumexp)
 
 
+@operator("aten._cudnn_attention_forward")
+def cudnn_attention_forward(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_bias: Tensor | None,
+    cum_seq_q: Tensor | None,
+    cum_seq_k: Tensor | None,
+    max_q: Size,
+    max_k: Size,
+    compute_log_sumexp: bool,
+    dropout_p: float = 0,
+    is_causal: bool = False,
+    return_debug_mask: bool = False,
+    *,
+    scale: float | None = None,
+    out: tuple[Any, ...],
+) -> Cost:
+    """The kernel behind it, of one length of sequences; of several it is not counted."""
+    bias = None if attn_bias is None else "attn_bias"
+    if cum_seq_q is not None:
+        return Cost(unknown="how long the sequences are is in values")
+    sizes = heads_first(query, key, value, scale, bias, dropout_p)
+    kept = (query, key, value, attn_bias, *(each for each in out if isinstance(each, Tensor)))
+    return sizes.cost("aten._cudnn_attention_backward", kept, compute_log_sumexp)
+
+
+@operator("aten._cudnn_attention_backward")
+def cudnn_attention_kernel_backward(
+    grad_out: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    output: Tensor,
+    logsumexp: Tensor,
+    philox_seed: Tensor,
+    philox_offset: Tensor,
+    attn_bias: Tensor | None,
+    *settings: Any,
+    scale: float | None = None,
+    out: tuple[Tensor, Tensor, Tensor],
+) -> Cost:
+    """See :attr:`Attention.backward`."""
+    *_, dropout_p, _ = settings
+    bias = None if attn_bias is None else "attn_bias"
+    return heads_first(query, key, value, scale, bias, dropout_p).backward_cost
+
+
 @operator("aten._scaled_dot_product_cudnn_attention_backward")
 def cudnn_attention_backward(
     grad_out: Tensor,

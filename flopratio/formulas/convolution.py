@@ -17,6 +17,7 @@ from flopratio.formulas.formula import (
     Example,
     Gradient,
     LayerCost,
+    OperatorFormula,
     Part,
     Size,
     Tensor,
@@ -112,6 +113,112 @@ def convolution_backward(
         Part("bias", elementwise=grad_output.numel),
     )
     return Cost.fused(*asked_for(parts, ("input", "weight", "bias"), output_mask))
+
+
+KERNELS = """
+    _convolution _conv_depthwise2d _nnpack_spatial_convolution _slow_conv2d_forward conv_depthwise3d
+    convolution_overrideable cudnn_convolution cudnn_convolution_add_relu cudnn_convolution_relu
+    miopen_convolution miopen_convolution_add_relu miopen_convolution_relu
+    miopen_depthwise_convolution mkldnn_convolution _mps_convolution slow_conv3d_forward
+    slow_conv_dilated2d slow_conv_dilated3d
+"""
+TRANSPOSED_KERNELS = """
+    cudnn_convolution_transpose miopen_convolution_transpose _mps_convolution_transpose
+    slow_conv_transpose2d slow_conv_transpose3d
+"""
+"""The kernels behind ``convolution``, where somebody calls one by its own name."""
+
+
+def kernel(transposed: bool, rectified: bool) -> OperatorFormula:
+    def formula(
+        input: Tensor, weight: Tensor, /, *settings: Any, out: Tensor, **named: Any
+    ) -> Cost:
+        """A convolution; an addition an entry of the result for a bias, and for what is added to it
+        besides; a comparison for a ReLU. (``_convolution`` may be either kind.)"""
+        added = sum(isinstance(value, Tensor) for value in (*settings, *named.values()))
+        way = settings[4] if len(settings) > 4 and isinstance(settings[4], bool) else transposed
+        return Cost(
+            flops=convolution_flops(input, weight, out, way),
+            elementwise=(added + rectified) * out.numel,
+        )
+
+    return formula
+
+
+for _name in KERNELS.split():
+    operator(f"aten.{_name}")(kernel(False, _name.endswith("relu")))
+for _name in TRANSPOSED_KERNELS.split():
+    operator(f"aten.{_name}")(kernel(True, False))
+
+
+@operator("aten.convolution_backward_overrideable")
+def convolution_backward_overrideable(
+    grad_output: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    stride: Sequence[Size],
+    padding: Sequence[Size],
+    dilation: Sequence[Size],
+    transposed: bool,
+    output_padding: Sequence[Size],
+    groups: Size,
+    output_mask: Sequence[bool],
+    *,
+    out: tuple[Tensor | None, ...],
+) -> Cost:
+    """``convolution_backward`` of other accelerators."""
+    settings = (stride, padding, dilation, transposed, output_padding, groups, output_mask)
+    return convolution_backward(grad_output, input, weight, None, *settings, out=out)
+
+
+@operator("aten._slow_conv2d_backward")
+def slow_conv2d_backward(
+    grad_output: Tensor, self: Tensor, weight: Tensor, *settings: Any, out: Any, **written: Any
+) -> Cost:
+    """All of the gradients, or those that a mask at the end asks for."""
+    flops = convolution_flops(self, weight, grad_output, False)
+    *_, mask = settings
+    asked = mask if len(mask) == 3 and isinstance(mask[0], bool) else (True, True, True)
+    return Cost(flops=(asked[0] + asked[1]) * flops, elementwise=asked[2] * grad_output.numel)
+
+
+def rows_of_tap(length: Size, positions: Size, tap: Size, pad: Size) -> Size:
+    """At how many positions a tap of a kernel lies on the input, not on its padding."""
+    first, last = max(0, pad - tap), min(length + pad - tap, positions)
+    return max(0, last - first)
+
+
+@operator("aten.conv_tbc")
+def conv_tbc(self: Tensor, weight: Tensor, bias: Tensor, pad: Size = 0, *, out: Tensor) -> Cost:
+    """out[T, B, O] = bias[O] + sum over the taps k of self[t + k - pad, B, C] @ weight[k, C, O].
+
+    1. Each tap is one product of those rows that lie on the input: torch computes none of the taps
+       on padding, unlike ``convolution``. 2 R_k B C O for R_k rows; the bias is an addition an
+       entry.
+    2. Backward too is a product a tap, added to the others: for self, then for the weight; the
+       gradient of the bias is summed over T, then over B.
+    """
+    (length, batch, channels), positions = self.shape, out.shape[0]
+    taps, _, outputs = weight.shape
+    rows = [batch * rows_of_tap(length, positions, tap, pad) for tap in range(taps)]
+    kept = (self, weight, bias)
+    products = [2 * row * channels * outputs for row in rows]
+    of_self = [
+        Gradient("self", "aten.addmm_", product, row * channels, kept)
+        for product, row in zip(products, rows, strict=True)
+    ]
+    of_weight = [
+        Gradient("weight", "aten.addmm_", product, channels * outputs, kept) for product in products
+    ]
+    of_bias = [
+        Gradient("bias", "aten.sum", elementwise=summed, saves=kept)
+        for summed in (out.numel, batch * outputs)
+    ]
+    return Cost(
+        flops=sum(products),
+        elementwise=out.numel,
+        gradients=(*of_self, *of_weight, *of_bias),
+    )
 
 
 def padded_to_same(

@@ -32,6 +32,16 @@ def native_dropout(
     return Cost(elementwise=2 * y.numel if train else 0, gradients=(gradient,))
 
 
+@operator("aten._fused_dropout")
+def fused_dropout(
+    self: Tensor, p: float, generator: object = None, *, out: tuple[Tensor, Tensor]
+) -> Cost:
+    """The same of the share p that is kept; its gradient is ``_masked_scale``."""
+    y, mask = out
+    gradient = Gradient("self", "aten._masked_scale", elementwise=2 * y.numel, saves=(mask,))
+    return Cost(elementwise=2 * y.numel, gradients=(gradient,))
+
+
 @operator("aten.native_dropout_backward")
 def native_dropout_backward(
     grad_output: Tensor, mask: Tensor, scale: float, *, out: Tensor

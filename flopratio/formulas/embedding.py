@@ -20,6 +20,7 @@ from flopratio.formulas.formula import (
     layer,
     operator,
 )
+from flopratio.formulas.reduction import norm_flops
 
 SUM, MEAN, MAX = 0, 1, 2
 """The modes of a bag, as torch numbers them."""
@@ -189,6 +190,40 @@ def sample_weights_backward(
     out: Tensor,
 ) -> Cost:
     return Cost(elementwise=sample_weights_backward_flops(weight, indices))
+
+
+@operator("aten._embedding_bag_dense_backward")
+def embedding_bag_dense_backward(
+    grad: Tensor,
+    indices: Tensor,
+    offset2bag: Tensor,
+    bag_size: Tensor,
+    maximum_indices: Tensor,
+    num_weights: Size,
+    scale_grad_by_freq: bool,
+    mode: int,
+    per_sample_weights: Tensor | None,
+    padding_idx: int = -1,
+    *,
+    out: Tensor,
+) -> Cost:
+    return Cost(
+        elementwise=bag_backward_flops(
+            grad, indices, scale_grad_by_freq, mode, False, per_sample_weights
+        )
+    )
+
+
+@operator("aten.embedding_renorm", "aten.embedding_renorm_")
+def embedding_renorm(
+    self: Tensor, indices: Tensor, max_norm: float, norm_type: float, *, out: Tensor
+) -> Cost:
+    """The rows that are looked up, and whose norm exceeds a bound, scaled down to it: for each
+    index the norm of a row; a comparison, an addition (of a small number) and a division; a
+    multiplication an entry."""
+    rows = indices.numel
+    read = rows * self.shape[1]
+    return Cost(elementwise=norm_flops(read, rows, norm_type) + 3 * rows + read)
 
 
 @layer("Embedding")

@@ -4,8 +4,8 @@ Cholesky, LU and triangular solves are written out here and counted exactly. QR 
 polynomials of LAPACK's own installation guide (Blackford and Dongarra, LAPACK Working Note 41,
 appendix C), and so is the inverse from Cholesky's factor. The iterations behind eigenvalues and
 singular values run until they converge; of them the leading terms of Golub and Van Loan, Matrix
-Computations (4th edition), are given. A search for a pivot is not counted. Of complex numbers each
-operation is one.
+Computations (4th edition), are given. A search for a pivot is not counted. Of complex
+numbers each figure is 4 times as large, as that of a multiply-add is.
 
 Backward consists of ordinary operators, most of them products. Where they follow from the operator
 alone they are listed. Those of a factorization into several results (QR, LU, eigenvalues, singular
@@ -14,7 +14,9 @@ values) depend on which of the results are used, and are not listed: what the op
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import wraps
 from typing import Any
 
 from flopratio.formulas.formula import (
@@ -22,11 +24,32 @@ from flopratio.formulas.formula import (
     Cost,
     Example,
     Gradient,
+    OperatorFormula,
     Size,
     Tensor,
+    holds_complex,
+    of_complex_numbers,
     operator,
     prod,
 )
+
+
+def factorization(*names: str) -> Callable[[OperatorFormula], OperatorFormula]:
+    """:func:`operator` for what consists of multiply-adds, which of complex numbers are 4 times as
+    much, though it counts as elementwise."""
+
+    def register(formula: OperatorFormula) -> OperatorFormula:
+        @wraps(formula)
+        def cost(*arguments: Any, **named: Any) -> Cost:
+            counted = formula(*arguments, **named)
+            if not holds_complex((*arguments, *named.values())):
+                return counted
+            return replace(of_complex_numbers(counted), elementwise=4 * counted.elementwise)
+
+        operator(*names, knows_complex=True)(cost)
+        return formula
+
+    return register
 
 
 def batch(matrix: Tensor) -> Size:
@@ -160,7 +183,7 @@ def lu_unpack(
 # -- Cholesky -----------------------------------------------------------------------------------
 
 
-@operator("aten.linalg_cholesky_ex")
+@factorization("aten.linalg_cholesky_ex")
 def cholesky_ex(
     self: Tensor,
     *,
@@ -183,7 +206,7 @@ def cholesky_ex(
     return Cost(elementwise=batch(self) * cholesky_flops(n), gradients=keeping(gradients, factor))
 
 
-@operator("aten.cholesky_solve")
+@factorization("aten.cholesky_solve")
 def cholesky_solve(self: Tensor, input2: Tensor, upper: bool = False, *, out: Tensor) -> Cost:
     """X = A^-1 B with A = L L.T: two triangular solves. Backward: a solve; for L a product with B,
     a sum with its transpose, a product with L, negated."""
@@ -200,7 +223,22 @@ def cholesky_solve(self: Tensor, input2: Tensor, upper: bool = False, *, out: Te
     return Cost(elementwise=work, gradients=keeping(gradients, self, input2, out))
 
 
-@operator("aten.cholesky_inverse")
+@factorization("aten.cholesky")
+def cholesky(self: Tensor, upper: bool = False, *, out: Tensor) -> Cost:
+    """``torch.cholesky``, of before ``torch.linalg``."""
+    return Cost(
+        elementwise=batch(self) * cholesky_flops(order(self)),
+        gradients=only_keeping("self", out),
+    )
+
+
+@factorization("aten._cholesky_solve_helper")
+def cholesky_solve_helper(self: Tensor, A: Tensor, upper: bool, *, out: Tensor) -> Cost:
+    """Two triangular solves, as in ``cholesky_solve``, which calls it."""
+    return Cost(elementwise=2 * triangular_flops(order(A), self.numel))
+
+
+@factorization("aten.cholesky_inverse")
 def cholesky_inverse(self: Tensor, upper: bool = False, *, out: Tensor) -> Cost:
     """A^-1 with A = L L.T, POTRI: 2 n^3 / 3 + n^2 / 2 + 5 n / 6. Backward: the gradient plus its
     transpose, three products, negated."""
@@ -219,7 +257,7 @@ def cholesky_inverse(self: Tensor, upper: bool = False, *, out: Tensor) -> Cost:
     )
 
 
-@operator("aten.linalg_ldl_factor_ex")
+@factorization("aten.linalg_ldl_factor_ex")
 def ldl_factor_ex(
     self: Tensor,
     *,
@@ -231,7 +269,7 @@ def ldl_factor_ex(
     return Cost(elementwise=batch(self) * cholesky_flops(self.shape[-1]))
 
 
-@operator("aten.linalg_ldl_solve")
+@factorization("aten.linalg_ldl_solve")
 def ldl_solve(
     LD: Tensor,
     pivots: Tensor,
@@ -247,7 +285,7 @@ def ldl_solve(
 # -- LU -----------------------------------------------------------------------------------------
 
 
-@operator("aten.linalg_lu_factor_ex")
+@factorization("aten.linalg_lu_factor_ex")
 def lu_factor_ex(
     A: Tensor,
     *,
@@ -261,7 +299,7 @@ def lu_factor_ex(
     return Cost(elementwise=batch(A) * lu_flops(m, n), gradients=gradients)
 
 
-@operator("aten.linalg_lu")
+@factorization("aten.linalg_lu")
 def lu(
     A: Tensor,
     *,
@@ -273,7 +311,7 @@ def lu(
     return Cost(elementwise=batch(A) * lu_flops(m, n), gradients=only_keeping("A", *out))
 
 
-@operator("aten.linalg_lu_solve")
+@factorization("aten.linalg_lu_solve")
 def lu_solve(
     LU: Tensor,
     pivots: Tensor,
@@ -288,7 +326,7 @@ def lu_solve(
     return Cost(elementwise=lu_solve_flops(LU.shape[-1], out.numel), gradients=gradients)
 
 
-@operator("aten._linalg_solve_ex")
+@factorization("aten._linalg_solve_ex")
 def solve_ex(
     A: Tensor,
     B: Tensor,
@@ -314,7 +352,7 @@ def solve_ex(
     )
 
 
-@operator("aten.linalg_inv_ex")
+@factorization("aten.linalg_inv_ex")
 def inv_ex(
     A: Tensor,
     *,
@@ -333,7 +371,7 @@ def inv_ex(
     )
 
 
-@operator("aten._linalg_det")
+@factorization("aten._linalg_det")
 def det(
     A: Tensor,
     *,
@@ -357,7 +395,7 @@ def det(
     )
 
 
-@operator("aten._linalg_slogdet")
+@factorization("aten._linalg_slogdet")
 def slogdet(
     A: Tensor,
     *,
@@ -378,7 +416,7 @@ def slogdet(
 # -- triangular ---------------------------------------------------------------------------------
 
 
-@operator("aten.linalg_solve_triangular")
+@factorization("aten.linalg_solve_triangular")
 def solve_triangular(
     self: Tensor,
     B: Tensor,
@@ -401,7 +439,7 @@ def solve_triangular(
     return Cost(elementwise=work, gradients=keeping(gradients, self, out))
 
 
-@operator("aten.triangular_solve")
+@factorization("aten.triangular_solve")
 def triangular_solve(
     self: Tensor,
     A: Tensor,
@@ -426,7 +464,7 @@ def triangular_solve(
 # -- QR -----------------------------------------------------------------------------------------
 
 
-@operator("aten.linalg_qr")
+@factorization("aten.linalg_qr")
 def qr(
     A: Tensor,
     mode: str = "reduced",
@@ -442,13 +480,13 @@ def qr(
     return Cost(elementwise=batch(A) * work, gradients=only_keeping("A", *out))
 
 
-@operator("aten.geqrf")
+@factorization("aten.geqrf")
 def geqrf(self: Tensor, *, out: tuple[Tensor, Tensor]) -> Cost:
     """The reflections and R, in one matrix. It has no backward."""
     return Cost(elementwise=batch(self) * qr_flops(*self.shape[-2:]))
 
 
-@operator("aten.linalg_householder_product")
+@factorization("aten.linalg_householder_product")
 def householder_product(input: Tensor, tau: Tensor, *, out: Tensor) -> Cost:
     """Q[m, n] from k reflections."""
     m, n = input.shape[-2:]
@@ -457,7 +495,7 @@ def householder_product(input: Tensor, tau: Tensor, *, out: Tensor) -> Cost:
     return Cost(elementwise=batch(input) * work, gradients=gradients)
 
 
-@operator("aten.ormqr")
+@factorization("aten.ormqr")
 def ormqr(
     self: Tensor,
     input2: Tensor,
@@ -474,7 +512,7 @@ def ormqr(
     return Cost(elementwise=batch(input3) * work, gradients=gradients)
 
 
-@operator("aten.linalg_lstsq")
+@factorization("aten.linalg_lstsq")
 def lstsq(
     self: Tensor,
     b: Tensor,
@@ -498,7 +536,7 @@ def lstsq(
 # -- eigenvalues and singular values ------------------------------------------------------------
 
 
-@operator("aten._linalg_eigh")
+@factorization("aten._linalg_eigh")
 def eigh(
     A: Tensor,
     UPLO: str = "L",
@@ -514,20 +552,20 @@ def eigh(
     )
 
 
-@operator("aten.linalg_eig")
+@factorization("aten.linalg_eig")
 def eig(self: Tensor, *, out: tuple[Tensor, Tensor]) -> Cost:
     """Any A, with vectors: 25 n^3 (section 7.5)."""
     work = batch(self) * 25 * order(self) ** 3
     return Cost(elementwise=work, gradients=only_keeping("self", *out))
 
 
-@operator("aten.linalg_eigvals", "aten._linalg_eigvals")
+@factorization("aten.linalg_eigvals", "aten._linalg_eigvals")
 def eigvals(self: Tensor, *, out: Tensor) -> Cost:
     """Any A, without vectors: 10 n^3 (section 7.5)."""
     return Cost(elementwise=batch(self) * 10 * order(self) ** 3)
 
 
-@operator("aten._linalg_svd")
+@factorization("aten._linalg_svd")
 def svd(
     A: Tensor,
     full_matrices: bool = False,
@@ -548,7 +586,7 @@ def svd(
     return Cost(elementwise=batch(A) * work, gradients=only_keeping("A", *out))
 
 
-@operator("aten.linalg_pinv")
+@factorization("aten.linalg_pinv")
 def pinv(self: Tensor, *settings: Any, out: Tensor, **tolerances: Any) -> Cost:
     """V S^-1 U.T, as torch takes it: singular values with the first columns; their reciprocals; V
     times these; and the product with U.T, 2 m n min(m, n)."""
@@ -559,7 +597,7 @@ def pinv(self: Tensor, *settings: Any, out: Tensor, **tolerances: Any) -> Cost:
     return Cost(elementwise=batch(self) * work, gradients=only_keeping("self", self, out))
 
 
-@operator("aten.linalg_matrix_exp")
+@factorization("aten.linalg_matrix_exp")
 def matrix_exp(self: Tensor, *, out: Tensor) -> Cost:
     """A Taylor polynomial of degree 18 in 5 products, 10 n^3 (Bader, Blanes and Casas, 2019). A
     small A takes fewer, a large one squarings: that is in the data. Backward is the exponential of

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flopratio.formulas.formula import OPERATORS, Cost, OperatorFormula, Tensor, operator
-from flopratio.formulas.reduction import norm_flops
+from flopratio.formulas.reduction import norm_flops, powsum
 
 ON_EACH = """
     abs acos add addcdiv addcmul asin atan ceil clamp_max clamp_min cos cosh div erf erfc exp expm1
@@ -36,7 +36,9 @@ def on_each(name: str) -> OperatorFormula:
 
 
 for _name in ON_EACH.split():
-    operator(f"aten._foreach_{_name}", f"aten._foreach_{_name}_")(on_each(_name))
+    operator(f"aten._foreach_{_name}", f"aten._foreach_{_name}_", knows_complex=True)(
+        on_each(_name)
+    )
 
 
 @operator("aten._foreach_max")
@@ -44,11 +46,26 @@ def foreach_max(self: Sequence[Tensor], *, out: Sequence[Tensor]) -> Cost:
     return Cost(elementwise=sum(tensor.numel for tensor in self))
 
 
-@operator("aten._foreach_norm")
+@operator("aten._foreach_norm", knows_complex=True)
 def foreach_norm(
     self: Sequence[Tensor], ord: Any = 2, dtype: object = None, *, out: Sequence[Tensor]
 ) -> Cost:
-    return Cost(elementwise=sum(norm_flops(tensor.numel, 1, ord) for tensor in self))
+    return Cost(elementwise=sum(norm_flops(tensor.numel, 1, ord, tensor) for tensor in self))
+
+
+@operator("aten._foreach_powsum", knows_complex=True)
+def foreach_powsum(self: Sequence[Tensor], ord: Any = 2, dtype: object = None, *, out: Any) -> Cost:
+    """A norm without its root, of each."""
+    one = Tensor(())
+    return Cost(elementwise=sum(powsum(tensor, ord, out=one).elementwise for tensor in self))
+
+
+@operator("aten._amp_update_scale", "aten._amp_update_scale_")
+def update_scale(self: Tensor, growth_tracker: Tensor, *settings: Any, out: Any) -> Cost:
+    """Gradient scaling, once a step: was any infinite? Then the scale is times its backoff; else
+    the steps without are counted, and after so many it is times its growth. Which of both is in a
+    value; a comparison, an addition (or nothing), a comparison and a multiplication, 4."""
+    return Cost(elementwise=4 * self.numel)
 
 
 @operator(

@@ -14,9 +14,15 @@ What a formula is given:
   they call otherwise; a further one with a default is for an argument that only some have.
 - In each tensor's place a :class:`Tensor`, in a list's place a tuple, None for what is absent;
   numbers, truth values and strings as they are.
+- A call with a sparse tensor, as an operand or as the result, goes to another formula, that which
+  the operator has in :data:`SPARSE_OPERATORS` (``@operator(..., sparse=True)``); sparse tensors
+  come as :class:`SparseTensor`. An operator that has none is not counted.
 - ``out``, always and by keyword: what the operator returned. A Tensor; of several results a tuple,
   with None for one that is undefined (a gradient that was not asked for); None if it returns
   nothing, as operators on lists do that work in place.
+- What is done to complex numbers is worked out from what would be done to real ones
+  (:func:`of_complex_numbers`), but for a formula that looks at :attr:`Tensor.is_complex` itself
+  (``@operator(..., knows_complex=True)``), and for those of users.
 - So an argument that the schema itself calls ``out`` and reads (attention's backward is given
   the result of forward) comes as ``output``. One that an ``out=`` overload writes to is not given:
   it is what the operator returns.
@@ -39,6 +45,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -92,6 +99,7 @@ class Tensor:
         shape: its sizes.
         itemsize: bytes an element.
         storage: the memory behind it; views and in-place results share one.
+        is_complex: whether its elements are complex numbers.
         padded: of one of the tensors in a nested tensor, the shape to which a kernel pads it so
             that all have the same.
     """
@@ -99,6 +107,7 @@ class Tensor:
     shape: tuple[Size, ...]
     itemsize: int = 4
     storage: object = field(default_factory=object, compare=False, repr=False)
+    is_complex: bool = False
     padded: tuple[Size, ...] | None = None
 
     @property
@@ -119,7 +128,52 @@ class Tensor:
 
     def new(self, *shape: Size, itemsize: int | None = None) -> Tensor:
         """A fresh tensor, of this one's element size unless told otherwise."""
-        return Tensor(shape, self.itemsize if itemsize is None else itemsize)
+        if itemsize is None:
+            return Tensor(shape, self.itemsize, is_complex=self.is_complex)
+        return Tensor(shape, itemsize)
+
+
+UNKNOWN_NONZEROS = "the number of non-zeros is unknown"
+
+
+class UnknownSizeError(ValueError):
+    """What an operator does depends on where non-zeros are, or on how many there are, and that is
+    not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class SparseTensor(Tensor):
+    """A tensor of which only some entries are stored, with their places.
+
+    Args:
+        shape: of the whole.
+        stored: how many entries are stored: the non-zeros, and whatever else is listed (zeros that
+            are written out, several entries of one place, the zeros in a block). None if that is
+            not known.
+        indices_nbytes: bytes of the indices, of all kinds together.
+        layout: ``sparse_coo``, ``sparse_csr``, ``sparse_csc``, ``sparse_bsr`` or ``sparse_bsc``.
+    """
+
+    stored: Size | None = 0
+    indices_nbytes: Size = 0
+    layout: str = "sparse_coo"
+
+    @property
+    def values(self) -> Tensor:
+        """The stored entries, as they lie in memory.
+
+        Raises:
+            UnknownSizeError: it is not known how many there are.
+        """
+        if self.stored is None:
+            raise UnknownSizeError(UNKNOWN_NONZEROS)
+        return Tensor((self.stored,), self.itemsize, self.storage, self.is_complex)
+
+    @property
+    def nbytes(self) -> Size:
+        """Bytes of values and indices; of the indices alone if the values are unknown."""
+        values = 0 if self.stored is None else self.stored * self.itemsize
+        return values + self.indices_nbytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +189,8 @@ class Gradient:
         flops: FLOP of its contraction: that of the forward operator, by the law.
         elementwise: all its other arithmetic.
         saves: the tensors that forward must keep for it, of its operands and results.
+        surplus: contraction FLOP that the operator does beyond that (a product of which only the
+            entries at non-zeros are wanted); it is recompute.
         inner: whether it is the gradient of a value between the operands and the result (a
             recurrent layer's hidden states), which depends on all of ``operand``.
     """
@@ -145,6 +201,7 @@ class Gradient:
     elementwise: Size = 0
     saves: tuple[Tensor, ...] = ()
     inner: bool = False
+    surplus: Size = 0
 
 
 def operands_of(work: Gradient | Part) -> tuple[str, ...]:
@@ -176,6 +233,8 @@ class Cost:
         recompute: contraction FLOP that it does again although forward had done them (Q @ K^T in
             a fused attention backward); not contained in ``flops``.
         view: whether the result is an operand's own memory under another shape: no byte is moved.
+        unknown: why sizes do not tell what it computes (``how many labels a row has is in its
+            values``); then it is not counted, and listed so.
     """
 
     flops: Size = 0
@@ -184,6 +243,7 @@ class Cost:
     parts: tuple[Part, ...] = ()
     recompute: Size = 0
     view: bool = False
+    unknown: str = ""
 
     @staticmethod
     def fused(*parts: Part, recompute: Size = 0) -> Cost:
@@ -309,6 +369,9 @@ LayerFormula = Callable[..., LayerCost]
 OPERATORS: dict[str, OperatorFormula] = {}
 """Operator name (``aten.addmm``, without overload) -> formula."""
 
+SPARSE_OPERATORS: dict[str, OperatorFormula] = {}
+"""The same for calls of which an operand or the result is a :class:`SparseTensor`."""
+
 LAYERS: dict[str, LayerFormula] = {}
 """Layer type (``Linear``, as in ``torch.nn``) -> its composition of operators."""
 
@@ -316,26 +379,90 @@ EXAMPLES: list[Example] = []
 """Every family's worked examples, collected by one parametrised test."""
 
 
-def operator(*names: str) -> Callable[[OperatorFormula], OperatorFormula]:
+def holds_complex(values: Iterable[Any]) -> bool:
+    """Whether any of a formula's arguments is, or has in a list, a tensor of complex numbers."""
+    return any(
+        value.is_complex
+        if isinstance(value, Tensor)
+        else isinstance(value, tuple) and holds_complex(value)
+        for value in values
+    )
+
+
+def of_complex_numbers(cost: Cost) -> Cost:
+    """What an operator costs with complex numbers, given what it would with real ones.
+
+    1. A multiply-add is s + (a + bi) (c + di) = s + (ac - bd) + (ad + bc) i: 4 multiplications, 2
+       additions for the product and 2 for the sum. 8 FLOP where there were 2: contractions cost 4
+       times as much.
+    2. An addition is one of the real and one of the imaginary parts, and so is a multiplication by
+       a real number, a comparison, a selection; an evaluation of a function counts once for each of
+       the two numbers that it gives. Elementwise work costs twice as much.
+
+    What multiplies or divides complex numbers elementwise, or takes their modulus, has a formula
+    that knows of them (:mod:`flopratio.formulas.arithmetic`).
+    """
+
+    def scaled(work: Any) -> Any:
+        return replace(work, flops=4 * work.flops, elementwise=2 * work.elementwise)
+
+    gradients = (
+        replace(scaled(gradient), surplus=4 * gradient.surplus) for gradient in cost.gradients
+    )
+    whole: Cost = scaled(cost)
+    return replace(
+        whole,
+        gradients=tuple(gradients),
+        parts=tuple(map(scaled, cost.parts)),
+        recompute=4 * cost.recompute,
+    )
+
+
+def for_all_numbers(formula: OperatorFormula) -> OperatorFormula:
+    """A formula of real numbers, made one of complex ones too."""
+
+    @wraps(formula)
+    def cost(*arguments: Any, **named: Any) -> Cost:
+        counted: Cost = formula(*arguments, **named)
+        is_complex = holds_complex((*arguments, *named.values()))
+        return of_complex_numbers(counted) if is_complex else counted
+
+    return cost
+
+
+def operator(
+    *names: str, sparse: bool = False, knows_complex: bool = False
+) -> Callable[[OperatorFormula], OperatorFormula]:
     """Register a formula for operators by name (``aten.addmm``, all overloads). What it is given,
     and what it gives, is said at the top of this module.
+
+    Args:
+        sparse: whether it is for the calls with sparse tensors.
+        knows_complex: whether it looks at :attr:`Tensor.is_complex` itself. Any other counts
+            complex numbers by :func:`of_complex_numbers`.
 
     Raises:
         ValueError: a name has a formula already.
     """
+    formulas = SPARSE_OPERATORS if sparse else OPERATORS
 
     def register(formula: OperatorFormula) -> OperatorFormula:
+        entry = formula if knows_complex else for_all_numbers(formula)
         for name in names:
-            if name in OPERATORS:
-                raise ValueError(f"{name} has a formula already: {OPERATORS[name].__name__}")
-            OPERATORS[name] = formula
+            if name in formulas:
+                raise ValueError(f"{name} has a formula already: {formulas[name].__name__}")
+            formulas[name] = entry
         return formula
 
     return register
 
 
 def register(
-    op: Any, formula: OperatorFormula | None = None, *, replace: bool = False
+    op: Any,
+    formula: OperatorFormula | None = None,
+    *,
+    replace: bool = False,
+    sparse: bool = False,
 ) -> Callable[..., Any]:
     """Give an operator of your own (a custom op, a Triton kernel) a formula; usable as a decorator.
 
@@ -353,6 +480,8 @@ def register(
         formula: called with the operator's own arguments, a :class:`Tensor` in each tensor's
             place, and ``out``, what the operator returned; gives a :class:`Cost`.
         replace: whether an operator that has a formula may get this one instead.
+        sparse: whether the formula is for calls with sparse tensors, which it is given as
+            :class:`SparseTensor`.
 
     Raises:
         ValueError: the operator has a formula already, or the name has no namespace.
@@ -367,8 +496,8 @@ def register(
 
     def enter(chosen: OperatorFormula) -> OperatorFormula:
         if replace:
-            OPERATORS.pop(name, None)
-        return operator(name)(chosen)
+            (SPARSE_OPERATORS if sparse else OPERATORS).pop(name, None)
+        return operator(name, sparse=sparse, knows_complex=True)(chosen)
 
     return enter if formula is None else enter(formula)
 

@@ -6,6 +6,9 @@ In the shapes below M, N, K are rows, columns and the contracted size; B is a ba
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from flopratio.formulas.activation import gelu
 from flopratio.formulas.formula import (
     EXAMPLES,
     Call,
@@ -32,7 +35,9 @@ def product_flops(rows: Size, columns: Size, contracted: Size) -> Size:
 
     The gradients are products of the same size: grad_a[M, K] = grad_out[M, N] @ b[K, N].T and
     grad_b[K, N] = a[M, K].T @ grad_out[M, N]. In both, each of M, N, K occurs once, so each costs
-    2 M N K again: the law, F for each operand that requires a gradient.
+    2 M N K again: the law, F for each operand that requires a gradient. That holds for K = 1 too:
+    an outer product is a product whose sums have one term, 2 M N, though torch executes it as M N
+    multiplications (``aten.mul``) and has nothing to add.
     """
     return 2 * rows * columns * contracted
 
@@ -190,15 +195,15 @@ def mv(self: Tensor, vec: Tensor, *, out: Tensor) -> Cost:
     """out[M] = self[M, K] @ vec[K], a product with one column.
 
     The gradient of vec is a product again, self.T @ grad_out. That of self is the outer product of
-    grad_out and vec: nothing is summed in it, so torch multiplies entry by entry, M K
-    multiplications and no contraction.
+    grad_out and vec, each of M K sums having one term: 2 M K, as the same step has it with a batch
+    of one.
     """
     m, k = self.shape
     product = product_flops(m, 1, k)
     return Cost(
         flops=product,
         gradients=(
-            Gradient("self", "aten.mul", elementwise=m * k, saves=(vec,)),
+            Gradient("self", "aten.mul", flops=product, saves=(vec,)),
             Gradient("vec", "aten.mv", flops=product, saves=(self,)),
         ),
     )
@@ -211,13 +216,11 @@ def addmv(
     """out[M] = beta * self[M] + alpha * (mat[M, K] @ vec[K]); the gradients as in ``mv``."""
     m, k = mat.shape
     product = product_flops(m, 1, k)
-    outer = Gradient("mat", "aten.mul", elementwise=m * k, saves=(vec,))
-    scaling = Gradient("mat", "aten.mul", elementwise=m * k)
     return Cost(
         flops=product,
         elementwise=sum_flops(out, beta, alpha),
         gradients=(
-            *((outer,) if alpha == 1 else (outer, scaling)),
+            *product_gradient("mat", "aten.mul", product, vec, mat, alpha),
             *bias_scaling(out, beta),
             *product_gradient("vec", "aten.mv", product, mat, vec, alpha),
             bias_sum(self, out),
@@ -227,13 +230,14 @@ def addmv(
 
 def inner_product(self: Tensor, other: Tensor, name: str) -> Cost:
     """out = self[K] . other[K], a product with one row and one column; either gradient is the other
-    vector times the scalar grad_out: K multiplications, and nothing is summed."""
+    vector times the scalar grad_out, sums of one term again: 2 K."""
     (k,) = self.shape
+    product = product_flops(1, 1, k)
     return Cost(
-        flops=product_flops(1, 1, k),
+        flops=product,
         gradients=(
-            Gradient("self", "aten.mul", elementwise=k, saves=(other,)),
-            Gradient(name, "aten.mul", elementwise=k, saves=(self,)),
+            Gradient("self", "aten.mul", flops=product, saves=(other,)),
+            Gradient(name, "aten.mul", flops=product, saves=(self,)),
         ),
     )
 
@@ -336,6 +340,152 @@ def scaled_mm(
     (m, k), n = self.shape, mat2.shape[-1]
     factors = 2 + (bias is not None) + (scale_result is not None)
     return Cost(flops=product_flops(m, n, k), elementwise=factors * out.numel)
+
+
+@operator("aten._scaled_mm_v2")
+def scaled_mm_by_recipe(
+    self: Tensor,
+    mat2: Tensor,
+    scale_a: Sequence[Tensor],
+    recipe_a: object,
+    swizzle_a: object,
+    scale_b: Sequence[Tensor],
+    recipe_b: object,
+    swizzle_b: object,
+    bias: Tensor | None = None,
+    out_dtype: object = None,
+    *settings: object,
+    out: Tensor,
+) -> Cost:
+    """``_scaled_mm`` with a scale for the whole of a factor, for each row, or for each block along
+    K, whose part of the sum is multiplied by it; two multiplications an entry are counted."""
+    (m, k), n = self.shape, mat2.shape[-1]
+    factors = 2 + (bias is not None)
+    return Cost(flops=product_flops(m, n, k), elementwise=factors * out.numel)
+
+
+@operator("aten._scaled_addmm", "aten._scaled_addmm_")
+def scaled_addmm(
+    self: Tensor,
+    mat1: Tensor,
+    mat2: Tensor,
+    *settings: object,
+    beta: float = 1,
+    alpha: float = 1,
+    use_fast_accum: bool = False,
+    out: Tensor,
+) -> Cost:
+    """``addmm`` of 8-bit factors: two scales an entry of the product besides."""
+    (m, k), n = mat1.shape, mat2.shape[-1]
+    return Cost(
+        flops=product_flops(m, n, k), elementwise=sum_flops(out, beta, alpha) + 2 * out.numel
+    )
+
+
+def grouped_flops(self: Tensor, mat2: Tensor) -> Size:
+    """The products of ``_grouped_mm``."""
+    groups = self.shape[0] if len(self.shape) == len(mat2.shape) == 3 else 1
+    return groups * product_flops(self.shape[-2], mat2.shape[-1], self.shape[-1])
+
+
+@operator("aten._scaled_grouped_mm", "aten._scaled_grouped_mm_v2")
+def scaled_grouped_mm(
+    self: Tensor, mat2: Tensor, *settings: object, out: Tensor, **named: object
+) -> Cost:
+    """``_grouped_mm`` of 8-bit numbers: each entry is multiplied by two scales."""
+    return Cost(flops=grouped_flops(self, mat2), elementwise=2 * out.numel)
+
+
+@operator("aten._int_mm")
+def int_mm(self: Tensor, mat2: Tensor, *, out: Tensor) -> Cost:
+    """out[M, N] = self[M, K] @ mat2[K, N] of whole numbers."""
+    (m, k), n = self.shape, mat2.shape[-1]
+    return Cost(flops=product_flops(m, n, k))
+
+
+@operator("aten._weight_int8pack_mm")
+def int8_weight_mm(self: Tensor, mat2: Tensor, scales: Tensor, *, out: Tensor) -> Cost:
+    """out[M, N] = (self[M, K] @ mat2[N, K].T) * scales[N], of 8-bit weights."""
+    return Cost(flops=2 * self.numel * out.shape[-1], elementwise=out.numel)
+
+
+@operator(
+    "aten._weight_int4pack_mm",
+    "aten._weight_int4pack_mm_for_cpu",
+    "aten._weight_int4pack_mm_with_scales_and_zeros",
+    "aten._dyn_quant_matmul_4bit",
+)
+def int4_weight_mm(self: Tensor, mat2: Tensor, /, *settings: object, out: Tensor) -> Cost:
+    """out[M, N] = self[M, K] @ weight[K, N], of packed 4-bit weights, each of which is first scaled
+    and shifted: 2 K N."""
+    k, n = self.shape[-1], out.shape[-1]
+    return Cost(flops=2 * self.numel * n, elementwise=2 * k * n)
+
+
+@operator("aten._mixed_dtypes_linear")
+def mixed_dtypes_linear(
+    input: Tensor,
+    weight: Tensor,
+    scale: Tensor,
+    *,
+    bias: Tensor | None = None,
+    activation: str | None = None,
+    out: Tensor,
+) -> Cost:
+    """out[*B, N] = input[*B, K] @ (weight[K, N] * scale[N]) + bias[N], of 8- or 4-bit weights, and
+    an activation in place of each entry that is counted as one operation."""
+    k, n = input.shape[-1], out.shape[-1]
+    after = (bias is not None) + (activation not in (None, "none"))
+    return Cost(flops=2 * input.numel * n, elementwise=k * n + after * out.numel)
+
+
+@operator("aten._addmm_activation")
+def addmm_activation(
+    self: Tensor,
+    mat1: Tensor,
+    mat2: Tensor,
+    *,
+    beta: float = 1,
+    alpha: float = 1,
+    use_gelu: bool = False,
+    out: Tensor,
+) -> Cost:
+    """``addmm``, and a ReLU, one comparison an entry, or a GELU in the form with tanh."""
+    (m, k), n = mat1.shape, mat2.shape[-1]
+    activation = gelu(out, approximate="tanh", out=out).elementwise if use_gelu else out.numel
+    return Cost(flops=product_flops(m, n, k), elementwise=sum_flops(out, beta, alpha) + activation)
+
+
+@operator("aten.addr", "aten.addr_")
+def addr(
+    self: Tensor, vec1: Tensor, vec2: Tensor, *, beta: float = 1, alpha: float = 1, out: Tensor
+) -> Cost:
+    """out[M, N] = beta * self + alpha * (vec1[M] outer vec2[N]): sums of one term, 2 M N, and what
+    is left of the sum with self. The gradients are products of grad_out with a vector."""
+    product = product_flops(vec1.numel, vec2.numel, 1)
+    return Cost(
+        flops=product,
+        elementwise=sum_flops(out, beta, alpha),
+        gradients=(
+            *bias_scaling(out, beta),
+            *product_gradient("vec1", "aten.mv", product, vec2, vec1, alpha),
+            *product_gradient("vec2", "aten.mv", product, vec1, vec2, alpha),
+            bias_sum(self, out),
+        ),
+    )
+
+
+@operator("aten._compute_linear_combination")
+def linear_combination(input: Tensor, coefficients: Tensor, *, out: Tensor) -> Cost:
+    """out[M, *] = coefficients[M, K] @ input[K, *]; it has no derivative."""
+    return Cost(flops=2 * out.numel * input.shape[0])
+
+
+@operator("aten._foreach_mm")
+def foreach_mm(self: Sequence[Tensor], mat2: Sequence[Tensor], *, out: Sequence[Tensor]) -> Cost:
+    """A product for each pair of a list; each has a node of its own in backward."""
+    pairs = zip(self, mat2, strict=True)
+    return Cost(flops=sum(product_flops(a.shape[0], b.shape[-1], a.shape[-1]) for a, b in pairs))
 
 
 @layer("Linear")

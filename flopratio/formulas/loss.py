@@ -163,7 +163,7 @@ def soft_margin_loss_backward(
 def margin_flops(self: Tensor, p: object, weight: Tensor | None) -> tuple[Size, Size]:
     """The FLOP of each wrong class, and how many classes are wrong: of R rows of C classes, all but
     one a row."""
-    classes = self.shape[-1]
+    classes = self.shape[-1] if self.shape else 1
     rows = self.shape[0] if len(self.shape) == 2 else 1
     return 4 + (p != 1) + (weight is not None), rows * (classes - 1)
 
@@ -215,6 +215,35 @@ def multi_margin_loss_backward(
 ) -> Cost:
     each, wrong = margin_flops(self, p, weight)
     return Cost(elementwise=each * wrong + self.numel)
+
+
+LABELS = "how many labels a row has is in its values"
+
+
+@operator("aten.multilabel_margin_loss_forward")
+def multilabel_margin_loss(
+    self: Tensor, target: Tensor, reduction: int, *, out: tuple[Tensor, Tensor]
+) -> Cost:
+    """sum over the labels t and all classes c that are none of max(0, 1 - x_t + x_c) / C in each
+    row: 4 FLOP for each such pair, of which sizes do not tell how many there are."""
+    _, is_target = out
+    gradient = Gradient(
+        "self", "aten.multilabel_margin_loss_backward", saves=(self, target, is_target)
+    )
+    return Cost(gradients=(gradient,), unknown=LABELS)
+
+
+@operator("aten.multilabel_margin_loss_backward")
+def multilabel_margin_loss_backward(
+    grad_output: Tensor,
+    self: Tensor,
+    target: Tensor,
+    reduction: int,
+    is_target: Tensor,
+    *,
+    out: Tensor,
+) -> Cost:
+    return Cost(unknown=LABELS)
 
 
 # Binary classification ---------------------------------------------------------------------------

@@ -237,6 +237,112 @@ def batch_norm_no_update(
     return batch_norm_cost(input, weight, bias, running, False, "aten.batch_norm_backward", out[1:])
 
 
+@operator("aten._batch_norm_with_update_functional")
+def batch_norm_with_update_functional(
+    input: Tensor, weight: Tensor | None, bias: Tensor | None, *running: Any, out: tuple[Any, ...]
+) -> Cost:
+    """The same, with the new running statistics as results."""
+    backward = "aten.batch_norm_backward"
+    return batch_norm_cost(input, weight, bias, running[:2], True, backward, out[1:4])
+
+
+# Batch norm over several devices (``SyncBatchNorm``), whose steps are operators of their own.
+
+
+@operator("aten.batch_norm_stats")
+def batch_norm_stats(input: Tensor, eps: float, *, out: tuple[Tensor, Tensor]) -> Cost:
+    """Steps 1 to 4 of :func:`standardization_flops`, 4 N + 4 G."""
+    return Cost(elementwise=4 * input.numel + 4 * input.shape[1])
+
+
+@operator("aten.batch_norm_update_stats")
+def batch_norm_update_stats(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    momentum: float,
+    *,
+    out: tuple[Tensor, Tensor],
+) -> Cost:
+    """Mean and variance, 4 N + 2 G; the running ones, 3 G and 4 G."""
+    groups = input.shape[1]
+    running = 3 * (running_mean is not None) + 4 * (running_var is not None)
+    return Cost(elementwise=4 * input.numel + (2 + running) * groups)
+
+
+@operator("aten.batch_norm_gather_stats", "aten.batch_norm_gather_stats_with_counts")
+def batch_norm_gather_stats(
+    input: Tensor,
+    mean: Tensor,
+    invstd: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    *settings: Any,
+    out: tuple[Tensor, Tensor],
+) -> Cost:
+    """Mean and variance of all devices from those of each, mean[D, G] and invstd[D, G].
+
+    1. Of each device: its variance, 1 / invstd^2 - eps, 3; the distance of its mean from that so
+       far, 1; the sum of squares, var n + distance^2 n (share of the elements), 5; the mean, 4.
+    2. Of each channel: var / n, + eps, root, 4; running statistics 3 and 4.
+    """
+    groups = mean.shape[-1]
+    running = 3 * (running_mean is not None) + 4 * (running_var is not None)
+    return Cost(elementwise=13 * mean.numel + (4 + running) * groups)
+
+
+@operator("aten.batch_norm_elemt")
+def batch_norm_elements(
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor,
+    invstd: Tensor,
+    eps: float,
+    *,
+    out: Tensor,
+) -> Cost:
+    """y = (x - mean) * rstd * weight + bias."""
+    n = input.numel
+    return Cost(elementwise=2 * n + affine_flops(n, weight, bias))
+
+
+@operator("aten.batch_norm_backward_reduce")
+def batch_norm_backward_reduce(
+    grad_out: Tensor,
+    input: Tensor,
+    mean: Tensor,
+    invstd: Tensor,
+    weight: Tensor | None,
+    input_g: bool,
+    weight_g: bool,
+    bias_g: bool,
+    *,
+    out: tuple[Tensor | None, ...],
+) -> Cost:
+    """sum(g), N, and sum(g (x - mean)), 3 N; the weight's gradient is that times rstd, G."""
+    return Cost(elementwise=4 * input.numel + weight_g * input.shape[1])
+
+
+@operator("aten.batch_norm_backward_elemt")
+def batch_norm_backward_elements(
+    grad_out: Tensor,
+    input: Tensor,
+    mean: Tensor,
+    invstd: Tensor,
+    weight: Tensor | None,
+    sum_dy: Tensor,
+    sum_dy_xmu: Tensor,
+    count: Tensor,
+    *,
+    out: Tensor,
+) -> Cost:
+    """grad_input = (weight rstd) (g - s / n - (x - mean) (rstd^2 t / n)): 5 N; s / n, t / n,
+    rstd^2 and their product, 4 G; weight * rstd, G."""
+    groups = input.shape[1]
+    return Cost(elementwise=5 * input.numel + (4 + (weight is not None)) * groups)
+
+
 def vendor_batch_norm(backward_in_training: str) -> OperatorFormula:
     """``native_batch_norm`` by a vendor's library; out = (y, mean, rstd, workspace if any)."""
 

@@ -4,6 +4,8 @@ In the formulas N is the number of elements of the output, and g the gradient of
 operand of fewer elements is repeated (broadcast) to the shape of the output; its gradient is then
 the sum over the copies, one addition into a zeroed accumulator for each of the N elements of g.
 
+Of complex numbers, what the operators of a backward chain do is left to a trace, which sees them.
+
 Gradients are given where autograd runs a short chain of operators. Where the chain is long
 (``pow`` with a tensor as exponent, ``atan2``, ``copysign``) at most what it keeps is given: a trace
 counts it, as it sees each backward operator by itself.
@@ -11,10 +13,11 @@ counts it, as it sees each backward operator by itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flopratio.formulas.arithmetic import addition, division, modulus, multiplication
 from flopratio.formulas.formula import (
     EXAMPLES,
     Cost,
@@ -28,35 +31,91 @@ from flopratio.formulas.formula import (
 )
 from flopratio.version import torch_release
 
-PER_ELEMENT: tuple[tuple[str, int, str], ...] = (
-    ("sign sgn", 1, "one operation on one number"),
-    ("square", 1, "one multiplication"),
-    ("digamma polygamma i0", 1, "one evaluation of a function"),
-    ("floor ceil round trunc", 1, "one rounding"),
-    ("frac", 2, "x - trunc(x)"),
-    ("sinc", 3, "sin(pi x) / (pi x): a multiplication, a sine, a division"),
-    ("nan_to_num", 3, "three selections: for nan, inf and -inf"),
-    ("hypot fmod remainder copysign", 1, "one evaluation of a function of two numbers"),
-    ("floor_divide", 2, "a division and a rounding"),
-    ("xlogy", 2, "x log(y): a logarithm and a multiplication"),
-    ("heaviside", 1, "one selection"),
-    ("eq ne lt le gt ge", 1, "one comparison"),
-    ("logical_and logical_or logical_xor logical_not", 1, "one operation on truth values"),
-    ("bitwise_and bitwise_or bitwise_xor bitwise_not", 1, "one operation on bits"),
-    ("bitwise_left_shift bitwise_right_shift", 1, "one operation on bits"),
-)
-"""Operators, FLOP for each element of the output, and why; also in place (``aten.sign_``). Their
-gradients, where they have one, are left to a trace."""
+Keeps = Mapping[str, str]
+"""Operand that has a gradient -> what forward keeps for it: operands, and ``out``."""
 
-PER_ELEMENT_OUT_OF_PLACE: tuple[tuple[str, int, str], ...] = (
-    ("special_erfcx special_i0e special_i1 special_i1e", 1, "one evaluation of a function"),
-    ("special_log_ndtr special_ndtri", 1, "one evaluation of a function"),
-    ("special_entr", 3, "-x log(x): a logarithm, a multiplication, a sign"),
-    ("special_xlog1py", 2, "x log1p(y): a logarithm and a multiplication"),
-    ("angle", 1, "one selection by the sign; of a complex number one evaluation of a function"),
-    ("fmax fmin", 1, "one comparison, which selects"),
-    ("isnan isinf isposinf isneginf signbit", 1, "one comparison"),
-    ("polar", 4, "r cos(t) + i r sin(t): two functions and two multiplications"),
+NOTHING: Keeps = {}
+ITSELF: Keeps = {"self": "self"}
+ITSELF_AND_RESULT: Keeps = {"self": "self out"}
+BOTH: Keeps = {"self": "self other", "other": "self other"}
+OF_OTHER: Keeps = {"other": "self other"}
+HANDED_ON_OR_BOTH: Keeps = {"self": "", **OF_OTHER}
+
+PER_ELEMENT: tuple[tuple[str, int, str, Keeps], ...] = (
+    ("sign", 1, "one operation on one number", NOTHING),
+    ("digamma i0", 1, "one evaluation of a function", ITSELF),
+    ("floor ceil round trunc", 1, "one rounding", NOTHING),
+    ("frac", 2, "x - trunc(x)", NOTHING),
+    ("sinc", 3, "sin(pi x) / (pi x): a multiplication, a sine, a division", ITSELF),
+    ("nan_to_num", 3, "three selections: for nan, inf and -inf", ITSELF),
+    (
+        "hypot",
+        1,
+        "one evaluation of a function of two numbers",
+        {"self": "self out", "other": "other out"},
+    ),
+    ("fmod remainder", 1, "one evaluation of a function of two numbers", HANDED_ON_OR_BOTH),
+    ("copysign", 1, "one operation on two numbers", ITSELF_AND_RESULT),
+    ("nextafter", 1, "one operation on two numbers", BOTH),
+    ("gcd lcm", 1, "one evaluation of a function of two numbers", NOTHING),
+    ("igamma igammac", 1, "one evaluation of a function of two numbers", OF_OTHER),
+    ("floor_divide", 2, "a division and a rounding", NOTHING),
+    ("xlogy", 2, "x log(y): a logarithm and a multiplication", BOTH),
+    (
+        "ldexp",
+        2,
+        "x 2^y: a power and a multiplication",
+        {"self": "other", "other": "out"},
+    ),
+    ("heaviside", 1, "one selection", NOTHING),
+    ("eq ne lt le gt ge", 1, "one comparison", NOTHING),
+    ("logical_and logical_or logical_xor logical_not", 1, "one operation on truth values", NOTHING),
+    ("bitwise_and bitwise_or bitwise_xor bitwise_not", 1, "one operation on bits", NOTHING),
+    ("bitwise_left_shift bitwise_right_shift", 1, "one operation on bits", NOTHING),
+)
+"""Operators, FLOP for each element of the output, why, and what they keep; also in place
+(``aten.sign_``). Which operators compute their gradients, where they have one, is left to a trace.
+"""
+
+PER_ELEMENT_OUT_OF_PLACE: tuple[tuple[str, int, str, Keeps], ...] = (
+    (
+        "special_erfcx special_i0e special_i1 special_i1e special_log_ndtr",
+        1,
+        "one evaluation of a function",
+        ITSELF_AND_RESULT,
+    ),
+    ("special_ndtri", 1, "one evaluation of a function", {"self": "out"}),
+    (
+        """
+        special_airy_ai special_bessel_j0 special_bessel_j1 special_bessel_y0 special_bessel_y1
+        special_modified_bessel_i0 special_modified_bessel_i1 special_modified_bessel_k0
+        special_modified_bessel_k1 special_scaled_modified_bessel_k0
+        special_scaled_modified_bessel_k1 special_spherical_bessel_j0
+        """,
+        1,
+        "one evaluation of a function",
+        NOTHING,
+    ),
+    ("special_zeta", 1, "one evaluation of a function of two numbers", OF_OTHER),
+    (
+        """
+        special_chebyshev_polynomial_t special_chebyshev_polynomial_u
+        special_chebyshev_polynomial_v special_chebyshev_polynomial_w special_hermite_polynomial_h
+        special_hermite_polynomial_he special_laguerre_polynomial_l special_legendre_polynomial_p
+        special_shifted_chebyshev_polynomial_t special_shifted_chebyshev_polynomial_u
+        special_shifted_chebyshev_polynomial_v special_shifted_chebyshev_polynomial_w
+        """,
+        1,
+        "one evaluation of a function, of a number and a degree that is a value too",
+        NOTHING,
+    ),
+    ("special_entr", 3, "-x log(x): a logarithm, a multiplication, a sign", ITSELF),
+    ("special_xlog1py", 2, "x log1p(y): a logarithm and a multiplication", BOTH),
+    ("fmax fmin", 1, "one comparison, which selects", BOTH),
+    ("isnan isinf isposinf isneginf signbit", 1, "one comparison", NOTHING),
+    ("__lshift__ __rshift__ __ilshift__ __irshift__", 1, "one operation on bits", NOTHING),
+    ("_masked_scale", 2, "x mask scale: two multiplications", NOTHING),
+    ("_standard_gamma_grad _dirichlet_grad", 1, "one evaluation of a function", NOTHING),
 )
 """The same for operators that torch does not have in place."""
 
@@ -78,8 +137,6 @@ DERIVATIVES = {
     "neg": Derivative("neg"),  # -g
     "deg2rad": Derivative("mul"),  # g pi / 180
     "rad2deg": Derivative("mul"),  # g 180 / pi
-    "abs": Derivative("sgn mul", "self"),  # g sgn(x)
-    "reciprocal": Derivative("mul neg mul", "out"),  # g (-(y y))
     "exp": Derivative("mul", "out"),  # g y
     "exp2": Derivative("mul mul", "out"),  # (g y) log(2)
     "expm1": Derivative("add mul", "out"),  # g (y + 1)
@@ -158,11 +215,23 @@ def scaling(factor: object) -> int:
     return 0 if factor == 1 else 1
 
 
-def elementwise(flops: int) -> OperatorFormula:
+def elementwise(flops: int, keeps: Keeps = NOTHING) -> OperatorFormula:
     """The formula of an operator of ``PER_ELEMENT``."""
 
-    def formula(*operands: Any, out: Tensor, **options: Any) -> Cost:
-        return Cost(elementwise=flops * out.numel)
+    def formula(*operands: Any, out: Tensor, **named: Any) -> Cost:
+        known = {**dict(zip(("self", "other"), operands, strict=False)), **named, "out": out}
+        gradients = (
+            Gradient(
+                operand,
+                "",
+                saves=tuple(
+                    known[name] for name in kept.split() if isinstance(known.get(name), Tensor)
+                ),
+            )
+            for operand, kept in keeps.items()
+            if isinstance(known.get(operand), Tensor)
+        )
+        return Cost(elementwise=flops * out.numel, gradients=tuple(gradients))
 
     return formula
 
@@ -178,12 +247,12 @@ def function(derivative: Derivative) -> OperatorFormula:
     return formula
 
 
-for _names, _flops, _ in PER_ELEMENT:
+for _names, _flops, _, _keeps in PER_ELEMENT:
     for _name in _names.split():
-        operator(f"aten.{_name}", f"aten.{_name}_")(elementwise(_flops))
-for _names, _flops, _ in PER_ELEMENT_OUT_OF_PLACE:
+        operator(f"aten.{_name}", f"aten.{_name}_")(elementwise(_flops, _keeps))
+for _names, _flops, _, _keeps in PER_ELEMENT_OUT_OF_PLACE:
     for _name in _names.split():
-        operator(f"aten.{_name}")(elementwise(_flops))
+        operator(f"aten.{_name}")(elementwise(_flops, _keeps))
 for _name, _derivative in DERIVATIVES.items():
     operator(f"aten.{_name}", f"aten.{_name}_")(function(_derivative))
 
@@ -225,28 +294,119 @@ def rsub(self: Any, other: Any, alpha: Any = 1, *, out: Tensor) -> Cost:
     )
 
 
-@operator("aten.mul", "aten.mul_")
+@operator("aten.sgn", "aten.sgn_", knows_complex=True)
+def sgn(self: Tensor, *, out: Tensor) -> Cost:
+    """One selection by the sign; of a complex number x / abs(x), two divisions by the modulus."""
+    work = modulus(self) + 2 if self.is_complex else 1
+    gradient = Gradient("self", "", saves=(self, out))
+    return Cost(elementwise=work * out.numel, gradients=(gradient,))
+
+
+@operator("aten.polygamma", "aten.polygamma_")
+def polygamma(n: Any, self: Any, /, *, out: Tensor) -> Cost:
+    """One evaluation of a function. (In place, the tensor comes first.)"""
+    kept = self if isinstance(self, Tensor) else n
+    return Cost(elementwise=out.numel, gradients=(Gradient("self", "", saves=(kept,)),))
+
+
+@operator("aten.mvlgamma", "aten.mvlgamma_")
+def mvlgamma(self: Tensor, p: int, *, out: Tensor) -> Cost:
+    """The logarithm of the gamma function of p dimensions: a constant and the sum of
+    lgamma(x + (1 - j) / 2) for p values of j: an addition, a function and an addition for each, and
+    1."""
+    return Cost(
+        elementwise=(3 * p + 1) * out.numel, gradients=(Gradient("self", "", saves=(self,)),)
+    )
+
+
+@operator("aten.frexp")
+def frexp(self: Any, *, out: Any) -> Cost:
+    """One operation an element gives mantissa and exponent, of which the exponent is kept."""
+    mantissa, exponent = out
+    return Cost(elementwise=mantissa.numel, gradients=(Gradient("self", "", saves=(exponent,)),))
+
+
+@operator("aten.allclose")
+def allclose(self: Tensor, other: Tensor, *tolerances: Any, out: bool) -> Cost:
+    """Whether abs(x - y) <= atol + rtol abs(y) everywhere: a subtraction, two signs dropped, a
+    multiplication, an addition, a comparison and a conjunction an element, 7."""
+    return Cost(elementwise=7 * self.numel)
+
+
+@operator("aten._add_relu", "aten._add_relu_")
+def add_relu(self: Any, other: Any, alpha: Any = 1, *, out: Tensor) -> Cost:
+    """A sum and a comparison with 0, which selects."""
+    return Cost(elementwise=(2 + scaling(alpha)) * out.numel)
+
+
+@operator("aten._standard_gamma", "aten._sample_dirichlet")
+def drawn(self: Tensor, generator: object = None, *, out: Tensor) -> Cost:
+    """Random numbers, whose shape parameter has a gradient."""
+    return Cost(gradients=(Gradient("self", "", saves=(self, out)),))
+
+
+@operator("aten.square", "aten.square_", knows_complex=True)
+def square(self: Tensor, *, out: Tensor) -> Cost:
+    """self * self."""
+    return Cost(elementwise=multiplication(self, self) * out.numel)
+
+
+@operator("aten.angle", knows_complex=True)
+def angle(self: Tensor, *, out: Tensor) -> Cost:
+    """One selection by the sign; of a complex number one evaluation of a function."""
+    return Cost(elementwise=out.numel, gradients=(Gradient("self", "", saves=(self,)),))
+
+
+@operator("aten.polar", knows_complex=True)
+def polar(abs: Tensor, angle: Tensor, *, out: Tensor) -> Cost:
+    """abs cos(angle) + i abs sin(angle): two functions and two multiplications."""
+    gradients = tuple(Gradient(name, "", saves=(out,)) for name in ("abs", "angle"))
+    return Cost(elementwise=4 * out.numel, gradients=gradients)
+
+
+@operator("aten.abs", "aten.abs_", knows_complex=True)
+def absolute(self: Tensor, *, out: Tensor) -> Cost:
+    """A sign dropped, or the modulus of a complex number; grad_self = g sgn(self)."""
+    return Cost(
+        elementwise=modulus(self) * out.numel,
+        gradients=elementwise_gradients("self", "sgn mul", out.numel, self),
+    )
+
+
+@operator("aten.reciprocal", "aten.reciprocal_", knows_complex=True)
+def reciprocal(self: Tensor, *, out: Tensor) -> Cost:
+    """out = 1 / self, of a complex number a division less the two multiplications by 1;
+    grad_self = g (-(out out))."""
+    work = division(1, self) - 2 if self.is_complex else 1
+    return Cost(
+        elementwise=work * out.numel,
+        gradients=elementwise_gradients("self", "mul neg mul", out.numel, out),
+    )
+
+
+@operator("aten.mul", "aten.mul_", knows_complex=True)
 def mul(self: Any, other: Any, *, out: Tensor) -> Cost:
     """out = self * other; grad_self = g * other, grad_other = g * self: each operand is kept for
     the other's sake, a plain number is not."""
     return Cost(
-        elementwise=out.numel,
+        elementwise=multiplication(self, other) * out.numel,
         gradients=operand_gradients(
             out, ("self", self, "mul", (other,)), ("other", other, "mul", (self,))
         ),
     )
 
 
-@operator("aten.div", "aten.div_")
+@operator("aten.div", "aten.div_", knows_complex=True)
 def div(self: Any, other: Any, *, rounding_mode: str | None = None, out: Tensor) -> Cost:
     """out = self / other, and one rounding more if it is rounded (which has no gradient).
 
     grad_self = g / other; grad_other = -g * ((self / other) / other).
     """
     if rounding_mode is not None:
-        return Cost(elementwise=2 * out.numel)
+        rounded = elementwise(2, {"self": "other", "other": "self other"})
+        return rounded(self, other, out=out)
     return Cost(
-        elementwise=out.numel,
+        elementwise=division(self, other) * out.numel,
         gradients=operand_gradients(
             out,
             ("self", self, "div", (other,)),
@@ -324,11 +484,11 @@ def minimum(self: Tensor, other: Tensor, *, out: Tensor) -> Cost:
     return extremum(self, other, out, ("gt", "lt"))
 
 
-@operator("aten.linalg_cross")
+@operator("aten.linalg_cross", knows_complex=True)
 def linalg_cross(self: Tensor, other: Tensor, dim: int = -1, *, out: Tensor) -> Cost:
     """out = self x other, each element a b - c d: two multiplications and a subtraction;
     grad_self = other x g, grad_other = g x self."""
-    work = 3 * out.numel
+    work = (2 * multiplication(self, other) + addition(out, out)) * out.numel
     return Cost(
         elementwise=work,
         gradients=(
@@ -348,12 +508,12 @@ def atan2(self: Tensor, other: Tensor, *, out: Tensor) -> Cost:
     )
 
 
-@operator("aten.logaddexp")
+@operator("aten.logaddexp", "aten.logaddexp2")
 def logaddexp(self: Tensor, other: Tensor, *, out: Tensor) -> Cost:
     """out = log(exp(self) + exp(other)) = max(self, other) + log(1 + exp(-abs(self - other))): a
     comparison, a subtraction, a sign dropped and one set, exp, an addition, log, an addition, 8.
 
-    grad_self = g / (1 + exp(other - self)), and likewise for other.
+    grad_self = g / (1 + exp(other - self)), and likewise for other. With 2 for e as many.
     """
     chain, saves = "sub exp add div", (self, other)
     return Cost(
@@ -388,10 +548,16 @@ def clamp(self: Tensor, min: Any = None, max: Any = None, *, out: Tensor) -> Cos
     least, most = ("gt", "lt") if torch_release() >= (2, 15) else ("ge", "le")
     comparisons = [least] * (min is not None) + [most] * (max is not None)
     both = ["logical_and_"] * (len(comparisons) - 1)
+    bounds = {"min": min, "max": max}
+    tensors = {name: bound for name, bound in bounds.items() if isinstance(bound, Tensor)}
+    kept = (self, *tensors.values())
     return Cost(
         elementwise=len(comparisons) * out.numel,
-        gradients=elementwise_gradients(
-            "self", " ".join([*comparisons, *both, "where"]), out.numel, self
+        gradients=(
+            *elementwise_gradients(
+                "self", " ".join([*comparisons, *both, "where"]), out.numel, *kept
+            ),
+            *(Gradient(name, "", saves=kept) for name in tensors),
         ),
     )
 
@@ -406,7 +572,7 @@ def clamp_max(self: Tensor, max: Any, *, out: Tensor) -> Cost:
     return clamp(self, max=max, out=out)
 
 
-@operator("aten.addcmul", "aten.addcmul_")
+@operator("aten.addcmul", "aten.addcmul_", knows_complex=True)
 def addcmul(self: Tensor, tensor1: Tensor, tensor2: Tensor, value: Any = 1, *, out: Tensor) -> Cost:
     """out = self + value * tensor1 * tensor2: a multiplication and an addition, and a
     multiplication more unless value is 1.
@@ -414,8 +580,9 @@ def addcmul(self: Tensor, tensor1: Tensor, tensor2: Tensor, value: Any = 1, *, o
     grad_self = g, grad_tensor1 = g * (tensor2 * value), grad_tensor2 = g * (tensor1 * value).
     """
     n = out.numel
+    scaled = scaling(value) * multiplication(out, value)
     return Cost(
-        elementwise=(2 + scaling(value)) * n,
+        elementwise=(multiplication(tensor1, tensor2) + addition(out, out) + scaled) * n,
         gradients=operand_gradients(
             out,
             ("self", self, "", ()),
@@ -425,7 +592,7 @@ def addcmul(self: Tensor, tensor1: Tensor, tensor2: Tensor, value: Any = 1, *, o
     )
 
 
-@operator("aten.addcdiv", "aten.addcdiv_")
+@operator("aten.addcdiv", "aten.addcdiv_", knows_complex=True)
 def addcdiv(self: Tensor, tensor1: Tensor, tensor2: Tensor, value: Any = 1, *, out: Tensor) -> Cost:
     """out = self + value * tensor1 / tensor2: a division and an addition, and a multiplication
     unless value is 1.
@@ -442,8 +609,9 @@ def addcdiv(self: Tensor, tensor1: Tensor, tensor2: Tensor, value: Any = 1, *, o
         ("neg", n),
         ("mul", n),
     ]
+    scaled = scaling(value) * multiplication(out, value)
     return Cost(
-        elementwise=(2 + scaling(value)) * n,
+        elementwise=(division(tensor1, tensor2) + addition(out, out) + scaled) * n,
         gradients=operand_gradients(
             out,
             ("self", self, "", (tensor2,)),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from flopratio.formulas.arithmetic import addition, modulus, multiplication, squared_modulus
 from flopratio.formulas.formula import (
     EXAMPLES,
     Cost,
@@ -83,6 +84,11 @@ def sum_gradient(self: Tensor, out: Tensor) -> tuple[Gradient, ...]:
     return (Gradient("self", ""),)
 
 
+def keeping_input(self: Tensor, out: Tensor) -> tuple[Gradient, ...]:
+    """Where it was not a number there is no gradient."""
+    return (Gradient("self", "", saves=(self,)),)
+
+
 def no_gradient(self: Tensor, out: Tensor) -> tuple[Gradient, ...]:
     """There is none, or its chain is left to a trace."""
     return ()
@@ -92,22 +98,18 @@ Gradients = Callable[[Tensor, Tensor], tuple[Gradient, ...]]
 
 REDUCTIONS: tuple[tuple[str, int, int, str, Gradients], ...] = (
     ("sum", 1, 0, "one addition an element", sum_gradient),
-    ("nansum", 2, 0, "a selection against nan and an addition", no_gradient),
+    ("nansum", 2, 0, "a selection against nan and an addition", keeping_input),
     ("mean", 1, 1, "the sum, then a division a result", mean_gradient),
-    ("prod cumprod", 1, 0, "one multiplication an element", prod_gradient),
-    ("cumprod_", 1, 0, "one multiplication an element", no_gradient),
     ("cumsum cumsum_", 1, 0, "one addition an element", cumsum_gradient),
     ("amax amin", 1, 0, "one comparison an element", amax_gradient),
     ("argmax argmin", 1, 0, "one comparison an element", no_gradient),
     ("_cummax_helper _cummin_helper", 1, 0, "one comparison an element", no_gradient),
-    ("aminmax", 2, 0, "two comparisons an element", no_gradient),
     ("all any _is_all_true _is_any_true", 1, 0, "one operation on truth values", no_gradient),
     ("count_nonzero", 2, 0, "a comparison and an addition", no_gradient),
-    ("var var_mean", 4, 2, "mean: 1, 1; x - mean, squared, summed: 3; divided: 1", var_gradient),
-    ("std", 4, 3, "as var, and a square root", std_gradient),
-    ("std_mean", 4, 3, "as var, and a square root", no_gradient),
     ("logsumexp", 4, 2, "maximum m, x - m, exp, sum: 4; log, and + m: 2", logsumexp_gradient),
-    ("logcumsumexp _logcumsumexp", 8, 0, "logaddexp with the running result", no_gradient),
+    ("logcumsumexp", 8, 0, "logaddexp with the running result", prod_gradient),
+    ("_logcumsumexp", 8, 0, "logaddexp with the running result", no_gradient),
+    ("hash_tensor", 1, 0, "one operation on bits an element", no_gradient),
 )
 """Operators, FLOP for each element in, FLOP for each result, why, and how autograd computes the
 gradient, of self and (the first) result."""
@@ -132,13 +134,53 @@ for _names, _per_element, _per_result, _, _gradients in REDUCTIONS:
         operator(f"aten.{_name}")(reduction(_per_element, _per_result, _gradients))
 
 
+@operator("aten.prod", "aten.cumprod", knows_complex=True)
+def product(self: Tensor, *arguments: Any, out: Tensor, **options: Any) -> Cost:
+    """One multiplication an element."""
+    return Cost(
+        elementwise=multiplication(self, self) * self.numel, gradients=prod_gradient(self, out)
+    )
+
+
+@operator("aten.cumprod_", knows_complex=True)
+def running_product(self: Tensor, *arguments: Any, out: Tensor, **options: Any) -> Cost:
+    return Cost(elementwise=multiplication(self, self) * self.numel)
+
+
+def spread(roots: int, gradients: Gradients) -> OperatorFormula:
+    """The formula of the variance, and of its root."""
+
+    def formula(self: Tensor, *arguments: Any, out: Any, **options: Any) -> Cost:
+        """The mean: an addition an element, a division a result. Then x - mean, squared (abs(x -
+        mean) ** 2 of complex numbers), and summed; divided, a division a result; roots."""
+        result = results(out)
+        twice = addition(self, self)
+        return Cost(
+            elementwise=(2 * twice + squared_modulus(self) + 1) * self.numel
+            + (twice + 1 + roots) * result.numel,
+            gradients=gradients(self, result),
+        )
+
+    return formula
+
+
+for _names, _roots, _gradients in (
+    ("var var_mean", 0, var_gradient),
+    ("std", 1, std_gradient),
+    ("std_mean", 1, std_gradient),
+):
+    for _name in _names.split():
+        operator(f"aten.{_name}", knows_complex=True)(spread(_roots, _gradients))
+
+
 def extremum_with_index(self: Tensor, out: Any) -> Cost:
     """One comparison an element. Along a dimension the index comes with the value, and g is written
     where it points."""
-    gradients: tuple[Gradient, ...] = ()
     if isinstance(out, tuple):
-        gradients = (Gradient("self", "aten.scatter", saves=(out[1],)),)
-    return Cost(elementwise=self.numel, gradients=gradients)
+        gradient = Gradient("self", "aten.scatter", saves=(out[1],))
+    else:  # shared by all that equal it
+        gradient = Gradient("self", "", saves=(self, out))
+    return Cost(elementwise=self.numel, gradients=(gradient,))
 
 
 @operator("aten.trace")
@@ -150,14 +192,16 @@ def trace(self: Tensor, *, out: Tensor) -> Cost:
     return Cost(elementwise=diagonal, gradients=(Gradient("self", "aten.index_fill_"),))
 
 
-@operator("aten.renorm", "aten.renorm_")
+@operator("aten.renorm", "aten.renorm_", knows_complex=True)
 def renorm(self: Tensor, p: Any, dim: int, maxnorm: Any, *, out: Tensor) -> Cost:
     """Each slice along ``dim`` whose p-norm exceeds a bound scaled down to it: its norm; a
     comparison, an addition (of a small number) and a division a slice; a multiplication an
     element. How the gradient is computed is long: only what it keeps is given."""
     slices = self.shape[dim]
     return Cost(
-        elementwise=norm_flops(self.numel, slices, p) + 3 * slices + self.numel,
+        elementwise=norm_flops(self.numel, slices, p, self)
+        + 3 * slices
+        + multiplication(self, 1) * self.numel,
         gradients=(Gradient("self", "", saves=(self,)),),
     )
 
@@ -188,8 +232,9 @@ def min_reduction(self: Tensor, dim: Any = None, *rest: Any, out: Any, **options
     return extremum_with_index(self, out)
 
 
-def norm_flops(elements: Size, groups: Size, order: Any) -> Size:
-    """FLOP of the norm (sum of abs(x) ** p) ** (1 / p) of each group.
+def norm_flops(elements: Size, groups: Size, order: Any, numbers: Tensor | None = None) -> Size:
+    """FLOP of the norm (sum of abs(x) ** p) ** (1 / p) of each group, of real numbers unless these
+    are complex.
 
     - p = 2: x x and the sum, 2 an element; a square root a group.
     - p = 1, infinity: abs(x) and the sum (the maximum, the minimum), 2 an element.
@@ -197,10 +242,12 @@ def norm_flops(elements: Size, groups: Size, order: Any) -> Size:
     - any other: abs(x), its power and the sum, 3 an element; the root a group.
     """
     if order in (2, None):
-        return 2 * elements + groups
-    if order in (0, 1, float("inf"), float("-inf")):
+        return (squared_modulus(numbers) + 1) * elements + groups
+    if order == 0:
         return 2 * elements
-    return 3 * elements + groups
+    if order in (1, float("inf"), float("-inf")):
+        return (modulus(numbers) + 1) * elements
+    return (modulus(numbers) + 2) * elements + groups
 
 
 def norm_cost(self: Tensor, order: Any, out: Tensor) -> Cost:
@@ -219,17 +266,48 @@ def norm_cost(self: Tensor, order: Any, out: Tensor) -> Cost:
         )
     elif order == 1:
         gradients = elementwise_gradients("self", "sgn mul", n, self, out)
-    return Cost(elementwise=norm_flops(n, groups, order), gradients=gradients)
+    else:
+        gradients = (Gradient("self", "", saves=(self, out)),)
+    return Cost(elementwise=norm_flops(n, groups, order, self), gradients=gradients)
 
 
-@operator("aten.linalg_vector_norm")
+@operator("aten.linalg_vector_norm", knows_complex=True)
 def vector_norm(self: Tensor, ord: Any = 2, *arguments: Any, out: Tensor, **options: Any) -> Cost:
     return norm_cost(self, ord, out)
 
 
-@operator("aten.norm")
+@operator("aten.norm", "aten.native_norm", knows_complex=True)
 def norm(self: Tensor, p: Any = 2, *arguments: Any, out: Tensor, **options: Any) -> Cost:
     return norm_cost(self, p, out)
+
+
+@operator("aten.aminmax", "aten._aminmax")
+def aminmax(self: Tensor, *arguments: Any, out: tuple[Tensor, Tensor], **options: Any) -> Cost:
+    """Both extrema: two comparisons an element."""
+    gradients = (Gradient("self", "", saves=(self, *out)),)
+    return Cost(elementwise=2 * self.numel, gradients=gradients)
+
+
+@operator("aten.linalg__powsum", knows_complex=True)
+def powsum(self: Tensor, ord: Any = 2, *arguments: Any, out: Tensor, **options: Any) -> Cost:
+    """The sum of abs(x) ** p of each group: a norm without its root."""
+    groups = 0 if ord in (0, 1, float("inf"), float("-inf")) else out.numel
+    return Cost(
+        elementwise=norm_flops(self.numel, out.numel, ord, self) - groups,
+        gradients=(Gradient("self", "", saves=(self, out)),),
+    )
+
+
+@operator("aten.dist", knows_complex=True)
+def dist(self: Tensor, other: Tensor, p: Any = 2, *, out: Tensor) -> Cost:
+    """The norm of x - y; both are kept, and the result."""
+    larger = self if len(self.shape) > len(other.shape) else other
+    n = larger.numel
+    kept = (self, other, out)
+    return Cost(
+        elementwise=addition(self, other) * n + norm_flops(n, 1, p, self),
+        gradients=(Gradient("self", "", saves=kept), Gradient("other", "", saves=kept)),
+    )
 
 
 @operator("aten.equal")

@@ -339,6 +339,23 @@ def affine_grid_generator(
     )
 
 
+@operator("aten.cudnn_affine_grid_generator")
+def cudnn_affine_grid_generator(
+    theta: Tensor, N: Size, C: Size, H: Size, W: Size, *, out: Tensor
+) -> Cost:
+    """The same of two dimensions by cuDNN; its gradient is an operator of its own."""
+    product = 2 * out.numel * theta.shape[2]
+    backward = "aten.cudnn_affine_grid_generator_backward"
+    return Cost(flops=product, gradients=(Gradient("theta", backward, flops=product),))
+
+
+@operator("aten.cudnn_affine_grid_generator_backward")
+def cudnn_affine_grid_generator_backward(
+    grad: Tensor, N: Size, C: Size, H: Size, W: Size, *, out: Tensor
+) -> Cost:
+    return Cost(flops=2 * grad.numel * out.shape[2])
+
+
 # -- regions of interest ------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ element that is summed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from flopratio.formulas.formula import (
@@ -15,6 +16,7 @@ from flopratio.formulas.formula import (
     Example,
     Gradient,
     OperatorFormula,
+    Size,
     Tensor,
     operator,
     same_shape,
@@ -39,6 +41,14 @@ def expand(self: Tensor, size: Any, *, implicit: bool = False, out: Tensor) -> C
 def repeat(self: Tensor, repeats: Any, *, out: Tensor) -> Cost:
     """Every element several times."""
     return Cost(gradients=(sum_over_copies(self, out),))
+
+
+@operator("aten._unsafe_masked_index")
+def masked_index(self: Tensor, mask: Tensor, indices: Any, fill: Any, *, out: Tensor) -> Cost:
+    """``index``, at places that a mask may turn off."""
+    kept = (mask, *(tensor for tensor in indices if isinstance(tensor, Tensor)))
+    backward = "aten._unsafe_masked_index_put_accumulate"
+    return Cost(gradients=(Gradient("self", backward, elementwise=out.numel, saves=kept),))
 
 
 @operator("aten.index", "aten._unsafe_index")
@@ -160,6 +170,7 @@ def index_add(
 @operator(
     "aten.index_put",
     "aten.index_put_",
+    "aten._index_put_impl",
     "aten._index_put_impl_",
     "aten._unsafe_index_put",
 )
@@ -183,6 +194,58 @@ def index_put(
             Gradient("values", "aten.index", saves=kept),
         ),
     )
+
+
+@operator("aten._unsafe_masked_index_put_accumulate")
+def masked_index_put(
+    self: Tensor, mask: Tensor, indices: Any, values: Tensor, *, out: Tensor
+) -> Cost:
+    """An addition for each value, at places that a mask may turn off."""
+    kept = (mask, *(tensor for tensor in indices if isinstance(tensor, Tensor)))
+    return Cost(
+        elementwise=values.numel,
+        gradients=(
+            Gradient("self", ""),
+            Gradient("values", "aten._unsafe_masked_index", saves=kept),
+        ),
+    )
+
+
+def segments_kept(data: Tensor, out: Tensor, segments: Mapping[str, Any]) -> tuple[Tensor, ...]:
+    """What ``segment_reduce`` keeps: the data, the result, and where the segments are."""
+    named = (segments.get(name) for name in ("lengths", "offsets"))
+    return (data, out, *(each for each in named if isinstance(each, Tensor)))
+
+
+@operator("aten.segment_reduce")
+def segment_reduce(data: Tensor, reduce: str, *, out: Tensor, **segments: Any) -> Cost:
+    """The sum, mean, product or extremum of each segment of rows: one operation an element, and a
+    division a result for the mean."""
+    gradient = Gradient(
+        "data",
+        "aten._segment_reduce_backward",
+        elementwise=segment_backward_flops(data, reduce),
+        saves=segments_kept(data, out, segments),
+    )
+    divisions = out.numel if reduce == "mean" else 0
+    return Cost(elementwise=data.numel + divisions, gradients=(gradient,))
+
+
+def segment_backward_flops(data: Tensor, reduce: str) -> Size:
+    """FLOP of the gradient of each element.
+
+    - sum: g is copied. mean: g / length, 1.
+    - max, min: a comparison with the result, g / how many equal it, 2 (and 1 to count them).
+    - prod: g out / x, 2.
+    """
+    return {"sum": 0, "mean": 1, "prod": 2}.get(reduce, 3) * data.numel
+
+
+@operator("aten._segment_reduce_backward")
+def segment_reduce_backward(
+    grad: Tensor, output: Tensor, data: Tensor, reduce: str, *, out: Tensor, **segments: Any
+) -> Cost:
+    return Cost(elementwise=segment_backward_flops(data, reduce))
 
 
 @operator("aten.put", "aten.put_")

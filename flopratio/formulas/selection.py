@@ -47,6 +47,19 @@ def ordered(self: Tensor, *arguments: Any, out: Any, **options: Any) -> Cost:
     return Cost(gradients=(Gradient("self", "aten.scatter", saves=kept),))
 
 
+@operator("aten.complex")
+def complex_of_parts(real: Tensor, imag: Tensor, *, out: Tensor) -> Cost:
+    """Complex numbers of their two parts, which torch keeps, for their type."""
+    kept = (real, imag)
+    return Cost(gradients=tuple(Gradient(name, "", saves=kept) for name in ("real", "imag")))
+
+
+@operator("aten.max_unpool2d", "aten.max_unpool3d")
+def max_unpool(self: Tensor, indices: Tensor, *sizes: Any, out: Tensor) -> Cost:
+    """The values where a pooling found them, zeros elsewhere."""
+    return Cost(gradients=(Gradient("self", "aten.gather", saves=(indices,)),))
+
+
 @operator("aten.take")
 def take(self: Tensor, index: Tensor, *, out: Tensor) -> Cost:
     """out[i] = self[index[i]] of the flattened self, which torch keeps too, for its shape. The

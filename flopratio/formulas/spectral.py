@@ -54,7 +54,7 @@ def scaling_flops(normalization: int, numbers: Size) -> Size:
     return numbers if normalization else 0
 
 
-@operator("aten._fft_c2c")
+@operator("aten._fft_c2c", knows_complex=True)
 def fft_c2c(
     self: Tensor, dim: Sequence[int], normalization: int, forward: bool, *, out: Tensor
 ) -> Cost:
@@ -63,7 +63,7 @@ def fft_c2c(
     return Cost(elementwise=work, gradients=(Gradient("self", "aten._fft_c2c", elementwise=work),))
 
 
-@operator("aten._fft_r2c")
+@operator("aten._fft_r2c", knows_complex=True)
 def fft_r2c(
     self: Tensor, dim: Sequence[int], normalization: int, onesided: bool, *, out: Tensor
 ) -> Cost:
@@ -79,7 +79,7 @@ def fft_r2c(
     )
 
 
-@operator("aten._fft_c2r")
+@operator("aten._fft_c2r", knows_complex=True)
 def fft_c2r(
     self: Tensor, dim: Sequence[int], normalization: int, last_dim_size: Size, *, out: Tensor
 ) -> Cost:

@@ -16,6 +16,7 @@ from flopratio.models.example import Example, Inputs, ModelError
 from flopratio.models.explain import summary
 from flopratio.models.fakes import StepMode, fake, fake_module
 from flopratio.models.lazy import has_lazy_layers, is_lazy, materialise, on_meta
+from flopratio.models.nonzeros import remember_nonzeros
 from flopratio.torch_private import (
     FakeTensor,
     buffers,
@@ -109,6 +110,8 @@ def _copied(model: nn.Module, place: Place) -> Copy:
     for tensor in (*parameters(model), *buffers(model)):
         if id(tensor) not in stand_ins:
             stand_ins[id(tensor)] = place(tensor)
+    for buffer in buffers(model):
+        remember_nonzeros(buffer, stand_ins[id(buffer)])
     computed: list[tuple[Tensor, Tensor]] = []
 
     def placed(tensor: Tensor, memo: dict[int, Any]) -> Tensor:

@@ -16,7 +16,7 @@ from flopratio.errors import UsageError
 from flopratio.models.conversion import convertible_modules
 from flopratio.models.fakes import StepMode
 from flopratio.models.importing import importing_from
-from flopratio.torch_private import tree_iter
+from flopratio.torch_private import FakeTensor, buffers, parameters, tree_iter
 
 
 class ModelError(UsageError):
@@ -62,8 +62,9 @@ class Example:
     mode: StepMode | None
     """The mode of the fake tensors; None when the example is real."""
     enter_mode: bool
-    """Whether the step runs inside `mode`. If not, only operators on fake tensors are faked: what
-    the model computes from integers alone (masks, positions) is computed, and may be read."""
+    """Whether the step runs inside `mode`, if no sparse tensor is real. If not, only operators on
+    fake tensors are faked: what the model computes from integers alone (masks, positions) is
+    computed, and may be read."""
     settings: dict[str, object]
     """The KEY=VALUE that were used, with the defaults of batch, seq and image."""
     kind: str
@@ -98,12 +99,23 @@ class Example:
     @contextmanager
     def context(self) -> Iterator[None]:
         """The context in which forward, loss, backward and update of this example run."""
+        enters = self.enter_mode and not self._has_sparse_values()
         with importing_from(self.directory):
             if self.mode is None:
                 yield
                 return
-            with convertible_modules(), self.mode if self.enter_mode else nullcontext():
+            with convertible_modules(), self.mode if enters else nullcontext():
                 yield
+
+    def _has_sparse_values(self) -> bool:
+        """Whether a sparse tensor is a real one: inside of the mode, its transpose would be one
+        with an unknown number of non-zeros."""
+        inputs = tree_iter((self.args, self.kwargs))
+        return any(
+            tensor.layout is not torch.strided and not isinstance(tensor, FakeTensor)
+            for tensor in (*parameters(self.module), *buffers(self.module), *inputs)
+            if isinstance(tensor, torch.Tensor)
+        )
 
 
 @dataclass

@@ -17,6 +17,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from flopratio.errors import UsageError
 from flopratio.formulas import Tensor as Shape
 from flopratio.formulas.recurrent import MODES, cudnn_reserve, network, onednn_workspace
+from flopratio.models.nonzeros import remember_nonzeros
 from flopratio.torch_private import (
     FakeTensor,
     FakeTensorMode,
@@ -27,6 +28,7 @@ from flopratio.torch_private import (
     named_submodules,
     own_buffers,
     own_parameters,
+    sparse_parts,
     transform_subclass,
 )
 
@@ -72,7 +74,10 @@ def fake_module(module: nn.Module, mode: FakeTensorMode, *, keep_integers: bool)
 
     def replacement(tensor: Tensor) -> Tensor:
         if id(tensor) not in done:
-            done[id(tensor)] = (tensor, fake(tensor, mode, keep_integers=keep_integers))
+            stand_in = fake(tensor, mode, keep_integers=keep_integers)
+            if not isinstance(tensor, nn.Parameter):
+                remember_nonzeros(tensor, stand_in)
+            done[id(tensor)] = (tensor, stand_in)
         return done[id(tensor)][1]
 
     for _, submodule in named_submodules(module):
@@ -94,6 +99,8 @@ def fake(
 ) -> Tensor:
     """The fake CPU tensor of `mode` in the place of a real or meta one; a parameter stays one.
 
+    A sparse tensor with values keeps them.
+
     Args:
         keep_integers: integers and truth values stay real ones.
         dtype: of the fake, if it is a floating-point tensor; its own unless given.
@@ -104,6 +111,8 @@ def fake(
     if isinstance(tensor, FakeTensor) and not converts:
         return tensor
     if keep_integers and not tensor.is_meta and not _is_inexact(tensor):
+        return tensor
+    if sparse_parts(tensor) and not tensor.is_meta:  # its non-zeros tell what its products cost
         return tensor
     if tensor.is_nested and not is_traceable_wrapper_subclass(tensor):
         raise UsageError(

@@ -44,8 +44,9 @@ def make_config(
     fields = _fields(cls).union(*(_fields(type(part)) for part in parts.values()), _FOR_INPUTS)
     rest: dict[str, object] = {}
     needed = {**_open_in_parts(parts), **assumed}
-    request.used |= {key: value for key, value in needed.items() if not isinstance(value, dict)}
-    for key, value in {**needed, **request.take_rest(but=_FOR_INPUTS)}.items():
+    values = {**needed, **request.take_rest(but=_FOR_INPUTS)}
+    request.used |= {key: values[key] for key in needed if not isinstance(values[key], dict)}
+    for key, value in values.items():
         owner, _, field = key.rpartition(".")
         if not owner and not _has(cls, key) and key not in needed:
             owner = next((name for name, part in parts.items() if _has(type(part), key)), "")

@@ -60,6 +60,8 @@ def remarks(ledger: Ledger, view: View) -> list[Remark]:
             f"{name} ({plural(calls, 'call')})" for name, calls in ledger.uncounted_ops.items()
         )
         lines.append(Remark("uncounted", f"no formula for {names}", good=False))
+    if ledger.nonzero:
+        lines.append(Remark("zeros", _without_zeros(ledger, macs=view.macs, exact=view.exact)))
     lines += [Remark("note", note) for note in ledger.notes]
     idle = _idle_parameters(ledger)
     if idle:
@@ -97,6 +99,17 @@ def _totals(ledger: Ledger, *, macs: bool, exact: bool) -> str:
     elementwise = total.elementwise_forward + total.elementwise_backward + again
     text += f"; elementwise {quantity(elementwise, Kind.FLOP, exact=exact)}"
     return f"{text} ({quantity(again, Kind.FLOP, exact=exact)} recomputed)" if again else text
+
+
+def _without_zeros(ledger: Ledger, *, macs: bool, exact: bool) -> str:
+    """Of masked and 2:4 sparse weights, whose products count in full."""
+    kind, part = (Kind.MAC, 2) if macs else (Kind.FLOP, 1)
+    forward, backward = (
+        quantity(ledger.nonzero[phase] // part, kind, exact=exact)
+        for phase in ("forward", "backward")
+    )
+    text = f"masked weights count in full; their non-zeros alone: forward {forward}"
+    return f"{text} + backward {backward}" if ledger.totals.backward else text
 
 
 def _ratios(ledger: Ledger) -> str:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from flopratio.errors import FormulaError
+from flopratio.formulas import Cost
 from flopratio.formulas.dependence import CONSTANT, DATA, PARAMETERS, phase_among, phase_of
 from flopratio.ledger import Row
 from flopratio.trace.evaluation import Costed, Evaluator, uncounted, written_by
@@ -112,6 +113,9 @@ class _Pass:
         self._flowing: set[int] = set()
         """Storages inside of a user-defined function that lead to something that needs a gradient:
         gradients are off in there, so that the tensors themselves do not tell."""
+        self._readers = {
+            newest: node for graph in recording.graphs for newest, node in graph.readers.items()
+        }
         self._sequence = -1
         self._awaiting: int | None = None
         self._dependences: dict[int, int] = {}
@@ -344,6 +348,8 @@ class _Pass:
         number."""
         sequence = self._node_of(record)
         wanted = record.requires_grad
+        if self._forget_copy(sequence, record):
+            wanted = self._edges(sequence, wanted)  # a copy does not tell
         if record.taken_apart and not record.in_function:
             made = record.grad_enabled and any(wanted)
         elif record.grad_enabled:
@@ -366,7 +372,8 @@ class _Pass:
 
         Usually the last one made before it was dispatched. But an in-place operator whose backward
         needs the old value gets its node first, then has the value cloned (and a node made for
-        that), and is only then dispatched.
+        that), and is only then dispatched. And an operator that reads a view whose base has been
+        written to gets its node before the view gets a new one.
         """
         new = record.sequence - self._sequence
         self._sequence = record.sequence
@@ -378,7 +385,26 @@ class _Pass:
             return awaiting
         else:
             self._awaiting = None
-        return record.sequence
+        return self._readers.get(record.sequence, record.sequence)
+
+    def _forget_copy(self, sequence: int, record: Record) -> bool:
+        """A conjugate is a view; for an operator that takes none torch clones it on the way from
+        the operator's node to its kernel. That clone was dispatched first, with the node's number,
+        but the node is not its own, and keeps what was cloned. Whether there was one."""
+        calls = self.nodes.calls.get(sequence, [])
+        if len(calls) != 1 or calls[0].record.op.name != "aten.clone":
+            return False
+        copy = calls[0].record
+        if not copy.arguments[0][2].is_complex or copy.outputs[0] not in record.inputs:
+            return False
+        self.copies[sequence, copy.outputs[0]] = copy.inputs[0]
+        del self.nodes.calls[sequence]
+        return True
+
+    def _edges(self, sequence: int, flags: tuple[bool, ...]) -> tuple[bool, ...]:
+        """Which operands of a node need a gradient, by the graph that it is in, if there is one."""
+        edges = (graph.nodes.get(sequence, ()) for graph in self.recording.graphs)
+        return next((each for each in edges if len(each) == len(flags)), flags)
 
     def _first_run(self, index: int, record: Record) -> ForwardCall | None:
         """What the function of a node runs again: of its forward, in whatever order. The tensors
@@ -419,9 +445,13 @@ class _Pass:
         if costed.cost.parts:
             self._fused_backward(index, record, costed, run, node, unclaimed)
             return
-        layer, phase = run.place(index, costed) or self._sums(record, costed) or unclaimed
+        place, costed = run.place(index, record, costed)
+        layer, phase = place or self._sums(record, costed) or unclaimed
         self._made_for.update(dict.fromkeys(record.outputs, (layer, phase)))
         self._append(layer, costed, phase, autograd=node)
+        if costed.cost.recompute:
+            beyond = Costed(costed.op, Cost(flops=costed.cost.recompute), True, (), 0, 0, ())
+            self._append(layer, beyond, "recompute", autograd=node)
 
     def _accumulate(self, index: int, record: Record, costed: Costed) -> None:
         number = self.recording.accumulated.get(index, -1)

@@ -6,9 +6,16 @@ from collections import Counter
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from flopratio.formulas import OPERATORS, Cost, Tensor
+from flopratio.formulas import (
+    OPERATORS,
+    SPARSE_OPERATORS,
+    Cost,
+    SparseTensor,
+    Tensor,
+    UnknownSizeError,
+)
 from flopratio.formulas.attention import causal_half, is_causal
-from flopratio.formulas.formula import OperatorFormula, summed
+from flopratio.formulas.formula import UNKNOWN_NONZEROS, OperatorFormula, summed
 from flopratio.trace.formula_check import (
     OUT,
     OUTPUT,
@@ -25,6 +32,7 @@ from flopratio.trace.recording import (
     TENSOR,
     Operator,
     Record,
+    SparseNote,
 )
 
 NO_COST = Cost()
@@ -48,6 +56,10 @@ def is_tensor(note: Any) -> bool:
     return type(note) is tuple and len(note) > 0 and note[0] == TENSOR
 
 
+def is_sparse(note: Any) -> bool:
+    return is_tensor(note) and isinstance(note[-1], SparseNote)
+
+
 def is_list(note: Any) -> bool:
     return type(note) is tuple and len(note) > 0 and note[0] == LIST
 
@@ -59,8 +71,19 @@ def is_nested(note: Any) -> bool:
 def _for_formula(note: Any) -> Any:
     """The formula's view of a noted argument."""
     if is_tensor(note):
-        _, shape, dtype, *padded = note
-        return Tensor(shape, dtype.itemsize, padded=padded[0] if padded else None)
+        _, shape, dtype, *beside = note
+        if beside and isinstance(beside[0], SparseNote):
+            sparse = beside[0]
+            return SparseTensor(
+                shape,
+                dtype.itemsize,
+                is_complex=dtype.is_complex,
+                stored=sparse.stored,
+                indices_nbytes=sparse.indices_nbytes,
+                layout=sparse.layout,
+            )
+        padded = beside[0] if beside else None
+        return Tensor(shape, dtype.itemsize, is_complex=dtype.is_complex, padded=padded)
     if is_list(note):
         return tuple(_for_formula(item) for item in note[1:])
     if is_function(note):
@@ -75,7 +98,7 @@ def is_function(note: Any) -> bool:
 def _elementwise_of_function(note: Any) -> int:
     """The arithmetic of one call of a function."""
     calls = [] if _is_unknown(note) else note[1:]
-    costs = (_evaluate(*call, OPERATORS.get(call[0].name), "full").cost for call in calls)
+    costs = (_evaluate(*call, OPERATORS.get(call[0].name), None, "full").cost for call in calls)
     return sum(cost.elementwise + cost.flops for cost in costs)
 
 
@@ -87,11 +110,11 @@ def _is_unknown(note: Any) -> bool:
 
 
 def _tensors(described: Any) -> tuple[Tensor, ...]:
-    """The tensors of a described argument."""
+    """The tensors of a described argument, those in lists of lists too."""
     if isinstance(described, Tensor):
         return (described,)
     if isinstance(described, tuple):
-        return tuple(item for item in described if isinstance(item, Tensor))
+        return tuple(tensor for item in described for tensor in _tensors(item))
     return ()
 
 
@@ -170,9 +193,15 @@ class Evaluator:
 
     def quietly(self, record: Record) -> Costed:
         """The cost of a record that is evaluated in its turn too: none is listed here."""
-        formula = OPERATORS.get(record.op.name)
+        name = record.op.name
         return _evaluate(
-            record.op, record.arguments, record.keywords, record.results, formula, self.causal
+            record.op,
+            record.arguments,
+            record.keywords,
+            record.results,
+            OPERATORS.get(name),
+            SPARSE_OPERATORS.get(name),
+            self.causal,
         )
 
 
@@ -189,12 +218,14 @@ def _evaluate(
     keywords: tuple[tuple[str, Any], ...],
     results: Any,
     formula: OperatorFormula | None,
+    sparse_formula: OperatorFormula | None,
     causal: str,
 ) -> Costed:
     """The cost of one signature. Models repeat their layers, and steps repeat themselves.
 
     A formula that raises an error (a shape that it did not expect) counts nothing: its operator is
-    uncounted, and the error is in the name under which it is listed.
+    uncounted, and the error is in the name under which it is listed. So is one with sparse tensors,
+    if it has no formula for these, or if it is not known how many non-zeros there are.
 
     Raises:
         FormulaError: the formula does not fit its operator.
@@ -208,6 +239,7 @@ def _evaluate(
                 tuple((key, _one_of(note, place)) for key, note in keywords),
                 _one_of(results, place),
                 formula,
+                None,
                 causal,
             )
             for place in range(len(nested[1]))
@@ -236,6 +268,11 @@ def _evaluate(
         positions.setdefault(id(tensor.storage), len(operands) + index)
         written += tensor.nbytes
     cost = NO_COST
+    every = [tensor for value in (*positional, *named.values(), out) for tensor in _tensors(value)]
+    sparse = [tensor for tensor in every if isinstance(tensor, SparseTensor)]
+    if sparse:
+        formula = sparse_formula
+        name = f"{name} (of sparse tensors)" if formula is None else name
     if formula is not None:
         check_call(op, formula)
         given = {
@@ -245,6 +282,8 @@ def _evaluate(
         }
         try:
             cost = formula(*positional, **given, out=out)
+        except UnknownSizeError as error:
+            cost = Cost(unknown=str(error))
         except Exception as error:
             name, formula = f"{name} ({type(error).__name__}: {error})", None
         else:
@@ -252,6 +291,10 @@ def _evaluate(
         if causal == "half":
             given = {**dict(zip(names, positional, strict=False)), **given}
             cost = causal_half(cost) if is_causal(name, given) else cost
+    if formula is not None and not cost.view and any(each.stored is None for each in sparse):
+        cost = Cost(unknown=UNKNOWN_NONZEROS)  # not even its bytes can be told
+    if cost.unknown:
+        name, formula = f"{name} ({cost.unknown})", None
     if cost.view:
         read = written = 0
     saves = tuple(

@@ -15,7 +15,14 @@ from typing import Any, NamedTuple
 import torch
 
 from flopratio.errors import FormulaError
-from flopratio.formulas import OPERATORS, Cost, Gradient, Tensor, operands_of
+from flopratio.formulas import (
+    OPERATORS,
+    SPARSE_OPERATORS,
+    Cost,
+    Gradient,
+    Tensor,
+    operands_of,
+)
 from flopratio.formulas.formula import Copy, OperatorFormula
 from flopratio.text.suggestions import did_you_mean
 from flopratio.torch_private import operator_names
@@ -77,7 +84,7 @@ _there: set[str] = set()
 
 def is_there(name: str) -> bool:
     """Whether an operator has a formula or is one of this torch."""
-    if name in _there or name in OPERATORS or overloads(name):
+    if name in _there or name in OPERATORS or name in SPARSE_OPERATORS or overloads(name):
         _there.add(name)
         return True
     return False
@@ -134,7 +141,8 @@ def _bound(op: Operator, formula: OperatorFormula, given: Collection[str]) -> di
 
 def _arguments_of_all(op: Operator, formula: OperatorFormula) -> set[str]:
     """The arguments of all overloads of all operators that have the same formula."""
-    names = [name for name, other in OPERATORS.items() if other is formula]
+    every_formula = (*OPERATORS.items(), *SPARSE_OPERATORS.items())
+    names = [name for name, other in every_formula if other is formula]
     every = [op, *(operator_of(overload) for name in names for overload in overloads(name))]
     return {argument for overload in every for argument in arguments_of(overload).given}
 

@@ -4,9 +4,11 @@ gradient. Counted from the forward operators alone."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
+from flopratio.formulas import Gradient
+from flopratio.trace.forward_call import ForwardCall
 from flopratio.trace.nodes import Nodes
 from flopratio.trace.recording import Graph
 
@@ -20,7 +22,18 @@ class Law(NamedTuple):
     """Operators without a formula that a gradient reaches: what theirs cost is not known."""
 
 
-def count_by_law(graphs: Iterable[Graph], nodes: Nodes, ran: Collection[tuple[int, int]]) -> Law:
+def flops_in_full(call: ForwardCall, gradient: Gradient) -> int:
+    """What a gradient costs: F."""
+    flops: int = gradient.flops
+    return flops
+
+
+def count_by_law(
+    graphs: Iterable[Graph],
+    nodes: Nodes,
+    ran: Collection[tuple[int, int]],
+    flops_of: Callable[[ForwardCall, Gradient], int] = flops_in_full,
+) -> Law:
     """What backward costs; its own operators are not looked at.
 
     Args:
@@ -28,6 +41,7 @@ def count_by_law(graphs: Iterable[Graph], nodes: Nodes, ran: Collection[tuple[in
         nodes: the forward operators behind each node.
         ran: the nodes that ran, each with the place of its graph: all that counts of a backward
             that did not end.
+        flops_of: of a gradient of a forward operator.
     """
     law: Counter[tuple[str, str]] = Counter()
     unknown = set()
@@ -43,5 +57,5 @@ def count_by_law(graphs: Iterable[Graph], nodes: Nodes, ran: Collection[tuple[in
                     continue
                 for gradient, phase in call.gradients(wanted):
                     if gradient.flops:
-                        law[call.layer, phase] += gradient.flops * graph.batch
+                        law[call.layer, phase] += flops_of(call, gradient) * graph.batch
     return Law(dict(law), frozenset(unknown))

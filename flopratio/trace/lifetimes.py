@@ -71,7 +71,9 @@ def _is_dense(recording: Recording, record: Record) -> bool:
     first, sum_ = record.inputs[0], record.outputs[0]
     if len(record.inputs) != 2 or min(*record.inputs, sum_) < 0 or first == record.inputs[1]:
         return False
-    _, shape, dtype = record.arguments[0]
+    _, shape, dtype, *sparse = record.arguments[0]
+    if sparse:
+        return False
     nbytes = prod(shape) * dtype.itemsize
     sizes = recording.storages[first].nbytes, recording.storages[sum_].nbytes
     return sizes == (nbytes, nbytes) and recording.storages[sum_].kind == "made"

@@ -193,10 +193,14 @@ def _blocks(recording: Recording, operators: list[Row]) -> list[MemoryBlock]:
 def _gradients(recording: Recording) -> dict[int, str]:
     """Storage -> layer, of those that are the ``.grad`` of a leaf at some time."""
     layers = dict(recording.owners.gradients)
-    for index, leaf in accumulations(recording).items():
+    accumulated = accumulations(recording)
+    for index, leaf in accumulated.items():
+        if accumulated.get(index + 1) == leaf:
+            continue  # on the way to it: a sparse gradient is taken apart and put together
         layer = recording.owners.parameters.get(leaf, "")
-        # What AccumulateGrad makes or adds to.
-        layers.update((number, layer) for number in recording.records[index].outputs if number >= 0)
+        for number in recording.records[index].outputs:  # what AccumulateGrad makes or adds to
+            indices = recording.indices.get((number, "sparse_coo"), ())
+            layers.update((each, layer) for each in (number, *indices) if each >= 0)
     return layers
 
 

@@ -4,13 +4,14 @@ operators only do again what forward had done."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 from typing import NamedTuple
 
 from flopratio.formulas import Gradient, Part
 from flopratio.formulas.dependence import DATA, depends_on, phase_of
-from flopratio.trace.evaluation import Costed
+from flopratio.trace.evaluation import Costed, is_tensor
 from flopratio.trace.forward_call import ForwardCall
 from flopratio.trace.nodes import Behind, Replays
 from flopratio.trace.recording import Record
@@ -48,6 +49,27 @@ class _Product(NamedTuple):
     operand: str | tuple[str, ...] | None
     flops: int
     reads: frozenset[int]
+
+
+def work_for(gradient: Gradient, record: Record, costed: Costed, batch: int = 1) -> Costed:
+    """An operator's cost as that of a gradient. What the operator is known to do beyond the
+    gradient is recompute; and an outer product is a product whose sums have one term: for each
+    entry the multiplication that torch executes, and an addition into an accumulator.
+
+    Args:
+        batch: how many such gradients it computes at once.
+    """
+    cost, product = costed.cost, batch * (gradient.flops + gradient.surplus)
+    if not product or (cost.flops and not gradient.surplus):
+        return costed
+    if not cost.flops and is_tensor(record.results):
+        _, shape, dtype, *_ = record.results
+        if cost.elementwise + prod(shape) * (2 if dtype.is_complex else 1) == product:
+            cost = replace(cost, flops=product, elementwise=0)
+    if cost.flops == product:
+        surplus = batch * gradient.surplus
+        cost = replace(cost, flops=product - surplus, recompute=surplus)
+    return costed._replace(cost=cost)
 
 
 class NodeRun:
@@ -88,10 +110,12 @@ class NodeRun:
         """Those behind it that it runs again, with gradients off."""
         self._replayed: set[int] = set()
         self._computed: dict[tuple[int, int | None], Place] = {}
+        self._otherwise: dict[int, Costed] = {}
+        """The records whose cost, as that of the gradient that they compute, is another."""
         if executed:
             self._replayed = self._replays(executed) if layer is not None else set()
             rest = [each for each in executed if each[0] not in self._replayed]
-            self._computed = dict(self._match(list(_products(rest)), batch))
+            self._computed = dict(self._match(rest, batch))
 
     @cached_property
     def again(self) -> Replays:
@@ -100,24 +124,26 @@ class NodeRun:
 
     # -- by name ----------------------------------------------------------------------------
 
-    def place(self, index: int, costed: Costed) -> Place | None:
+    def place(self, index: int, record: Record, costed: Costed) -> tuple[Place | None, Costed]:
         """Layer and phase of what an operator computes: the next gradient that is computed by an
-        operator of its name, if there is one.
+        operator of its name, if there is one; and its cost, as that of the gradient.
 
         Args:
             index: of its record.
         """
         if index in self._replayed:
-            return self._layer, "recompute"
+            return (self._layer, "recompute"), costed
+        if index in self._otherwise:
+            return self._computed[index, None], self._otherwise[index]
         if costed.cost.flops and not self._by_name:
-            return self._computed.get((index, None)) or self._surplus
+            return self._computed.get((index, None)) or self._surplus, costed
         if self.layer is not None:
-            return None
+            return None, costed
         for position, (call, gradient, phase) in enumerate(self._gradients):
             if gradient.op == costed.op:
                 del self._gradients[position]
-                return call.layer, phase
-        return None
+                return (call.layer, phase), work_for(gradient, record, costed)
+        return None, costed
 
     def place_of_part(
         self, index: int, position: int, part: Part, phase: str | None, layer: str
@@ -176,7 +202,7 @@ class NodeRun:
         return found
 
     def _match(
-        self, products: list[_Product], batch: int
+        self, executed: Sequence[Executed], batch: int
     ) -> Iterable[tuple[tuple[int, int | None], Place]]:
         """Find the gradient that each product computes, by its FLOP and by what it reads: the
         gradient of an operand is a product with the other operand."""
@@ -184,6 +210,18 @@ class NodeRun:
             _Pending(call, gradient, phase, gradient.flops * batch)
             for call, gradient, phase in self._gradients
             if gradient.flops
+        ]
+        for index, record, costed in executed:
+            for each in pending:
+                work = work_for(each.gradient, record, costed, batch)
+                by_its_name = each.gradient.op == costed.op and each.left == work.cost.flops
+                if by_its_name and work is not costed:
+                    each.left = 0
+                    self._otherwise[index] = work
+                    yield (index, None), each.place
+                    break
+        products = [
+            product for product in _products(executed) if product.record not in self._otherwise
         ]
         for fits in (_named_so, _reads_the_other, _may_be, _is_a_piece):
             for product in list(products):

@@ -18,6 +18,7 @@ from flopratio.errors import UsageError
 from flopratio.formulas.attention import CAUSAL
 from flopratio.ledger import Ledger
 from flopratio.memory import Memory
+from flopratio.models.nonzeros import nonzeros_of
 from flopratio.torch_private import (
     check_version,
     class_name,
@@ -148,8 +149,11 @@ class Profiler:
             for parameter in own_parameters(module).values():
                 self._register_parameter(parameter, path)
             for buffer in own_buffers(module).values():
+                nonzeros = nonzeros_of(buffer)
                 for number in self._recorder.owned_storages(buffer, "buffer"):
                     owners.buffers.setdefault(number, path)
+                    if nonzeros is not None:
+                        recording.nonzeros[number] = nonzeros
 
     def _free_name(self, name: str) -> str:
         """A name that no other module has."""

@@ -11,6 +11,7 @@ from flopratio.ledger import SAVED, Ledger, Mismatch
 from flopratio.trace.attribution import attribute
 from flopratio.trace.law import count_by_law
 from flopratio.trace.memory import step_memory
+from flopratio.trace.nonzero import nonzero_flops
 from flopratio.trace.recording import Recording
 from flopratio.trace.saved import saved_by_formulas, saved_by_hooks
 
@@ -37,6 +38,7 @@ def reconcile(recording: Recording, *, strict: bool = True) -> Ledger:
         memory=partial(step_memory, recording, attribution),
         uncounted_ops=attribution.uncounted_ops,
         notes=recording.notes,
+        nonzero=partial(nonzero_flops, recording, attribution),
     )
     ledger.mismatches = _mismatches(ledger, law.flops)
     unknown = attribution.uncounted_in_backward | law.unknown

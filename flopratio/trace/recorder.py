@@ -38,6 +38,7 @@ from flopratio.torch_private import (
     results_apart,
     schema_of,
     sequence_number,
+    sparse_parts,
     storage_address,
     tensor_version,
     transforms_are_active,
@@ -65,6 +66,7 @@ from flopratio.trace.recording import (
     Recording,
     Saved,
     Scope,
+    SparseNote,
     Storage,
 )
 from flopratio.trace.subclasses import (
@@ -123,6 +125,28 @@ def operator_of(func: Any) -> Operator:
             torch.Tag.nondeterministic_seeded in func.tags,
         )
     return operator
+
+
+def layout_of(tensor: torch.Tensor) -> str:
+    """``strided``, ``sparse_coo`` and so on."""
+    return str(tensor.layout).removeprefix("torch.")
+
+
+def sparse_note(tensor: torch.Tensor) -> tuple[SparseNote, ...]:
+    """What is noted of a sparse tensor besides; nothing of one of another layout. Without values,
+    torch forgets in many places how many there would be, and says that there are none."""
+    parts = sparse_parts(tensor)
+    if not parts:
+        return ()
+    values, *indices = parts
+    unknown = not values.numel() and (tensor.is_meta or isinstance(tensor, FakeTensor))
+    return (
+        SparseNote(
+            layout_of(tensor),
+            None if unknown else values.numel(),
+            sum(index.numel() * index.itemsize for index in indices),
+        ),
+    )
 
 
 def _aliases(argument: Any) -> frozenset[str]:
@@ -345,7 +369,7 @@ class Recorder(TorchDispatchMode):
         try:
             storage = tensor.untyped_storage()
         except NotImplementedError:  # sparse and other layouts have none
-            return -1
+            return self._sparse_number(tensor, kind)
         address = storage_address(storage)
         number = self._numbers.get(address)
         if number is None:
@@ -360,8 +384,19 @@ class Recorder(TorchDispatchMode):
             self._watches[number] = watch
         return number
 
+    def _sparse_number(self, tensor: torch.Tensor, kind: str) -> int:
+        """Of a sparse tensor, the number of its values' storage; those of its indices are noted
+        beside it. -1 of other layouts, of which nothing can be told."""
+        numbers = [self.storage_number(part, kind) for part in sparse_parts(tensor)]
+        if not numbers:
+            return -1
+        values, *indices = numbers
+        self.recording.indices[values, layout_of(tensor)] = tuple(indices)
+        return values
+
     def storage_numbers(self, tensor: torch.Tensor, kind: str = "outside") -> list[int]:
-        """Those of all the storages that a tensor consists of: a subclass may hold several."""
+        """Those of all the storages that a tensor consists of: a subclass may hold several, and a
+        sparse tensor has values and indices."""
         if kind == "outside" and isinstance(tensor, torch.nn.Parameter):
             kind = "parameter"
         return [self.storage_number(inner, kind) for inner in inner_tensors(tensor)]
@@ -394,16 +429,18 @@ class Recorder(TorchDispatchMode):
             if what == 0:
                 notes.append(value)
             elif what == 1:
+                sparse: tuple[SparseNote, ...] = ()
                 try:  # the common case of storage_number(), without the call
                     number = numbers.get(storage_address(value.untyped_storage()))
                 except NotImplementedError:
-                    number = -1
+                    number, sparse = None, sparse_note(value)
                 storages.append(self.storage_number(value, kind) if number is None else number)
                 if flags is not None:
                     flags.append(value.requires_grad)
                 try:
                     # A plain tuple: unlike torch.Size, the garbage collector need not follow it.
-                    notes.append((TENSOR, tuple(value.shape), value.dtype))
+                    note = (TENSOR, tuple(value.shape), value.dtype)
+                    notes.append((*note, *sparse) if sparse else note)
                 except RuntimeError:  # of a nested tensor, which has none
                     notes.append((NESTED, nested_shapes(value), value.dtype))
             elif what == 2 and value and type(value[0]) is int:  # sizes, strides, paddings
@@ -661,6 +698,7 @@ class Recorder(TorchDispatchMode):
                 notes.append(Saved(node, number, self.functions > 0, len(records)))
             else:
                 untold = self.functions > 0 or takes_itself_apart(type(tensor))
+                self.storage_number(tensor)  # joins the parts of a sparse one
                 for each in self.storage_numbers(tensor):
                     notes.append(Saved(node, each, untold, len(records)))
             recording.saved += notes

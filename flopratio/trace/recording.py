@@ -18,7 +18,8 @@ NESTED = "nested"
 FUNCTION = "function"
 
 TensorNote = tuple[str, tuple[int, ...], torch.dtype]
-"""What a signature holds in a tensor's place: :data:`TENSOR`, shape, element type.
+"""What a signature holds in a tensor's place: :data:`TENSOR`, shape, element type; of a sparse
+tensor a :class:`SparseNote` besides.
 
 Other notes start otherwise: a list with :data:`LIST`; a nested tensor of torch's strided layout
 with :data:`NESTED`, and has in the shape's place those of the tensors in it, each as a batch of
@@ -28,6 +29,17 @@ it calls follow, or None if that is not known."""
 OPENED, GUESSED = "opened", "guessed"
 """The overload of a higher-order operator of which the operators that its functions call are
 recorded; and of one of which a value tells that is not there: which function runs, or how often."""
+
+
+class SparseNote(NamedTuple):
+    """What a signature holds of a sparse tensor, beside its shape and element type."""
+
+    layout: str
+    """``sparse_coo``, ``sparse_csr`` and so on."""
+    stored: int | None
+    """How many values are stored; None if that is not known."""
+    indices_nbytes: int
+
 
 ACCUMULATE_GRAD = (1 << 64) - 1
 """The sequence number of AccumulateGrad nodes: they have none of their own."""
@@ -203,6 +215,8 @@ class Graph:
         functions: sequence numbers of the nodes of user-defined ``autograd.Function``s.
         records: the range of records that this backward made.
         on_views: sequence numbers of the nodes of operators that wrote to a view.
+        readers: sequence numbers of the nodes that were made for a view once more, because its base
+            had been written to -> of the node that first read it so, which is older.
         layer: of the module that called for it; index into :attr:`Recording.layers`.
         within: the backward that called for it, by its place in :attr:`Recording.graphs`, and the
             sequence number of the node that ran; None if none did.
@@ -222,6 +236,7 @@ class Graph:
     functions: set[int]
     records: range
     on_views: set[int] = field(default_factory=set)
+    readers: dict[int, int] = field(default_factory=dict)
     layer: int = 0
     within: tuple[int, int] | None = None
     restricted: bool = False
@@ -272,6 +287,10 @@ class Recording:
         accumulated: record index -> the parameter whose gradient AccumulateGrad was adding to.
         sums: record index of an addition in backward -> whether nothing but autograd's engine
             holds its first operand.
+        indices: of the sparse tensors, storage number of the values and layout -> storage numbers
+            of the indices. In all other places a sparse tensor goes by the storage of its values.
+        nonzeros: storage number of a buffer that may be a mask -> how many of its elements are not
+            0, as far as that is known.
         functions: sequence number -> the call of a user-defined ``autograd.Function``.
         unseen: what ran and was not seen, each in a few words, with how often.
     """
@@ -290,6 +309,8 @@ class Recording:
     nodes: dict[int, str] = field(default_factory=dict)
     accumulated: dict[int, int] = field(default_factory=dict)
     sums: dict[int, bool] = field(default_factory=dict)
+    indices: dict[tuple[int, str], tuple[int, ...]] = field(default_factory=dict)
+    nonzeros: dict[int, int] = field(default_factory=dict)
     functions: dict[int, FunctionCall] = field(default_factory=dict)
     unseen: Counter[str] = field(default_factory=Counter)
 

@@ -9,13 +9,15 @@ once, parameters apart.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from math import inf
+from typing import Any
 
 from flopratio.trace.attribution import Attribution
+from flopratio.trace.evaluation import is_list, is_nested, is_tensor
 from flopratio.trace.forward_call import ForwardCall
 from flopratio.trace.kept import is_kept, most_kept
-from flopratio.trace.recording import Record, Recording
+from flopratio.trace.recording import Record, Recording, SparseNote
 
 
 def saved_by_formulas(recording: Recording, attribution: Attribution) -> dict[str, int]:
@@ -33,7 +35,7 @@ def saved_by_formulas(recording: Recording, attribution: Attribution) -> dict[st
         for call in attribution.forward_calls[node]:
             if _left_out(call.record):
                 continue
-            for number in _kept(call):
+            for number in _kept(call, recording):
                 number = attribution.copies.get((node, number), number)
                 if number in seen or number < 0 or storages[number].kind == "parameter":
                     continue
@@ -72,13 +74,31 @@ def _left_out(record: Record) -> bool:
     return shared or record.hooked or record.node is not None
 
 
-def _kept(call: ForwardCall) -> list[int]:
-    """The storages that an operator's node keeps, in the formula's order."""
-    numbers = (*call.record.inputs, *call.record.outputs)
+def _kept(call: ForwardCall, recording: Recording) -> list[int]:
+    """The storages that an operator's node keeps, in the formula's order; of a sparse tensor those
+    of its indices too."""
+    record = call.record
+    numbers: list[tuple[int, ...]] = [(number,) for number in (*record.inputs, *record.outputs)]
+    if recording.indices:
+        notes = (*record.arguments, *(note for _, note in record.keywords), record.results)
+        for position, layout in enumerate(_layouts(notes)):
+            (values,) = numbers[position]
+            numbers[position] = (values, *recording.indices.get((values, layout), ()))
     wanted = {id(gradient) for gradient, _ in call.gradients(call.wanted)}
     return [
-        numbers[position]
+        number
         for gradient, positions in zip(call.costed.cost.gradients, call.costed.saves, strict=True)
         if id(gradient) in wanted
         for position in positions
+        for number in numbers[position]
     ]
+
+
+def _layouts(notes: Iterable[Any]) -> Iterator[str]:
+    """That of each tensor among some notes, in order."""
+    for note in notes:
+        if is_list(note):
+            yield from _layouts(note[1:])
+        elif is_tensor(note) or is_nested(note):
+            beside = note[-1]
+            yield beside.layout if isinstance(beside, SparseNote) else ""

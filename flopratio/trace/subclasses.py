@@ -13,6 +13,7 @@ from flopratio.torch_private import (
     FunctionalTensor,
     disabled_torch_dispatch,
     inner_names,
+    sparse_parts,
 )
 
 OPERANDS = (FakeTensor, FunctionalTensor)
@@ -38,9 +39,9 @@ def any_takes_itself_apart(kinds: tuple[type, ...]) -> bool:
 
 def inner_tensors(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
     """The ordinary tensors that a tensor consists of: itself, unless it takes itself apart; one
-    that does and holds no other is its own data."""
+    that does and holds no other is its own data. Of a sparse one, values and indices."""
     if not takes_itself_apart(type(tensor)):
-        yield tensor
+        yield from sparse_parts(tensor) or (tensor,)
         return
     held = [getattr(tensor, name, None) for name in inner_names(tensor)]
     inner = [value for value in held if isinstance(value, torch.Tensor) and value is not tensor]
@@ -54,4 +55,4 @@ def elements(tensor: torch.Tensor) -> int:
     """How many numbers a tensor is made of: of a DTensor and others that hold a part of what they
     stand for, those of the part."""
     (first, *more) = inner_tensors(tensor)
-    return tensor.numel() if more else first.numel()
+    return tensor.numel() if more and not sparse_parts(tensor) else first.numel()

@@ -18,6 +18,7 @@ from collections import defaultdict
 from flopratio.trace.evaluation import (
     changed_by,
     is_list_of_tensors,
+    is_sparse,
     narrowed_to,
     tensors_in,
 )
@@ -286,6 +287,18 @@ def accumulations(recording: Recording) -> dict[int, int]:
     return {index: leaf for index, leaf in recording.accumulated.items() if index not in hooks}
 
 
+def _keeps(recording: Recording, index: int, leaf: int) -> bool:
+    """Whether a record of AccumulateGrad's keeps the gradient. The parts of a sparse one are
+    detached, and put together again."""
+    record = recording.records[index]
+    following = [at for at in (index + 1, index + 2) if recording.accumulated.get(at) == leaf]
+    if record.op.name == "aten.detach" and any(
+        is_sparse(recording.records[at].results) for at in following
+    ):
+        return False
+    return record.op.name in KEEPS_GRADIENT or is_sparse(record.results)
+
+
 def records_of_hooks(recording: Recording) -> set[int]:
     """Indices of the records that hooks made in AccumulateGrad's node, once the gradient is
     kept."""
@@ -296,7 +309,7 @@ def records_of_hooks(recording: Recording) -> set[int]:
             kept = False
         if kept:
             hooks.add(index)
-        elif recording.records[index].op.name in KEEPS_GRADIENT:
+        elif _keeps(recording, index, leaf=accumulated):
             kept = True
         before, leaf = index, accumulated
     return hooks

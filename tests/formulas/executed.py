@@ -147,7 +147,10 @@ def analytic(layer: LayerCost, *needed: Tensor) -> Step:
             if any(name in operands for name in operands_of(gradient))
         ]
         works = [
-            Work(gradient.op, gradient.flops, gradient.elementwise)
+            # An outer product is executed as a multiplication an entry.
+            Work(gradient.op, 0, gradient.flops // 2 + gradient.elementwise)
+            if gradient.op == "aten.mul"
+            else Work(gradient.op, gradient.flops, gradient.elementwise)
             for gradient in asked
             if gradient.op and not only_moves(gradient.op)
         ]

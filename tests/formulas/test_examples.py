@@ -2,13 +2,22 @@
 
 import pytest
 
-from flopratio.formulas import EXAMPLES, LAYERS, OPERATORS, Example
+from flopratio.formulas import (
+    EXAMPLES,
+    LAYERS,
+    OPERATORS,
+    SPARSE_OPERATORS,
+    Example,
+    SparseTensor,
+)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.op}: {example.why}")
 def test_worked_example(example: Example) -> None:
-    if example.op in OPERATORS:
-        cost = OPERATORS[example.op](**example.arguments)
+    sparse = any(isinstance(value, SparseTensor) for value in example.arguments.values())
+    operators = SPARSE_OPERATORS if sparse else OPERATORS
+    if example.op in operators:
+        cost = operators[example.op](**example.arguments)
         found = {name: getattr(cost, name) for name in example.expected}
     else:
         layer = LAYERS[example.op](**example.arguments)

@@ -258,8 +258,8 @@ def test_broadcast_product_in_loops(shapes: Any) -> None:
 
 
 TABLES = {
-    **{name: flops for names, flops, _ in PER_ELEMENT for name in names.split()},
-    **{name: flops for names, flops, _ in PER_ELEMENT_OUT_OF_PLACE for name in names.split()},
+    **{name: flops for names, flops, *_ in PER_ELEMENT for name in names.split()},
+    **{name: flops for names, flops, *_ in PER_ELEMENT_OUT_OF_PLACE for name in names.split()},
     **dict.fromkeys(DERIVATIVES, 1),
 }
 
