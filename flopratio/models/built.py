@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from flopratio.errors import UsageError
 from flopratio.models.example import Example, Inputs, ModelError
 from flopratio.models.explain import summary
 from flopratio.models.fakes import StepMode, fake, fake_module
-from flopratio.models.lazy import has_lazy_layers, is_lazy, materialise, on_meta
+from flopratio.models.lazy import has_lazy_layers, materialise, on_meta
 from flopratio.models.nonzeros import remember_nonzeros
 from flopratio.torch_private import (
     FakeTensor,

@@ -7,16 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter, is_lazy
 
 from flopratio.models.example import ModelError
 from flopratio.models.explain import origin, summary
 from flopratio.torch_private import named_submodules, own_buffers, own_parameters, tree_map_only
-
-
-def is_lazy(tensor: Tensor) -> bool:
-    """Whether a parameter or buffer has no size yet."""
-    return isinstance(tensor, UninitializedParameter | UninitializedBuffer)
 
 
 def has_lazy_layers(module: nn.Module) -> bool:

@@ -12,6 +12,7 @@ from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from flopratio.allocator.device import targets
 from flopratio.errors import UsageError
@@ -146,6 +147,11 @@ class Profiler:
             reference.key = id(module)
             recording.types[path] = class_name(module)
             recording.parameters[path] = 0
+            if any(map(is_lazy, (*own_parameters(module).values(), *own_buffers(module).values()))):
+                raise UsageError(
+                    f"{path or class_name(module)} is lazy and has no size yet: run the model once "
+                    "on a batch before fr.Profiler watches it"
+                )
             for parameter in own_parameters(module).values():
                 self._register_parameter(parameter, path)
             for buffer in own_buffers(module).values():
