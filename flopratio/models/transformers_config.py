@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -43,7 +44,8 @@ def make_config(
     parts = _parts(cls)
     fields = _fields(cls).union(*(_fields(type(part)) for part in parts.values()), _FOR_INPUTS)
     rest: dict[str, object] = {}
-    needed = {**_open_in_parts(parts), **assumed}
+    # A file says all that it means to.
+    needed = {} if given else copy.deepcopy({**_open_in_parts(parts), **assumed})
     values = {**needed, **request.take_rest(but=_FOR_INPUTS)}
     request.used |= {key: values[key] for key in needed if not isinstance(values[key], dict)}
     for key, value in values.items():

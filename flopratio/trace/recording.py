@@ -282,7 +282,8 @@ class Recording:
         types: path -> class of every module.
         parameters: path -> number of a module's own parameters.
         owners: whose the storages are.
-        notes: what ran otherwise than it would without the profiler, a sentence each.
+        notes: what ran otherwise than it would without the profiler, and what else to know of the
+            figures, a sentence each.
         nodes: sequence number -> name of every autograd node that ran an operator.
         accumulated: record index -> the parameter whose gradient AccumulateGrad was adding to.
         sums: record index of an addition in backward -> whether nothing but autograd's engine

@@ -3,6 +3,8 @@ which are a part of another model; and what is said of those that can't be count
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -73,6 +75,19 @@ class TestSizesThatFit:
         assert config_of("edgetam").vision_config.backbone_config.architecture == "repvit_m1"
         other = config_of("edgetam", **{key: "repvit_m2"})
         assert other.vision_config.backbone_config.architecture == "repvit_m2"
+
+    def test_are_not_assumed_of_a_file(self, tmp_path: Path) -> None:
+        text = {"model_type": "glm4v_moe_text", "head_dim": 64}
+        path = tmp_path / "config.json"
+        path.write_text(json.dumps({"model_type": "glm4v_moe", "text_config": text}))
+        assert config_of("glm4v_moe").text_config.head_dim == 128
+        assert config_of(str(path)).text_config.head_dim == 64
+
+    def test_stay_as_they_are(self) -> None:
+        before = repr(DEFAULTS)
+        config_of("dbrx")
+        config_of("glm4v_text").rope_parameters["rope_theta"] = 1
+        assert repr(DEFAULTS) == before
 
     def test_lists_of_layers_are_cut(self) -> None:
         assert config_of("deepseek_ocr2_text", **SMALL).mlp_layer_types == ["dense"]

@@ -54,7 +54,7 @@ class TestWritingToViews:
         assert split(reconciled(None, step)) == (3 * F, 3 * F, 2 * F, 0)
 
     def test_read_by_a_product(self) -> None:
-        """The product's node is older than those that the views get once more when it reads them."""
+        """The product's node is older than those that the views get anew when it reads them."""
         x = torch.randn(1, 2, 4, 8, requires_grad=True)
 
         def step() -> None:
