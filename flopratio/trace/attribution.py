@@ -149,6 +149,8 @@ class _Pass:
         layer = None
         if index in self._update.records:
             self._append_update(index, record, costed)
+        elif record.node is None and record.scope == "backward" and not costed.cost.flops:
+            self._after_backward(record, costed)
         elif record.node is None:
             self._forward(index, record, costed, dependences)
         elif self._is_recomputed(index, record):
@@ -454,6 +456,15 @@ class _Pass:
         if costed.cost.recompute:
             beyond = Costed(costed.op, Cost(flops=costed.cost.recompute), True, (), 0, 0, ())
             self._append(layer, beyond, "recompute", autograd=node)
+
+    def _after_backward(self, record: Record, costed: Costed) -> None:
+        """What autograd calls when all nodes have run (a shard's gradients are summed over ranks)
+        works for whom the gradients are that it reads."""
+        known = (self._made_for.get(number) for number in record.inputs)
+        layer = self.recording.layer_of(record)
+        layer, phase = next(filter(None, known), (layer, "grad_weight"))
+        self._made_for.update(dict.fromkeys(written_by(record), (layer, phase)))
+        self._append(layer, costed, phase)
 
     def _accumulate(self, index: int, record: Record, costed: Costed) -> None:
         number = self.recording.accumulated.get(index, -1)

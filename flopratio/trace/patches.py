@@ -15,6 +15,7 @@ from functools import wraps
 from typing import Any, ClassVar
 
 import torch
+from torch.autograd import forward_ad
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
@@ -416,6 +417,28 @@ def function_transforms(recorder: Recorder) -> Iterator[None]:
                 push_saved_tensors_hooks(recorder.pack, Recorder.unpack)
 
     with replaced(torch.autograd.graph, DISABLE_HOOKS, disable):
+        yield
+
+
+@contextmanager
+def dual_levels(recorder: Recorder) -> Iterator[None]:
+    """Know when operators compute directional derivatives besides (forward mode): what their nodes
+    keep for these is for no formula to tell."""
+    enter, leave = forward_ad.enter_dual_level, forward_ad.exit_dual_level
+
+    def entered() -> Any:
+        level = enter()
+        recorder.hooks += 1
+        return level
+
+    def left(**level: Any) -> None:
+        recorder.hooks -= 1
+        leave(**level)
+
+    with (
+        replaced(forward_ad, "enter_dual_level", entered),
+        replaced(forward_ad, "exit_dual_level", left),
+    ):
         yield
 
 

@@ -258,7 +258,8 @@ class Recorder(TorchDispatchMode):
         functions: how many calls of ``autograd.Function.apply`` are under way.
         function: the node of the outermost of these calls, once it is known.
         applied: sequence number of the node of the innermost of these calls.
-        hooks: how many hooks on saved tensors are in force that are not the profiler's.
+        hooks: how many hooks on saved tensors are in force that are not the profiler's; levels of
+            forward mode too, in which more is kept.
         outer: the recorder around this one that is to know, too, what autograd keeps.
         around: the recorders that this one runs inside of, the nearest first.
         inner: how many recorders run inside of this one.

@@ -25,17 +25,7 @@ from tests.wild.counter import Counter
 from tests.wild.step import WildStep, build, load_steps
 from tests.wild.traces import Trace, differences, of_process, trace_of
 
-AWAITED: dict[str, str] = {
-    "hessian_of_a_small_model": "item 16",
-    "dual_tensors_in_training": "item 16, and what is saved under forward mode",
-    "forward_in_a_thread": "item 6",
-    "lazy_modules_in_their_first_step": "item 21",
-    "lazy_modules_in_their_first_step: trace": "item 21",
-    "fully_sharded": "item 16",
-    "bag_of_words_sparse": "item 16: operators on sparse gradients",
-    "lazy_modules_in_their_first_step: nested": "item 21",
-    "lazy_modules_in_their_first_step: without the model": "item 21",
-}
+AWAITED: dict[str, str] = {}
 """Step (``name`` for its counts; ``name: trace`` for what it leaves, ``name: nested`` and
 ``name: without the model`` for the other tests) -> what it waits for."""
 
@@ -146,6 +136,11 @@ def test_counted_to_the_integer(name: str) -> None:
     assert differences(without(name).trace, left.trace) == []  # it counts the same step
     ledger, _ = profiled(name)
     total, flops = ledger.totals, counter.flops
+    if step.unseen:
+        assert total.forward < flops["forward"]
+        assert ledger.why_not_compared == step.unseen
+        assert ledger.reconciled is not True
+        return
     update = sum(row.flops for row in ledger.rows if row.phase == "update")
     figures = {
         "forward": total.forward,
