@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install sweep test test-torch lint check bench experiments test-zoo
+.PHONY: help install sweep test test-fuzz test-torch lint check bench experiments test-zoo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,10 @@ sweep: $(STAMP) ## run the main job: the default sweep with its verdict, into re
 
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest -n 2
+
+LINES ?= 3000
+test-fuzz: $(STAMP) ## run random command lines in one process: LINES=3000
+	$(BIN)/python -m tests.cli.random_lines $(LINES)
 
 test-torch: $(if $(VERSION),.venv-torch-$(VERSION)/installed) ## run the tests with another torch: VERSION=2.15.0
 	@test -n '$(VERSION)' || { echo 'make test-torch wants a version: VERSION=2.15.0' >&2; exit 2; }

@@ -14,6 +14,14 @@ class UsageError(ValueError):
     key: str | None = None
 
 
+def message_of(error: BaseException) -> str:
+    """The message of an error that others raised; empty if it can't even tell that."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
+
+
 class UntestedTorch(UserWarning):
     """The torch at hand is older or newer than those that flopratio is tested with."""
 

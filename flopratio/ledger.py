@@ -176,7 +176,8 @@ class Ledger:
         convention, versions: how and with what it was counted.
         memory: what the step held, as far as the source knows it.
         uncounted_ops: operators that no formula knows, with the number of their calls.
-        notes: what ran otherwise than it does unwatched, a sentence each.
+        notes: what ran otherwise than it does unwatched, and what else to know of the figures, a
+            sentence each.
         analytic: phase -> contraction FLOP by the law, from the forward operators alone, and
             ``saved_bytes`` by their formulas; empty where the rows themselves are the analytic
             ones.

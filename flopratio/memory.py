@@ -31,6 +31,8 @@ CATEGORIES = (
 - ``gradients`` are, or become, the ``.grad`` of some leaf.
 - ``saved_activations`` are kept for a backward at some time, those that it recomputes too.
 - ``temporaries`` are the rest.
+
+The figure of each is the most that it takes at once.
 """
 
 STEP_PHASES = ("forward", "backward", "update")

@@ -23,7 +23,7 @@ import torch.utils.checkpoint
 from torch import nn
 from torch._C import _functorch as functorch
 from torch._decomp import decomposition_table
-from torch._ops import HigherOrderOperator, OpOverload
+from torch._ops import HigherOrderOperator, OperatorBase, OpOverload
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -61,6 +61,7 @@ __all__ = [
     "FunctionalTensor",
     "HigherOrderOperator",
     "OpOverload",
+    "OperatorBase",
     "TorchDispatchMode",
     "TreeSpec",
     "decomposition_table",
@@ -270,6 +271,54 @@ def conversion_replaced(takes: Callable[[nn.Module, Convert, bool], bool]) -> It
 def is_compiled(module: nn.Module) -> bool:
     """Whether a module is made by ``torch.compile``, or was compiled in place."""
     return hasattr(module, "_orig_mod") or module._compiled_call_impl is not None
+
+
+# What a module really holds: classes override ``parameters()``, ``named_parameters()`` and their
+# like, to tell an optimizer what to train or with arguments of their own.
+
+
+def own_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that a module itself holds, by name."""
+    return {name: one for name, one in module._parameters.items() if one is not None}
+
+
+def own_buffers(module: nn.Module) -> dict[str, torch.Tensor]:
+    """The buffers that a module itself holds, by name."""
+    return {name: one for name, one in module._buffers.items() if one is not None}
+
+
+def named_submodules(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """A module and all that it holds, each once, with their paths; outer ones first."""
+    waiting, seen = [(prefix, module)], set()
+    while waiting:
+        path, one = waiting.pop()
+        if one in seen:
+            continue
+        seen.add(one)
+        yield path, one
+        children = [(name, child) for name, child in one._modules.items() if child is not None]
+        waiting += [(f"{path}.{name}" if path else name, child) for name, child in children[::-1]]
+
+
+def named_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """All parameters of a module with their paths, each once."""
+    seen = set()
+    for path, submodule in named_submodules(module):
+        for name, parameter in own_parameters(submodule).items():
+            if parameter not in seen:
+                seen.add(parameter)
+                yield f"{path}.{name}" if path else name, parameter
+
+
+def parameters(module: nn.Module) -> list[nn.Parameter]:
+    """All parameters of a module, each once."""
+    return [parameter for _, parameter in named_parameters(module)]
+
+
+def buffers(module: nn.Module) -> list[torch.Tensor]:
+    """All buffers of a module, each once."""
+    held = (own_buffers(submodule) for _, submodule in named_submodules(module))
+    return list({id(one): one for own in held for one in own.values()}.values())
 
 
 # -- autograd -------------------------------------------------------------------------------------

@@ -19,14 +19,13 @@ import typer
 from flopratio.cli.count import count_command
 from flopratio.cli.fit import fit_command
 from flopratio.cli.sweep import sweep_command
-from flopratio.errors import UntestedTorch, UsageError
+from flopratio.errors import UntestedTorch, UsageError, message_of
 from flopratio.text.suggestions import nearest
 from flopratio.version import __version__
 
 app = typer.Typer(
     help="Exact FLOPs, bytes and saved activations of a training step, per layer and phase.\n\n"
     "For example: flopratio count hf:gpt2 batch=8 seq=1024 --optimizer adamw",
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.command("count")(count_command)
@@ -77,7 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if "--debug" in arguments:
             traceback.print_exc()
-        print(f"flopratio: {_sentence(error)}{_option_hint(error, arguments)}", file=sys.stderr)
+        hint = _option_hint(error, arguments) or _verb_hint(error, arguments)
+        print(f"flopratio: {_sentence(error)}{hint}", file=sys.stderr)
         return 2
 
 
@@ -103,11 +103,31 @@ def _option_hint(error: Exception, arguments: Sequence[str]) -> str:
     """The option that a KEY was meant for which is like none that the model has."""
     if not isinstance(error, UsageError) or error.key is None:
         return ""
-    verbs = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    verbs = _verbs()
     options = verbs[arguments[0]].params if arguments[0] in verbs else ()
     names = {option.name: option.opts[0] for option in options if option.opts[0][0] == "-"}
     near = nearest(error.key, names)
     return f"; did you mean the option {names[near[0]]}?" if near else ""
+
+
+def _verb_hint(error: Exception, arguments: Sequence[str]) -> str:
+    """What a word may have been meant for that stands in the place of the verb: a MODEL, or any
+    verb."""
+    if not hasattr(error, "format_message"):
+        return ""
+    from flopratio.networks.library import NETWORKS
+
+    word, verbs = arguments[0], _verbs()
+    if word in verbs or word.startswith("-"):
+        return ""
+    if word in NETWORKS or ":" in word or word.endswith(".py"):
+        return f" Did you mean flopratio count {word}?"
+    return "" if nearest(word, verbs) else f" There are {', '.join(verbs)}."
+
+
+def _verbs() -> dict[str, Any]:
+    commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    return commands
 
 
 def _sentence(error: Exception) -> str:
@@ -117,5 +137,5 @@ def _sentence(error: Exception) -> str:
     elif hasattr(error, "format_message"):  # Typer's own, such as an unknown option
         message = error.format_message()
     else:
-        message = f"{type(error).__name__}: {error} (--debug shows where)"
+        message = f"{type(error).__name__}: {message_of(error)} (--debug shows where)"
     return " ".join(message.split())

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flopratio.cli.completion import choices
 from flopratio.cli.options import (
     Debug,
     Json,
@@ -29,13 +30,26 @@ MOST_LINES = 40
 PICTURES = (".png", ".svg")
 
 
+def _view_names(kind: str) -> Iterable[str]:
+    """What a table may be summed or sorted by, without loading what makes tables for ``--help``."""
+    from flopratio.report import view
+
+    names: Iterable[str] = getattr(view, kind)
+    return names
+
+
 @with_step_options()
 def count_command(
     arguments: ModelArguments = None,
     *,
     step: dict[str, Any],
     by: Annotated[
-        str, typer.Option(metavar="layer|type|op|phase|autograd", help="What a line is.")
+        str,
+        typer.Option(
+            metavar="layer|type|op|phase|autograd",
+            help="What a line is.",
+            autocompletion=choices(lambda: _view_names("VIEWS")),
+        ),
     ] = "layer",
     depth: Annotated[
         int | None,
@@ -49,7 +63,11 @@ def count_command(
     ] = None,
     sort: Annotated[
         str | None,
-        typer.Option(metavar="COLUMN", help="Largest first; as the layers ran unless given."),
+        typer.Option(
+            metavar="COLUMN",
+            help="Largest first; as the layers ran unless given.",
+            autocompletion=choices(lambda: _view_names("SORTABLE")),
+        ),
     ] = None,
     macs: Annotated[
         bool,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flopratio.cli.completion import choices
 from flopratio.cli.options import (
     Debug,
     Json,
@@ -44,6 +45,7 @@ def fit_command(
         typer.Option(
             metavar="peak|peak_allocated|peak_reserved",
             help="What has to fit: the live tensors, or what the allocator hands out or takes.",
+            autocompletion=choices(lambda: ("peak", "peak_allocated", "peak_reserved")),
         ),
     ] = "peak",
     levers: Annotated[

@@ -9,6 +9,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from flopratio.cli.completion import choices, models, networks
 from flopratio.step.options import DEFAULTS, about_options
 
 # A flag's metavar is empty: it takes no value, and Typer would have <bool> there.
@@ -18,6 +19,7 @@ GridArguments = Annotated[
     typer.Argument(
         metavar="[MODEL] [KEY=VALUES]...",
         help="mlp or cnn, and its sizes: batch=8, batch=1,8,64, depth=0..100, batch=1..1024*2.",
+        autocompletion=networks,
         show_default=False,
     ),
 ]
@@ -27,6 +29,7 @@ ModelArguments = Annotated[
         metavar="MODEL [KEY=VALUE]...",
         help="mlp, cnn, torchvision:resnet50, timm:vit_base_patch16_224, hf:gpt2, "
         "package.module:factory or file.py:factory, and its sizes: batch=8 seq=1024.",
+        autocompletion=models,
         show_default=False,
     ),
 ]
@@ -82,6 +85,7 @@ def _parameter(name: str, default: Any) -> inspect.Parameter:
         metavar=about.metavar,
         min=about.least,
         help=about.help + unless_given,
+        autocompletion=None if about.choices is None else choices(about.choices),
     )
     kind: Any = str if default is None else type(default)
     return inspect.Parameter(

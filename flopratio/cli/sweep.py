@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flopratio.cli.completion import choices
 from flopratio.cli.options import (
     Debug,
     GridArguments,
@@ -18,7 +19,7 @@ from flopratio.cli.options import (
     with_step_options,
 )
 from flopratio.text.grammar import format_value, parse_arguments
-from flopratio.verbs.sweep.plan import SWEPT_DEFAULTS, make_plan, swept_options
+from flopratio.verbs.sweep.plan import MEASURES, SWEPT_DEFAULTS, make_plan, swept_options
 
 if TYPE_CHECKING:
     from flopratio.verbs.sweep.file import SweepRow
@@ -36,6 +37,7 @@ def sweep_command(
         typer.Option(
             metavar="auto|cpu|cuda|none",
             help="Where to time the steps; auto: on CUDA if there is a device.",
+            autocompletion=choices(lambda: MEASURES),
         ),
     ] = "auto",
     *,

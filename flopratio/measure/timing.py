@@ -31,8 +31,9 @@ from flopratio.measure.interval import Interval
 from flopratio.measure.join import FORWARD_RANGE, UPDATE_RANGE, join, newest_node
 from flopratio.measure.layers import LayerTime, layer_times
 from flopratio.measure.stopwatch import DeviceStopwatch, Stopwatch
-from flopratio.step.run import NOBODY, Inputs, Observer, PreparedStep, Step
-from flopratio.torch_private import sequence_number, tree_map_only
+from flopratio.models import Inputs
+from flopratio.step.run import NOBODY, Observer, PreparedStep, Step
+from flopratio.torch_private import buffers, parameters, sequence_number, tree_map_only
 from flopratio.trace.attribution import Attribution, attribute
 from flopratio.trace.profiler import Profiler
 from flopratio.trace.recording import Recording
@@ -196,7 +197,7 @@ class _TimedStep:
         self._on_device = step.device.type == "cuda"
         self._clock = clock
         self._watch = DeviceStopwatch(clock) if self._on_device else Stopwatch(clock)
-        self._parameters = [p for p in step.module.parameters() if p.requires_grad]
+        self._parameters = [p for p in parameters(step.module) if p.requires_grad]
         inputs = [x for batch in batches for x in batch.tensors if x.requires_grad]
         self._leaves = [*self._parameters, *inputs]
         self._has_fused_backward = True
@@ -310,7 +311,7 @@ def _number(loss: Tensor) -> int:
 @contextmanager
 def _left_as_found(step: Step) -> Iterator[None]:
     """Put buffers and random state back, whatever happens within."""
-    buffers = [(buffer, buffer.clone()) for buffer in step.module.buffers()]
+    values = [(buffer, buffer.clone()) for buffer in buffers(step.module)]
     with ExitStack() as stack:
         on_device = step.device.type == "cuda"
         if on_device:
@@ -322,7 +323,7 @@ def _left_as_found(step: Step) -> Iterator[None]:
             yield
         finally:
             with torch.no_grad():
-                for buffer, value in buffers:
+                for buffer, value in values:
                     buffer.copy_(value)
 
 

@@ -1,8 +1,16 @@
 """What a MODEL spec names, as a module with an example batch: :mod:`flopratio.models.load`."""
 
-from flopratio.models.example import Example, ModelError
+from flopratio.models.example import Example, FixedSizeError, Inputs, ModelError
 from flopratio.models.explain import explain_failure
 from flopratio.models.fakes import StepMode
 from flopratio.models.load import load
 
-__all__ = ["Example", "ModelError", "StepMode", "explain_failure", "load"]
+__all__ = [
+    "Example",
+    "FixedSizeError",
+    "Inputs",
+    "ModelError",
+    "StepMode",
+    "explain_failure",
+    "load",
+]

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from flopratio.errors import message_of
 from flopratio.models.example import ModelError, Request
 from flopratio.models.explain import origin, summary
 from flopratio.models.weightless import build_weightless
@@ -38,8 +39,10 @@ def construct(request: Request, make: Callable[..., Any], options: Mapping[str, 
             return build_weightless(lambda: make(**options))
     except ModelError:
         raise
-    except Exception as error:  # whatever foreign code raises becomes one sentence
-        unknown = _UNKNOWN_KEYWORD.search(str(error)) if isinstance(error, TypeError) else None
+    except (Exception, SystemExit) as error:  # whatever foreign code raises becomes one sentence
+        unknown = (
+            _UNKNOWN_KEYWORD.search(message_of(error)) if isinstance(error, TypeError) else None
+        )
         if unknown is not None and unknown[2] in options:
             known = keywords(make) | _class_keywords(unknown[1], error) | {*_IMAGE_KEYS}
             raise unknown_key(request, unknown[2], known) from error
@@ -77,7 +80,7 @@ def resized(
     return rebuilt
 
 
-def _class_keywords(name: str | None, error: Exception) -> set[str]:
+def _class_keywords(name: str | None, error: BaseException) -> set[str]:
     """The keyword arguments of the class of that name, which the code that failed has at hand."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         for value in (*frame.f_locals.values(), *frame.f_globals.values()):

@@ -7,7 +7,14 @@ from contextlib import AbstractContextManager
 import torch
 from torch import nn
 
-from flopratio.torch_private import Convert, FakeTensor, conversion_replaced, convert_module
+from flopratio.torch_private import (
+    Convert,
+    FakeTensor,
+    conversion_replaced,
+    convert_module,
+    own_buffers,
+    own_parameters,
+)
 
 
 def convertible_modules() -> AbstractContextManager[None]:
@@ -22,7 +29,7 @@ def convertible_modules() -> AbstractContextManager[None]:
 
 def _convert_fake(module: nn.Module, convert: Convert, recurse: bool) -> bool:
     """Convert a module that has fake parameters of its own; False if it has none."""
-    own = dict(module.named_parameters(recurse=False, remove_duplicate=False))
+    own = own_parameters(module)
     if not any(isinstance(parameter, FakeTensor) for parameter in own.values()):
         return False
     if recurse:
@@ -33,6 +40,6 @@ def _convert_fake(module: nn.Module, convert: Convert, recurse: bool) -> bool:
             converted = convert(parameter)
         if converted is not parameter:
             setattr(module, name, nn.Parameter(converted, parameter.requires_grad))
-    for name, buffer in list(module.named_buffers(recurse=False, remove_duplicate=False)):
+    for name, buffer in own_buffers(module).items():
         setattr(module, name, convert(buffer))
     return True

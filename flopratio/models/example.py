@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from flopratio.errors import UsageError
 from flopratio.models.conversion import convertible_modules
 from flopratio.models.fakes import StepMode
-from flopratio.torch_private import FakeTensor, tree_iter
+from flopratio.models.importing import importing_from
+from flopratio.torch_private import FakeTensor, buffers, parameters, tree_iter
 
 
 class ModelError(UsageError):
     """A MODEL that can't be used as asked; one sentence: what is wrong, and what would be right."""
+
+
+class FixedSizeError(ModelError):
+    """A KEY that can't have the value given for it, or any other, because `input` says its size."""
+
+
+class Inputs(NamedTuple):
+    """The positional and the keyword inputs of a module."""
+
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = {}
+
+    @classmethod
+    def of(cls, batch: Any) -> Inputs:
+        """A batch as users give it: a tuple of positional or a dict of keyword inputs; anything
+        else, a list too, is one input."""
+        if isinstance(batch, tuple):
+            return cls(tuple(batch))
+        if isinstance(batch, Mapping):
+            return cls((), batch)
+        return cls((batch,))
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        return [value for value in tree_iter(tuple(self)) if isinstance(value, Tensor)]
 
 
 @dataclass
@@ -44,16 +72,40 @@ class Example:
     or module."""
     tokens: int | None
     """batch * seq of a language model, else None."""
+    for_loss: frozenset[str] = frozenset()
+    """The keyword inputs that are there for the loss alone: labels."""
+    guessed: bool = False
+    """Whether the input is a guess, by the sizes of the module's first layer."""
+    computed: Mapping[str, Tensor] = field(default_factory=dict)
+    """As in :class:`flopratio.models.built.Copy`."""
+    directory: Path | None = None
+    """Where the imports of the user's own code start."""
+
+    @property
+    def inputs(self) -> Inputs:
+        """Of a training step."""
+        return Inputs(self.args, self.kwargs)
+
+    @property
+    def inference_inputs(self) -> Inputs:
+        """Of a forward alone: without those that are there for the loss. A decoder that would read
+        the labels, shifted, is given as many tokens."""
+        kwargs = {name: value for name, value in self.kwargs.items() if name not in self.for_loss}
+        reads = inspect.signature(self.module.forward).parameters
+        if "labels" in self.for_loss & self.kwargs.keys() and "decoder_input_ids" in reads:
+            kwargs.setdefault("decoder_input_ids", self.kwargs["labels"])
+        return Inputs(self.args, kwargs)
 
     @contextmanager
     def context(self) -> Iterator[None]:
         """The context in which forward, loss, backward and update of this example run."""
-        if self.mode is None:
-            yield
-            return
         enters = self.enter_mode and not self._has_sparse_values()
-        with convertible_modules(), self.mode if enters else nullcontext():
-            yield
+        with importing_from(self.directory):
+            if self.mode is None:
+                yield
+                return
+            with convertible_modules(), self.mode if enters else nullcontext():
+                yield
 
     def _has_sparse_values(self) -> bool:
         """Whether a sparse tensor is a real one: inside of the mode, its transpose would be one
@@ -61,7 +113,7 @@ class Example:
         inputs = tree_iter((self.args, self.kwargs))
         return any(
             tensor.layout is not torch.strided and not isinstance(tensor, FakeTensor)
-            for tensor in (*self.module.parameters(), *self.module.buffers(), *inputs)
+            for tensor in (*parameters(self.module), *buffers(self.module), *inputs)
             if isinstance(tensor, torch.Tensor)
         )
 
@@ -82,6 +134,9 @@ class Draft:
     """The forms that each input may have, for a model that runs with none of the alternatives."""
     cast: bool = True
     """Whether the module is still to be cast to the dtype of the request."""
+    for_loss: frozenset[str] = frozenset()
+    guessed: bool = False
+    """Both as in `Example`."""
     select_all: bool = False
     spread: bool = False
     """Both as in `StepMode`."""

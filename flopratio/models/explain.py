@@ -10,8 +10,9 @@ from pathlib import Path
 
 import torch
 
+from flopratio.errors import message_of
 from flopratio.models.example import Example, ModelError
-from flopratio.models.guess import first_layer_reads
+from flopratio.models.guess import first_layer
 from flopratio.torch_private import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -26,7 +27,7 @@ VALUE_READERS = (DataDependentOutputException, DynamicOutputShapeException)
 """What a fake tensor raises when a model asks for a value."""
 
 
-def explain_failure(error: Exception, example: Example) -> ModelError:
+def explain_failure(error: BaseException, example: Example) -> ModelError:
     """The sentence for an error that the step of `example` raised.
 
     It names the line of the model that reads a value, or the line that failed with the inputs.
@@ -34,24 +35,37 @@ def explain_failure(error: Exception, example: Example) -> ModelError:
     if isinstance(error, VALUE_READERS):
         return ModelError(
             f"the model reads the value of a tensor{origin(error)}, and a trace has shapes only: "
-            "make that step depend on shapes, or profile the real model on a device"
+            "make that step depend on shapes, or put fr.Profiler around a step on real CPU tensors"
         )
-    reads = first_layer_reads(example.module) if example.kind == "module" else ""
     named = [*example.kwargs.items(), *((f"input {i}", arg) for i, arg in enumerate(example.args))]
     inputs = ", ".join(_sizes(*item) for item in named)
-    return ModelError(
-        f"the model failed{inputs and f' on {inputs}'}: "
-        f"{summary(error)}{origin(error)}{reads and f'; its first layer, {reads}'}"
-    )
+    failed = f"the model failed{inputs and f' on {inputs}'}: {summary(error)}{origin(error)}"
+    if example.guessed:
+        return ModelError(
+            f"{failed}; that input is a guess: return (module, example_inputs) from the factory, "
+            "or write input=8x3x224x224"
+        )
+    reads = _first_layer_fails(error, example) if example.kind == "module" else ""
+    return ModelError(f"{failed}{reads and f'; its first layer, {reads}'}")
 
 
-def summary(error: Exception) -> str:
+def _first_layer_fails(error: BaseException, example: Example) -> str:
+    """What the first layer of a module reads, if that is what failed; else empty."""
+    layer, reads = first_layer(example.module)
+    frames = traceback.walk_tb(error.__traceback__)
+    return reads if any(frame.f_locals.get("self") is layer for frame, _ in frames) else ""
+
+
+def summary(error: BaseException) -> str:
     """The type and the message of an error, on one line and of bearable length."""
-    message = textwrap.shorten(str(error), _LONGEST, placeholder=" …").rstrip(".")
+    if isinstance(error, SystemExit):
+        code = "" if error.code is None else repr(error.code)
+        return f"it ends the process, by sys.exit({code})"
+    message = textwrap.shorten(message_of(error), _LONGEST, placeholder=" …").rstrip(".")
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
-def origin(error: Exception) -> str:
+def origin(error: BaseException) -> str:
     """` at FILE:LINE (the source line)` of the innermost frame outside torch, flopratio and the
     dispatch modes of others."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from flopratio.models.construct import construct, keywords, unknown_key
-from flopratio.models.example import Draft, ModelError, Request
-from flopratio.models.explain import origin, summary
+from flopratio.models.example import Draft, Inputs, ModelError, Request
 from flopratio.models.guess import guess_input
-from flopratio.models.inputs import take_batch, take_input
+from flopratio.models.importing import importing_from
+from flopratio.models.inputs import refuse_beside_input, take_batch, take_input
+from flopratio.models.lazy import has_lazy_layers, materialise
+from flopratio.models.torchvision_operators import torchvision_importable
+from flopratio.models.user_code import directory_of, imported
 from flopratio.text.suggestions import MOST_LISTED, did_you_mean
 from flopratio.torch_private import is_compiled, tree_leaves, tree_map_only
 
@@ -31,11 +26,12 @@ _SIZES = ("batch", "seq", "image", "input")
 def factory_draft(request: Request) -> Draft:
     """What the factory makes: a module, for which inputs are guessed, or a module with inputs.
 
-    `input=` says other inputs than these.
+    `input=` says other inputs than these, unless it is an argument of the factory.
     """
     factory = _factory(request.spec)
-    made = construct(request, factory, _options(request, factory))
-    given = take_input(request)
+    options = _options(request, factory)
+    made = construct(request, factory, options)
+    given = [] if "input" in options else take_input(request)
     module, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(module, nn.Module):
         raise ModelError(
@@ -49,11 +45,12 @@ def factory_draft(request: Request) -> Draft:
         take_batch(request, given)
         draft = Draft(module, tuple(given))
     elif inputs is None:
-        draft = Draft(module, (guess_input(request, module),))
+        draft = Draft(module, (guess_input(request, module),), guessed=True)
     else:
         draft = Draft(module, *_example_inputs(request, inputs))
-    _refuse_unused_sizes(request)
-    _materialise(draft)
+    _refuse_unused_sizes(request, guessed=draft.guessed)
+    if has_lazy_layers(module):
+        materialise(module, draft.args, draft.kwargs, real=request.real)
     return draft
 
 
@@ -72,9 +69,8 @@ def _example_inputs(request: Request, inputs: Any) -> tuple[tuple[Any, ...], dic
 
     if not request.real:
         inputs = tree_map_only(Tensor, _without_values, inputs)
-    if isinstance(inputs, Mapping):
-        return (), dict(inputs)
-    return (inputs,) if isinstance(inputs, Tensor) else tuple(inputs), {}
+    args, kwargs = Inputs.of(inputs)
+    return args, dict(kwargs)
 
 
 def _without_values(tensor: Tensor) -> Tensor:
@@ -83,21 +79,21 @@ def _without_values(tensor: Tensor) -> Tensor:
     return tensor.detach().to("meta").requires_grad_(tensor.requires_grad)
 
 
-def _refuse_unused_sizes(request: Request) -> None:
+def _refuse_unused_sizes(request: Request, *, guessed: bool) -> None:
     """A size that changed nothing would make the count of another model than was asked for."""
     for key in _SIZES:
+        if "input" in request.used and key not in ("input", "batch"):
+            refuse_beside_input(request, key)
         if key in request.settings and key not in request.used:
+            if guessed:
+                raise ModelError(
+                    f"{request.spec} takes no '{key}', nor does its first layer read any: give it "
+                    "an argument of that name, or say input=8x3x224x224"
+                )
             raise ModelError(
                 f"{request.spec} makes its own inputs and takes no '{key}': give it an argument of "
                 "that name, or say input=8x3x224x224"
             )
-
-
-def _materialise(draft: Draft) -> None:
-    """Let lazy layers take their sizes from the inputs."""
-    if any(is_lazy(parameter) for parameter in draft.module.parameters()):
-        with torch.no_grad():
-            draft.module(*draft.args, **draft.kwargs)
 
 
 def _type_names(value: object) -> str:
@@ -132,7 +128,7 @@ def _options(request: Request, factory: Callable[..., Any]) -> dict[str, object]
 def _factory(spec: str) -> Callable[..., Any]:
     """The function or class that `module:name` or `file.py:name` names."""
     source, _, name = spec.rpartition(":")
-    module = _from_file(source) if source.endswith(".py") else _from_path(source)
+    module = imported(source)
     factory = getattr(module, name, None)
     if factory is None:
         public = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
@@ -147,7 +143,8 @@ def _factory(spec: str) -> Callable[..., Any]:
 
 def name_a_factory(source: str) -> ModelError:
     """The error for a file without the name of a factory: which ones it has."""
-    module = _from_file(source)
+    with torchvision_importable(), importing_from(directory_of(source)):
+        module = imported(source)
     own = [
         name
         for name, value in vars(module).items()
@@ -165,59 +162,3 @@ def name_a_factory(source: str) -> ModelError:
 
 def _is_module_class(value: object) -> bool:
     return inspect.isclass(value) and issubclass(value, nn.Module)
-
-
-def _from_path(name: str) -> ModuleType:
-    """The importable module of that name; the working directory counts, as with `python -m`."""
-    _search_in(Path.cwd())
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise _import_error(name, error) from error
-        raise ModelError(
-            f"there is no module '{name}': MODEL is torchvision:NAME, timm:NAME, hf:TYPE, "
-            "package.module:factory or path/file.py:factory"
-        ) from None
-    except Exception as error:  # the user's code may raise anything
-        raise _import_error(name, error) from error
-
-
-def _from_file(source: str) -> ModuleType:
-    """The module in that file; what lies beside it can be imported, as from a script."""
-    path = Path(source).expanduser().resolve()
-    if not path.is_file():
-        beside = [str(other.name) for other in path.parent.glob("*.py")]
-        raise ModelError(f"there is no file {source}{did_you_mean(path.name, beside)}")
-    _search_in(path.parent)
-    try:
-        return _executed(path, path.stat().st_mtime_ns)
-    except Exception as error:  # the user's code may raise anything
-        raise _import_error(source, error) from error
-
-
-@functools.cache
-def _executed(path: Path, _modified: int) -> ModuleType:
-    """The module of a file, executed once for each version of it."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up; but no module that exists already is to be replaced.
-    is_registered = sys.modules.setdefault(path.stem, module) is module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        if is_registered:
-            del sys.modules[path.stem]
-        raise
-    return module
-
-
-def _search_in(directory: Path) -> None:
-    if str(directory) not in sys.path:
-        sys.path.insert(0, str(directory))
-
-
-def _import_error(source: str, error: Exception) -> ModelError:
-    return ModelError(f"{source} can't be imported: {summary(error)}{origin(error)}")

@@ -25,6 +25,9 @@ from flopratio.torch_private import (
     disable_current_modes,
     is_traceable_wrapper_subclass,
     make_fake,
+    named_submodules,
+    own_buffers,
+    own_parameters,
     sparse_parts,
     transform_subclass,
 )
@@ -77,12 +80,9 @@ def fake_module(module: nn.Module, mode: FakeTensorMode, *, keep_integers: bool)
             done[id(tensor)] = (tensor, stand_in)
         return done[id(tensor)][1]
 
-    for submodule in module.modules():
-        own = [
-            *submodule.named_parameters(recurse=False, remove_duplicate=False),
-            *submodule.named_buffers(recurse=False, remove_duplicate=False),
-        ]
-        for name, tensor in own:
+    for _, submodule in named_submodules(module):
+        own = {**own_parameters(submodule), **own_buffers(submodule)}
+        for name, tensor in own.items():
             # By attribute, so that an LSTM renews its flat list of weights.
             setattr(submodule, name, replacement(tensor))
         for name, value in list(vars(submodule).items()):

@@ -33,16 +33,17 @@ def guess_input(request: Request, module: nn.Module) -> Tensor:
     )
 
 
-def first_layer_reads(module: nn.Module) -> str:
-    """What the first layer of a module reads, if its sizes tell: `Linear reads ...x64`; else ``."""
+def first_layer(module: nn.Module) -> tuple[nn.Module | None, str]:
+    """The first layer of a module whose sizes tell what it reads, and that: `Linear reads ...x64`.
+    None and an empty text, where there is none."""
     sides = {1: "LENGTH", 2: "HEIGHTxWIDTH", 3: "FRAMESxHEIGHTxWIDTH"}
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
-            return f"Linear reads ...x{layer.in_features}"
+            return layer, f"Linear reads ...x{layer.in_features}"
         if isinstance(layer, CONVOLUTIONS):
             name, positions = type(layer).__name__, sides[len(layer.kernel_size)]
-            return f"{name} reads BATCHx{layer.in_channels}x{positions}"
-    return ""
+            return layer, f"{name} reads BATCHx{layer.in_channels}x{positions}"
+    return None, ""
 
 
 def _input_of(layer: nn.Module, request: Request) -> Tensor | None:

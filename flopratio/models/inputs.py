@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from flopratio.models.example import ModelError, Request
+from flopratio.models.example import FixedSizeError, ModelError, Request
 from flopratio.text.dtypes import parse_dtype
+from flopratio.text.grammar import format_value
 
 _SHAPE = re.compile(r"\d+(x\d+)*")
 
@@ -37,7 +39,9 @@ def take_image(request: Request, default: tuple[int, int]) -> tuple[int, int]:
 def take_input(request: Request) -> list[Tensor]:
     """The inputs of the setting `input`: none, one, or several (a list, or comma-separated).
 
-    `8x3x224x224`, or its sides as a tuple, is floating; `8x128:int64` says another dtype.
+    `8x3x224x224`, or its sides as a tuple, is floating; `8x128:int64` says another dtype. The
+    setting `batch`, if it is given too, takes the place of the first side, in each input that has
+    the first one's: so one `input` will do for every batch.
     """
     if "input" not in request.settings:
         return []
@@ -45,7 +49,23 @@ def take_input(request: Request) -> list[Tensor]:
     if isinstance(value, list | tuple) and all(type(side) is int for side in value):
         value = "x".join(map(str, value))
     parts = value if isinstance(value, list | tuple) else str(value).split(",")
-    return [_input(str(part).strip()) for part in parts]
+    inputs = [_input(str(part).strip()) for part in parts]
+    if "batch" not in request.settings:
+        return inputs
+    batch, before = request.take_int("batch", 2), inputs[0].size(0)
+    inputs = [_of_batch(batch, x) if x.size(0) == before else x for x in inputs]
+    request.used["input"] = ",".join(map(_written, inputs))
+    return inputs
+
+
+def _of_batch(batch: int, tensor: Tensor) -> Tensor:
+    return tensor.new_zeros(batch, *tensor.shape[1:])
+
+
+def _written(tensor: Tensor) -> str:
+    """A tensor as the setting `input` has it."""
+    dtype = "" if tensor.dtype is torch.float32 else f":{str(tensor.dtype).removeprefix('torch.')}"
+    return "x".join(map(str, tensor.shape)) + dtype
 
 
 def take_images(
@@ -69,7 +89,7 @@ def take_images(
 
 
 def take_batch(request: Request, inputs: Sequence[Tensor] = ()) -> int:
-    """The setting `batch`, or the first side of a given input; 2 by default.
+    """The first side of a given input, or the setting `batch`; 2 by default.
 
     One example would do for counting, but batch normalisation refuses to train on one value.
     """
@@ -77,6 +97,20 @@ def take_batch(request: Request, inputs: Sequence[Tensor] = ()) -> int:
         request.used["batch"] = inputs[0].size(0)
         return inputs[0].size(0)
     return request.take_int("batch", 2)
+
+
+def refuse_beside_input(request: Request, key: str) -> None:
+    """Check that a size is not given beside an `input` that says another, or none of it.
+
+    FixedSizeError: it is.
+    """
+    if key in request.settings and request.used.get(key) != request.settings[key]:
+        size: Any = request.settings[key]
+        shape: Any = request.used["input"]
+        raise FixedSizeError(
+            f"{key}={format_value(size)} and input={format_value(shape)} both say what the model "
+            "reads: leave one out"
+        )
 
 
 def parse_shape(key: str, value: object, *, example: str) -> tuple[int, ...]:

@@ -25,12 +25,16 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from flopratio.models.example import Draft, Example, ModelError, Request
-from flopratio.models.explain import explain_failure
+from flopratio.models.explain import VALUE_READERS, explain_failure
 from flopratio.models.factories import factory_draft, name_a_factory
 from flopratio.models.fakes import StepMode, fake, fake_module
+from flopratio.models.importing import importing_from
+from flopratio.models.inputs import refuse_beside_input
 from flopratio.models.timm_models import timm_draft
 from flopratio.models.torchvision_models import torchvision_draft
+from flopratio.models.torchvision_operators import torchvision_importable
 from flopratio.models.transformers_models import transformers_draft
+from flopratio.models.user_code import directory_of
 from flopratio.text.dtypes import parse_dtype
 from flopratio.torch_private import silent_fake_tensors, tree_map_only
 
@@ -69,6 +73,9 @@ def load(
     if prefix not in _LOADERS:
         return _load_own(request)
     draft = _LOADERS[prefix](request)
+    if "input" in request.used:
+        refuse_beside_input(request, "seq")
+        refuse_beside_input(request, "image")
     if draft.alternatives:
         return _first_running(draft, request)
     return _examples(draft, request)(draft.kwargs)
@@ -76,6 +83,14 @@ def load(
 
 def _load_own(request: Request) -> Example:
     """The user's own model, with the mode entered if it runs so."""
+    directory = directory_of(request.spec.rpartition(":")[0])
+    with torchvision_importable(), importing_from(directory):
+        example = _own_example(request)
+    example.directory = directory
+    return example
+
+
+def _own_example(request: Request) -> Example:
     draft = factory_draft(request)
     example = _examples(draft, request)(draft.kwargs)
     if request.real or _failure(example) is None:
@@ -100,7 +115,9 @@ def _first_running(draft: Draft, request: Request) -> Example:
         if best is None or attempt.came > best.came:
             best = attempt
     assert best is not None
-    found = _search(best, draft.forms, example_of)
+    # With other inputs a model that reads a value would read it all the same.
+    reads_value = isinstance(best.failure, VALUE_READERS)
+    found = best if reads_value else _search(best, draft.forms, example_of)
     if found.failure is None:
         return found.example
     raise explain_failure(found.failure, found.example)
@@ -114,7 +131,7 @@ class _Attempt:
     example: Example
     kwargs: dict[str, Any]
     came: tuple[int, list[int]]
-    failure: Exception | None
+    failure: BaseException | None
 
 
 def _attempt(example: Example, kwargs: dict[str, Any]) -> _Attempt:
@@ -176,12 +193,12 @@ class _Progress(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _failure(example: Example) -> Exception | None:
+def _failure(example: Example) -> BaseException | None:
     """The error that a forward of the example raises, or None."""
     try:
         with silent_fake_tensors(), example.context():
             example.module(*example.args, **example.kwargs)
-    except Exception as error:  # a model may raise anything
+    except (Exception, SystemExit) as error:  # a model may raise anything
         return error
     return None
 
@@ -218,6 +235,8 @@ def _examples(draft: Draft, request: Request) -> Callable[[dict[str, Any]], Exam
             settings=dict(request.used),
             kind=draft.kind,
             tokens=draft.tokens,
+            for_loss=draft.for_loss,
+            guessed=draft.guessed,
         )
 
     return example

@@ -4,6 +4,7 @@ tensors, and remembered by the fakes that take their places."""
 from __future__ import annotations
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from flopratio.torch_private import FakeTensor, disable_current_modes
 
@@ -16,7 +17,7 @@ def nonzeros_of(buffer: torch.Tensor) -> int | None:
     remembered: int | None = getattr(buffer, _REMEMBERED, None)
     if remembered is not None:
         return remembered
-    if buffer.dim() < 2 or buffer.is_meta or isinstance(buffer, FakeTensor):
+    if is_lazy(buffer) or buffer.dim() < 2 or buffer.is_meta or isinstance(buffer, FakeTensor):
         return None
     if type(buffer) is not torch.Tensor or buffer.layout is not torch.strided:
         return None

@@ -39,19 +39,23 @@ def torchvision_draft(request: Request) -> Draft:
     if tuple(images.shape[-2:]) != native:
         module = resized(request, builder, options, module, images)
     args: tuple[Any, ...] = (images,)
+    kwargs: dict[str, Any] = {}
     if area == "optical_flow":
         args = (images, floats(*images.shape))
     elif area == "detection":
         settle_choices(module)
-        args = detection_inputs(images)
+        listed, targets = detection_inputs(images)
+        args, kwargs = (listed,), {"targets": targets}
 
     return Draft(
         module,
         args,
+        kwargs,
         kind=_KINDS.get(area, "classifier"),
         # Detection matches boxes with anchors by value: real ones, which need the mode not entered.
         enter_mode=area != "detection",
         select_all=area == "detection",
+        for_loss=frozenset(kwargs),
     )
 
 

@@ -7,8 +7,11 @@ ordinary installation nothing here does anything.
 
 from __future__ import annotations
 
-import functools
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from importlib.machinery import PathFinder
 from typing import Any
 
 import torch
@@ -28,27 +31,77 @@ _SCHEMAS = (
 )
 
 
-@functools.cache
+_ALIGNED = "aligned_by_flopratio"
+"""Marks the module whose function has been replaced."""
+
+_library: torch.library.Library | None = None
+"""The schemas live as long as this object."""
+
+
 def import_torchvision() -> Any:
     """The torchvision package; ModelError if it is not installed."""
-    try:
+    with torchvision_importable():
         return import_package("torchvision")
-    except RuntimeError as error:
-        if "torchvision::nms" not in str(error):
-            raise
-    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-        del sys.modules[name]  # what the failed import left half done
-    library = torch.library.Library("torchvision", "FRAGMENT")
+
+
+@contextmanager
+def torchvision_importable() -> Iterator[None]:
+    """Meanwhile, whoever imports torchvision (a user's file, timm, transformers) finds the
+    operators that it asks for."""
+    finder = _Finder()
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+        torchvision = sys.modules.get("torchvision")
+        if _library is not None and torchvision is not None:
+            _align_fake_regions(torchvision, _library)
+
+
+class _Finder(MetaPathFinder):
+    """Finds nothing, but sees torchvision being imported before it is."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if name == "torchvision":
+            _define_operators()
+
+
+def _define_operators() -> None:
+    """Define the schemas of the compiled operators, where these can't be loaded."""
+    global _library
+    for name in [name for name in sys.modules if name.startswith("torchvision.")]:
+        del sys.modules[name]  # what an import that failed left half done
+    if _has_compiled_operators():
+        return
+    library = _library or torch.library.Library("torchvision", "FRAGMENT")
     for schema in _SCHEMAS:
-        library.define(schema)
-    torchvision = import_package("torchvision")
-    torchvision.flopratio_operators = library  # the schemas live as long as this object
-    _align_fake_regions(torchvision, library)
-    return torchvision
+        if not hasattr(torch.ops.torchvision, schema.partition("(")[0]):
+            library.define(schema)
+    _library = library
+
+
+def _has_compiled_operators() -> bool:
+    """Whether torchvision's compiled operators can be loaded; then they are."""
+    found = PathFinder.find_spec("torchvision")
+    if found is None or found.submodule_search_locations is None:
+        return True  # whoever imports it is told so
+    compiled = PathFinder.find_spec("_C", list(found.submodule_search_locations))
+    if compiled is None or compiled.origin is None:
+        return False
+    try:
+        torch.ops.load_library(compiled.origin)
+    except OSError:  # of another build of torch
+        return False
+    return True
 
 
 def _align_fake_regions(torchvision: Any, library: torch.library.Library) -> None:
     """Let `roi_align` be the compiled operator for fake tensors: its shapes and its gradient."""
+    python: Any = sys.modules.get("torchvision.ops.roi_align")
+    if python is None or hasattr(python, _ALIGNED):
+        return
+    setattr(python, _ALIGNED, True)
     shapes = torchvision._meta_registrations
     library.impl("roi_align", shapes.meta_roi_align, "Meta")
     library.impl("_roi_align_backward", shapes.meta_roi_align_backward, "Meta")
@@ -68,7 +121,6 @@ def _align_fake_regions(torchvision: Any, library: torch.library.Library) -> Non
         "torchvision::roi_align", backward, setup_context=keep, lib=library
     )
     # The attribute torchvision.ops.roi_align is the function; its module is found by name only.
-    python: Any = sys.modules["torchvision.ops.roi_align"]
     eager = python._roi_align.__wrapped__
 
     def roi_align(input: Tensor, *args: Any) -> Any:

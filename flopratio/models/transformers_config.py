@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -43,9 +44,11 @@ def make_config(
     parts = _parts(cls)
     fields = _fields(cls).union(*(_fields(type(part)) for part in parts.values()), _FOR_INPUTS)
     rest: dict[str, object] = {}
-    needed = {**_open_in_parts(parts), **assumed}
-    request.used |= {key: value for key, value in needed.items() if not isinstance(value, dict)}
-    for key, value in {**needed, **request.take_rest(but=_FOR_INPUTS)}.items():
+    # A file says all that it means to.
+    needed = {} if given else copy.deepcopy({**_open_in_parts(parts), **assumed})
+    values = {**needed, **request.take_rest(but=_FOR_INPUTS)}
+    request.used |= {key: values[key] for key in needed if not isinstance(values[key], dict)}
+    for key, value in values.items():
         owner, _, field = key.rpartition(".")
         if not owner and not _has(cls, key) and key not in needed:
             owner = next((name for name, part in parts.items() if _has(type(part), key)), "")

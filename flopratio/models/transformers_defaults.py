@@ -401,6 +401,7 @@ INPUTS: Mapping[str, Mapping[str, object]] = {
         "past_values_padding": "(batch_size, context_length):int64",
         "freq": "(batch_size, 1):int64",
     },
+    "timesfm2_5": {"past_values": "(batch_size, context_length)"},
     "unlimited_ocr_vision_encoder": {"patch_embeds": "(batch_size, hidden_size, 16, 16)"},
     "vibevoice_acoustic_tokenizer_decoder": {"hidden_states": "(batch_size, hidden_size, 8)"},
     "vibevoice_acoustic_tokenizer_encoder": {"hidden_states": "(batch_size, 1, 25600)"},

@@ -21,6 +21,7 @@ from flopratio.models.inputs import (
     floats,
     integers,
     parse_shape,
+    refuse_beside_input,
     take_batch,
     take_image,
     take_input,
@@ -32,6 +33,9 @@ from flopratio.torch_private import tree_map_only
 
 LANGUAGE = ("causal-lm", "masked-lm", "seq2seq", "encoder")
 """The kinds of heads that read text."""
+
+FOR_LOSS = frozenset({"labels", "return_loss"})
+"""Inputs that only the loss asks for."""
 
 _SEQ, _TRANSCRIPT = 128, 16
 """Tokens of a text, and of what is said in a second of speech."""
@@ -395,6 +399,7 @@ def _seq(request: Request, config: Any, kind: str) -> int:
     given = take_input(request)
     if given and given[0].dim() == 2 and kind in LANGUAGE:
         request.used["seq"] = given[0].size(1)
+        refuse_beside_input(request, "seq")
         return given[0].size(1)
     positions = lookup(config, "max_position_embeddings", part="text")
     if not positions or positions < 0:  # -1 stands for any number

@@ -17,7 +17,13 @@ from flopratio.models.packages import import_package
 from flopratio.models.torchvision_operators import import_torchvision
 from flopratio.models.transformers_config import configs_within, make_config
 from flopratio.models.transformers_defaults import DEFAULTS, INPUTS, REMARKS
-from flopratio.models.transformers_inputs import LANGUAGE, first_input, input_names, propose_inputs
+from flopratio.models.transformers_inputs import (
+    FOR_LOSS,
+    LANGUAGE,
+    first_input,
+    input_names,
+    propose_inputs,
+)
 from flopratio.models.transformers_parts import classes_for, has_forward, made_of, wholes_of
 
 _HEADS = (
@@ -99,6 +105,7 @@ def _draft(request: Request, transformers: Any) -> Draft:
         kind=kind,
         tokens=text.numel() if text is not None and kind in LANGUAGE else None,
         enter_mode=False,
+        for_loss=FOR_LOSS,
         cast=False,
         spread=True,
     )

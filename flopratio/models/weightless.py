@@ -14,6 +14,8 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from flopratio.errors import message_of
+
 T = TypeVar("T")
 
 _VALUELESS = frozenset({torch.empty, torch.empty_strided, torch.rand, torch.randn, torch.normal})
@@ -70,15 +72,19 @@ def build_weightless(construct: Callable[[], T]) -> T:
     """What `construct` returns, its parameters on the meta device where that is possible.
 
     A constructor that mixes parameters with values (SSD runs a forward in it) is tried again on the
-    meta device altogether, and if it reads values there, with real but uninitialised parameters.
-    An error that has nothing to do with the meta device is the constructor's own, and is raised.
+    meta device altogether; if it reads values there, with real but uninitialised parameters; and if
+    it computes with those (a least-squares fit, say), as it was written. An error that has nothing
+    to do with the meta device is the constructor's own, and is raised.
     """
     for context in (_Weightless(), torch.device("meta")):
         try:
             with context:
                 return construct()
         except Exception as error:  # of many types
-            if "meta" not in str(error):
+            if "meta" not in message_of(error).lower():
                 raise
-    with _Uninitialised():
+    try:
+        with _Uninitialised():
+            return construct()
+    except Exception:  # may be of the numbers that were never written
         return construct()

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
-from flopratio.torch_private import FLEX_ATTENTION, FLEX_DEVICES, FakeTensor
-
 ATTENTION = {
     "flash": "FLASH_ATTENTION",
     "efficient": "EFFICIENT_ATTENTION",
@@ -32,6 +30,8 @@ def attention_kernels(name: str | None) -> AbstractContextManager[Any]:
 def flex_attention_of_cuda() -> Iterator[None]:
     """Attention with a function on each score takes fake tensors of the CPU, as it takes CUDA's,
     gradients and all."""
+    from flopratio.torch_private import FLEX_ATTENTION, FLEX_DEVICES, FakeTensor
+
     module = sys.modules.get(FLEX_ATTENTION)
     check: Any = getattr(module, FLEX_DEVICES, None)
     if check is None:

@@ -10,6 +10,7 @@ import torch
 
 from flopratio.errors import UsageError
 from flopratio.text.patterns import matches, matches_nothing
+from flopratio.torch_private import named_parameters
 
 
 @contextmanager
@@ -24,11 +25,11 @@ def frozen(module: torch.nn.Module, pattern: str | None) -> Iterator[None]:
         return
     chosen = [
         (parameter, parameter.requires_grad)
-        for name, parameter in module.named_parameters()
+        for name, parameter in named_parameters(module)
         if matches(name, pattern)
     ]
     if not chosen:
-        names = [name for name, _ in module.named_parameters()]
+        names = [name for name, _ in named_parameters(module)]
         raise UsageError(matches_nothing("freeze", pattern, names))
     try:
         for parameter, _ in chosen:
@@ -49,7 +50,12 @@ def check_trained(pattern: str | None, tensors: Iterable[torch.Tensor]) -> None:
         UsageError: none of them requires a gradient.
     """
     if pattern is not None and not any(tensor.requires_grad for tensor in tensors):
-        raise UsageError(
-            f"freeze={pattern} leaves nothing to train, so there is no backward: freeze less, "
-            "or ask for inference or for input_grad"
-        )
+        raise nothing_to_train(pattern)
+
+
+def nothing_to_train(pattern: str | None) -> UsageError:
+    """The error for a pattern that matches every parameter."""
+    return UsageError(
+        f"freeze={pattern} leaves nothing to train, so there is no backward: freeze less, "
+        "or ask for inference or for input_grad"
+    )

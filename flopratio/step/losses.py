@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from flopratio.errors import UsageError
+from flopratio.models.explain import summary
 from flopratio.step.options import LOSSES, LossFunction
 from flopratio.step.out_of_memory import is_out_of_memory
 from flopratio.text.suggestions import not_among
@@ -46,12 +47,12 @@ def loss_of(output: Any, loss: str | LossFunction = "auto") -> Tensor:
 def _called(loss: LossFunction, output: Any) -> Tensor:
     try:
         return loss(output)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if is_out_of_memory(error):
             raise
         name = getattr(loss, "__name__", type(loss).__name__)
         raise UsageError(
-            f"the loss {name} failed: {type(error).__name__}: {error}; it is called with the "
+            f"the loss {name} failed: {summary(error)}; it is called with the "
             "model's output alone: put the target into a function of it"
         ) from error
 

@@ -37,6 +37,32 @@ IMPLEMENTATIONS: dict[str, dict[str, bool]] = {
 on all the parameters, with temporaries as large as they are; or all in one kernel."""
 
 
+def parameters_to_train(module: torch.nn.Module) -> list[torch.Tensor]:
+    """What a module hands to an optimizer: what its ``parameters()`` gives, perhaps in groups; its
+    class may override it. All that it holds, where that can't be called without arguments.
+
+    Raises:
+        UsageError: they are no tensors.
+    """
+    import torch
+
+    from flopratio.torch_private import parameters
+
+    given: list[Any] = []
+    try:
+        for part in module.parameters():
+            group: Any = part["params"] if isinstance(part, dict) else part
+            given += [group] if isinstance(group, torch.Tensor) else group
+    except Exception:  # of the user's code
+        return list(parameters(module))
+    if not all(isinstance(one, torch.Tensor) for one in given):
+        raise UsageError(
+            f"{type(module).__name__}.parameters(), which an optimizer is given, should give "
+            "tensors or groups of them"
+        )
+    return given
+
+
 def make_optimizer(
     name: str,
     parameters: Iterable[torch.Tensor],

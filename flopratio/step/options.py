@@ -200,6 +200,10 @@ class StepOptions:
                 if value < about.least:
                     raise UsageError(f"{name}={value} should be at least {about.least}")
         segments_of(self.checkpoint)
+        if self.inference and self.optimizer != "none":
+            raise UsageError(f"inference has no update: leave out optimizer={self.optimizer}")
+        if self.inference and self.input_grad:
+            raise UsageError("inference has no gradients: leave out input_grad")
 
     @classmethod
     def among(cls, words: Mapping[str, Any]) -> tuple[Self, dict[str, Any]]:

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from flopratio.allocator.device import device_profiles
 from flopratio.errors import UsageError
-from flopratio.models import Example, StepMode, explain_failure
+from flopratio.models import Example, Inputs, StepMode, explain_failure
 from flopratio.networks.description import LOSS_LAYER
 from flopratio.step.attention import attention_kernels, flex_attention_of_cuda
 from flopratio.step.checkpointing import checkpointed
 from flopratio.step.cuda_kernels import cuda_kernels
 from flopratio.step.freezing import check_trained, frozen
 from flopratio.step.losses import check_loss, loss_of
-from flopratio.step.optimizers import make_optimizer
+from flopratio.step.optimizers import make_optimizer, parameters_to_train
 from flopratio.step.options import StepOptions
 from flopratio.step.out_of_memory import is_out_of_memory
 from flopratio.text.dtypes import parse_dtype
-from flopratio.torch_private import silent_fake_tensors, tree_iter
+from flopratio.torch_private import named_submodules, parameters, silent_fake_tensors
 
 
 class Observer(Protocol):
@@ -46,26 +46,6 @@ class _Nobody:
 
 
 NOBODY: Observer = _Nobody()
-
-
-class Inputs(NamedTuple):
-    """The positional and the keyword inputs of a module."""
-
-    args: tuple[Any, ...] = ()
-    kwargs: Mapping[str, Any] = {}
-
-    @classmethod
-    def of(cls, batch: Any) -> Inputs:
-        """A batch as users give it: a tensor, a tuple of positional or a dict of keyword inputs."""
-        if isinstance(batch, tuple | list):
-            return cls(tuple(batch))
-        if isinstance(batch, Mapping):
-            return cls((), batch)
-        return cls((batch,))
-
-    @property
-    def tensors(self) -> list[Tensor]:
-        return [value for value in tree_iter(tuple(self)) if isinstance(value, Tensor)]
 
 
 @dataclass(frozen=True)
@@ -98,12 +78,12 @@ class Step:
 
     @property
     def inputs(self) -> Inputs:
-        return Inputs(self.example.args, self.example.kwargs)
+        return self.example.inference_inputs if self.options.inference else self.example.inputs
 
     @property
     def device(self) -> torch.device:
         """Where it runs; fake tensors are of the CPU."""
-        for tensor in (*self.module.parameters(), *self.inputs.tensors):
+        for tensor in (*parameters(self.module), *self.inputs.tensors):
             return tensor.device
         return torch.device("cpu")
 
@@ -130,17 +110,17 @@ class Step:
         with ExitStack() as exits:
             exits.enter_context(frozen(module, options.freeze))
             exits.enter_context(self.example.context())
-            exits.enter_context(_gradients_as_before((*module.parameters(), *inputs)))
+            exits.enter_context(_gradients_as_before((*parameters(module), *inputs)))
             optimizer = make_optimizer(
                 options.optimizer,
-                module.parameters(),
+                parameters_to_train(module) if options.optimizer != "none" else (),
                 options.implementation,
                 **optimizer_arguments,
             )
             if options.input_grad:
                 exits.enter_context(_asking_for_gradients(inputs))
             if not options.inference:
-                check_trained(options.freeze, (*module.parameters(), *inputs))
+                check_trained(options.freeze, (*parameters(module), *inputs))
             exits.enter_context(attention_kernels(options.attention))
             exits.enter_context(self._kernels_of_target())
             if options.inference:
@@ -152,7 +132,8 @@ class Step:
                     options.checkpoint,
                     partial(self._explained, prepared.output),
                     layer=observer.layer,
-                    preserve_rng_state=self.example.mode is None,  # else there are no values
+                    # Where the fake mode is entered, nothing that is drawn has a value.
+                    preserve_rng_state=self.example.mode is None or not self.example.enter_mode,
                 )
             )
             yield prepared
@@ -183,7 +164,7 @@ class Step:
                 return run()
         except UsageError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if is_out_of_memory(error):
                 raise
             raise explain_failure(error, self.example) from error
@@ -263,7 +244,7 @@ class PreparedStep:
 
     def clear(self) -> None:
         """Forget the gradients."""
-        for tensor in (*self.step.module.parameters(), *self.step.inputs.tensors):
+        for tensor in (*parameters(self.step.module), *self.step.inputs.tensors):
             if tensor.is_leaf:
                 tensor.grad = None
 
@@ -312,7 +293,7 @@ def _asking_for_gradients(tensors: Iterable[Tensor]) -> Iterator[None]:
 @contextmanager
 def _inference(module: nn.Module) -> Iterator[None]:
     """Eval mode and no graph meanwhile; each submodule gets its own mode back."""
-    training = [(submodule, submodule.training) for submodule in module.modules()]
+    training = [(submodule, submodule.training) for _, submodule in named_submodules(module)]
     module.eval()
     try:
         with torch.no_grad():

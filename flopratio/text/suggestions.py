@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from flopratio.errors import UsageError
 
-MOST_LISTED = 16
+MOST_LISTED = 20
 """More names than these are no help in a sentence."""
 
 Error = TypeVar("Error", bound=UsageError)

@@ -113,6 +113,9 @@ class _Pass:
         self._flowing: set[int] = set()
         """Storages inside of a user-defined function that lead to something that needs a gradient:
         gradients are off in there, so that the tensors themselves do not tell."""
+        self._readers = {
+            newest: node for graph in recording.graphs for newest, node in graph.readers.items()
+        }
         self._sequence = -1
         self._awaiting: int | None = None
         self._dependences: dict[int, int] = {}
@@ -369,7 +372,8 @@ class _Pass:
 
         Usually the last one made before it was dispatched. But an in-place operator whose backward
         needs the old value gets its node first, then has the value cloned (and a node made for
-        that), and is only then dispatched.
+        that), and is only then dispatched. And an operator that reads a view whose base has been
+        written to gets its node before the view gets a new one.
         """
         new = record.sequence - self._sequence
         self._sequence = record.sequence
@@ -381,7 +385,7 @@ class _Pass:
             return awaiting
         else:
             self._awaiting = None
-        return record.sequence
+        return self._readers.get(record.sequence, record.sequence)
 
     def _forget_copy(self, sequence: int, record: Record) -> bool:
         """A conjugate is a view; for an operator that takes none torch clones it on the way from

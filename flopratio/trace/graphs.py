@@ -63,7 +63,13 @@ def graph_behind(
             graph.functions.add(sequence)
         elif node.name() == ON_VIEW:
             graph.on_views.add(sequence)
-        pending += [following for following, _ in edges[node] if following is not None]
+        operands = [following for following, _ in edges[node] if following is not None]
+        # A view whose base was written to gets its node when the next operator reads it, after
+        # that one's own.
+        newer = [n for n in map(sequence_number, operands) if sequence < n < newest]
+        if newer:
+            graph.readers[max(newer)] = sequence
+        pending += operands
     tensors = [root for root in roots if isinstance(root, torch.Tensor)]
     graph.batch = gradients_at_once(tensors, [each for each in gradients if each is not None])
     graph.transformed = any(map(is_transformed, tensors))

@@ -15,6 +15,7 @@ from flopratio.torch_private import (
     FakeTensor,
     FakeTensorMode,
     HigherOrderOperator,
+    OperatorBase,
     disable_current_modes,
     eager_kernel,
     indexing_without_values,
@@ -70,7 +71,7 @@ def is_function(value: Any) -> bool:
 
 def _is_wrapper(value: Any) -> bool:
     """Of a function: a ``functools.partial``, or an object with a call of its own."""
-    plain = (torch.Tensor, type, torch._ops.OperatorBase)
+    plain = (torch.Tensor, type, OperatorBase)
     return callable(value) and not isinstance(value, plain)
 
 
@@ -144,6 +145,21 @@ def noted_arguments(
     # It starts with numbers, and a list of numbers is noted as it is.
     given["block_mask"] = (*(Noted(x) if isinstance(x, int) else x for x in mask), does)
     return tuple(given.values())
+
+
+def blocks_left(operator: HigherOrderOperator, args: tuple[Any, ...]) -> tuple[int, int] | None:
+    """Of an attention under a block mask, how many blocks of scores that leaves, and of how many;
+    None without one, or where its values are not there."""
+    names = [argument.name for argument in _arguments(operator, args)]
+    mask = dict(zip(names, args, strict=False)).get("block_mask", ())
+    # After numbers: by rows of blocks how many columns are left, and which; of those that are left
+    # whole likewise, or None.
+    counts, columns, whole, *_ = [value for value in mask if not isinstance(value, int)]
+    if any(isinstance(value, FakeTensor) for value in (counts, columns, whole)):
+        return None
+    with disable_current_modes(), torch.inference_mode():
+        left = sum(int(value.sum()) for value in (counts, whole) if value is not None)
+    return None if left == columns.numel() else (left, int(columns.numel()))
 
 
 def _what_it_does(

@@ -48,9 +48,10 @@ def step_memory(recording: Recording, attribution: Attribution) -> Memory:
     )
     if recording.target != "cpu":
         memory.unknown_workspaces = unknown_workspaces(row.op for row in rows)
-    sizes = dict.fromkeys(CATEGORIES, 0)
+    lives: dict[str, list[tuple[int, int, int | None]]] = {name: [] for name in CATEGORIES}
     for block in memory.blocks:
-        sizes[block.category] += block.nbytes
+        lives[block.category].append((block.nbytes, block.born, block.died))
+    sizes = {name: max(bytes_alive(of, len(rows))) for name, of in lives.items()}
     allocated, reserved = _allocated(
         memory, _flash_backwards(recording, attribution), recording.target
     )

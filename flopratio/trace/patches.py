@@ -6,6 +6,7 @@ the user's code, and would be left out of step by a forward that raises.
 
 from __future__ import annotations
 
+import inspect
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -460,7 +461,9 @@ def higher_order_calls(recorder: Recorder) -> Iterator[None]:
             return dispatch(operator, key, *args, **kwargs)
 
     def compile(function: Any, **options: Any) -> Any:
-        caller = sys._getframe(1).f_globals.get("__name__", "")
+        frame = inspect.currentframe()
+        called_from = None if frame is None else frame.f_back
+        caller = "" if called_from is None else str(called_from.f_globals.get("__name__", ""))
         if not caller.startswith(HIGHER_ORDER_MODULES) or top_mode() is not recorder:
             return compiler(function, **options)
 

@@ -12,6 +12,7 @@ from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from flopratio.allocator.device import targets
 from flopratio.errors import UsageError
@@ -23,6 +24,9 @@ from flopratio.torch_private import (
     check_version,
     class_name,
     has_tangents,
+    named_submodules,
+    own_buffers,
+    own_parameters,
     tree_iter,
     untransformed,
 )
@@ -133,7 +137,7 @@ class Profiler:
 
     def _register(self, root: torch.nn.Module, prefix: str) -> None:
         recording, owners = self.recording, self.recording.owners
-        for path, module in root.named_modules(prefix=prefix):
+        for path, module in named_submodules(root, prefix):
             if id(module) in self._paths:
                 continue
             path = self._free_name(path)
@@ -143,9 +147,14 @@ class Profiler:
             reference.key = id(module)
             recording.types[path] = class_name(module)
             recording.parameters[path] = 0
-            for parameter in module.parameters(recurse=False):
+            if any(map(is_lazy, (*own_parameters(module).values(), *own_buffers(module).values()))):
+                raise UsageError(
+                    f"{path or class_name(module)} is lazy and has no size yet: run the model once "
+                    "on a batch before fr.Profiler watches it"
+                )
+            for parameter in own_parameters(module).values():
                 self._register_parameter(parameter, path)
-            for buffer in module.buffers(recurse=False):
+            for buffer in own_buffers(module).values():
                 nonzeros = nonzeros_of(buffer)
                 for number in self._recorder.owned_storages(buffer, "buffer"):
                     owners.buffers.setdefault(number, path)

@@ -47,6 +47,7 @@ from flopratio.torch_private import (
 from flopratio.trace.higher_order import (
     Noted,
     Opened,
+    blocks_left,
     call_on_fakes,
     is_function,
     is_one_kernel,
@@ -570,6 +571,8 @@ class Recorder(TorchDispatchMode):
         inside = partial(self._inside, fake_mode)
         if is_one_kernel(func):
             result = func(*args, **kwargs)
+            if current_autograd_node() is None:
+                self._note_mask(blocks_left(func, args))
         else:
             given = [Opened(value, inside) if is_function(value) else value for value in args]
             if fake:
@@ -580,6 +583,19 @@ class Recorder(TorchDispatchMode):
         operator = operator_of_call(func, args, kwargs, opened=opened, guessed=guessed)
         _operators[operator] = operator
         return operator, noted_arguments(func, args, _recording_apart), result
+
+    def _note_mask(self, blocks: tuple[int, int] | None) -> None:
+        """What a block mask leaves of an attention, which counts in full all the same."""
+        if blocks is None:
+            return
+        left, of = blocks
+        layer = self.recording.layers[self.layer] or "the model"
+        note = (
+            f"flex_attention in {layer}: its block mask leaves {left} of {of} blocks "
+            f"({left / of:.1%}); all are counted"
+        )
+        if note not in self.recording.notes:
+            self.recording.notes.append(note)
 
     @contextmanager
     def _inside(self, fake_mode: FakeTensorMode | None) -> Iterator[None]:

@@ -215,6 +215,8 @@ class Graph:
         functions: sequence numbers of the nodes of user-defined ``autograd.Function``s.
         records: the range of records that this backward made.
         on_views: sequence numbers of the nodes of operators that wrote to a view.
+        readers: sequence numbers of the nodes that were made for a view once more, because its base
+            had been written to -> of the node that first read it so, which is older.
         layer: of the module that called for it; index into :attr:`Recording.layers`.
         within: the backward that called for it, by its place in :attr:`Recording.graphs`, and the
             sequence number of the node that ran; None if none did.
@@ -234,6 +236,7 @@ class Graph:
     functions: set[int]
     records: range
     on_views: set[int] = field(default_factory=set)
+    readers: dict[int, int] = field(default_factory=dict)
     layer: int = 0
     within: tuple[int, int] | None = None
     restricted: bool = False
@@ -279,7 +282,8 @@ class Recording:
         types: path -> class of every module.
         parameters: path -> number of a module's own parameters.
         owners: whose the storages are.
-        notes: what ran otherwise than it would without the profiler, a sentence each.
+        notes: what ran otherwise than it would without the profiler, and what else to know of the
+            figures, a sentence each.
         nodes: sequence number -> name of every autograd node that ran an operator.
         accumulated: record index -> the parameter whose gradient AccumulateGrad was adding to.
         sums: record index of an addition in backward -> whether nothing but autograd's engine

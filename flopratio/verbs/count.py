@@ -11,13 +11,14 @@ import torch
 from flopratio.errors import UsageError
 from flopratio.formulas.attention import backend
 from flopratio.ledger import Ledger, Mismatch
-from flopratio.models import load
-from flopratio.models.built import example_of
+from flopratio.models import Example, load
+from flopratio.models.built import check_computed, example_of
 from flopratio.models.explain import VALUE_READERS
 from flopratio.networks.analytic import analytic_ledger
 from flopratio.networks.library import NETWORKS, describe
 from flopratio.step.network import network_step
 from flopratio.step.options import DEFAULTS, StepKeywords, StepOptions, takes_step_options
+from flopratio.step.random_state import own_random_state
 from flopratio.step.run import Step
 from flopratio.text.dtypes import parse_dtype
 from flopratio.text.suggestions import did_you_mean
@@ -46,14 +47,19 @@ def count(model: torch.nn.Module | str, batch: Any = None, **settings: Any) -> L
         model: a module (it is copied, and left as it was), or a spec: ``mlp``, ``cnn``,
             ``torchvision:resnet50``, ``timm:...``, ``hf:gpt2``, ``package.module:factory``,
             ``file.py:factory``.
-        batch: for a module: its input, as a tensor, a tuple of positional or a dict of keyword
-            inputs, real, fake or meta. For a spec: the batch size.
+        batch: for a module: its input (a tensor; a list of tensors, as detection models take it),
+            a tuple of positional or a dict of keyword inputs, real, fake or meta. For a spec: the
+            batch size.
         loss: takes the model's output and gives a scalar; by default the output's own ``.loss``,
             else what fits its shape.
         settings: a spec's sizes (``seq=1024``, ``depth=4``).
 
     The other keywords say how the step is run, see
     :class:`flopratio.step.options.StepOptions`.
+
+    Where a model draws numbers to choose its way (stochastic depth, dropped layers), they are drawn
+    from one fixed seed of torch's, Python's and NumPy's generators: the same call gives the same
+    count. The caller's random state is left as it was.
 
     Raises:
         UsageError: the model can't be run this way; one sentence says why.
@@ -66,6 +72,13 @@ def count_step(
     model: torch.nn.Module | str, batch: Any, settings: Mapping[str, Any], options: StepOptions
 ) -> Ledger:
     """As :func:`count`, with the options in one."""
+    with own_random_state():
+        return _count_step(model, batch, settings, options)
+
+
+def _count_step(
+    model: torch.nn.Module | str, batch: Any, settings: Mapping[str, Any], options: StepOptions
+) -> Ledger:
     if isinstance(model, torch.nn.Module):
         if settings:
             raise UsageError(
@@ -101,11 +114,16 @@ def _count_module(model: torch.nn.Module, batch: Any, options: StepOptions) -> L
     name = type(model).__name__
     dtype = None if options.dtype is None else parse_dtype(options.dtype)
     try:
-        return _ledger(Step(example_of(model, batch, dtype), options), name)
+        return _ledger_of(example_of(model, batch, dtype), options, name)
     except (*VALUE_READERS, UsageError):
         # It reads a value: compute what it makes of integers alone, and fake the rest.
-        example = example_of(model, batch, dtype, enter_mode=False)
-        return _ledger(Step(example, options), name)
+        return _ledger_of(example_of(model, batch, dtype, enter_mode=False), options, name)
+
+
+def _ledger_of(example: Example, options: StepOptions, name: str) -> Ledger:
+    ledger = _ledger(Step(example, options), name)
+    check_computed(example)
+    return ledger
 
 
 def _count_network(model: str, settings: Mapping[str, Any], options: StepOptions) -> Ledger:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from flopratio.models.explain import VALUE_READERS
 from flopratio.step.options import StepOptions
+from flopratio.step.random_state import own_random_state
 from flopratio.step.run import Step
 from flopratio.trace.memory import peak_bytes
 from flopratio.trace.patches import PATCHING
@@ -17,7 +18,7 @@ def trace_step(step: Step) -> Profiler:
     options = step.options
     profiler = Profiler(step.module, names=step.names, target=options.target, causal=options.causal)
     profiler.note_inputs(step.inputs.tensors)
-    with PATCHING, step.prepared(profiler) as prepared, profiler:
+    with PATCHING, own_random_state(), step.prepared(profiler) as prepared, profiler:
         result = prepared.run()
     del result  # alive until here, as in most people's steps
     return profiler
@@ -39,7 +40,7 @@ def inference_peak(step: Step) -> int | None:
     )
     profiler = Profiler(step.module, names=step.names)
     try:
-        with PATCHING, forward.prepared(profiler) as prepared, profiler:
+        with PATCHING, own_random_state(), forward.prepared(profiler) as prepared, profiler:
             prepared.output()
     except VALUE_READERS:
         return None

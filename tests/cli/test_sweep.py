@@ -21,6 +21,7 @@ def engine(monkeypatch):
     engine = SimpleNamespace(examine=toy.examine, draw_all=lambda frame, directory, layers: [])
     monkeypatch.setattr(library, "NETWORKS", toy.NETWORKS)
     monkeypatch.setattr(point, "examine", lambda *given: engine.examine(*given))
+    monkeypatch.setattr(point, "check", lambda *given: None)
     monkeypatch.setattr(figures, "draw_all", lambda *given: engine.draw_all(*given))
     monkeypatch.setattr(
         analytic,

@@ -98,6 +98,39 @@ class Thresholds(nn.Linear):
 def thresholds():
     return Thresholds(4, 4)
 
+def two_hidden(input=784, hidden=6):
+    return nn.Sequential(nn.Linear(input, hidden), nn.ReLU(), nn.Linear(hidden, 3))
+
+class Reshapes(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x).reshape(7, -1)
+
+def reshapes():
+    return Reshapes(nn.Linear(4, 4)), torch.randn(2, 4)
+
+def reshapes_a_guess():
+    return Reshapes(nn.Linear(4, 4))
+
+def solves():
+    module = nn.Linear(4, 3)
+    solution = torch.linalg.lstsq(module.weight, torch.eye(3)).solution
+    module.register_buffer("inverse", solution.detach())
+    return module
+
+def solves_what_was_drawn():
+    module = nn.Linear(4, 4)
+    drawn = torch.empty(4, 4).normal_()
+    if not torch.isfinite(drawn).all() or drawn.abs().sum() == 0:
+        raise ValueError("nothing was drawn")
+    module.weight.data = torch.linalg.lstsq(drawn, torch.eye(4)).solution
+    return module
+
+def pair_in_a_list():
+    class Pair(nn.Linear):
+        def forward(self, pair):
+            return super().forward(torch.cat(pair))
+    return Pair(4, 4), [torch.randn(2, 4), torch.randn(3, 4)]
+
 def compiled():
     return torch.compile(nn.Linear(2, 2))
 
@@ -213,7 +246,7 @@ class TestTorchvision:
     @pytest.mark.parametrize("name", ["ssdlite320_mobilenet_v3_large", "fasterrcnn_resnet50_fpn"])
     def test_detection_trains_on_boxes(self, name: str) -> None:
         example = load(f"torchvision:{name}", {})
-        images, targets = example.args
+        (images,), targets = example.args, example.kwargs["targets"]
         assert example.kind == "detection"
         assert len(images) == len(targets) == 2
         assert train_step(example) > 0.9  # batch normalisation of the backbone is frozen
@@ -419,9 +452,14 @@ class TestFactories:
         self, models_py: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(models_py.parent)
-        monkeypatch.setattr(sys, "path", list(sys.path))
+        monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
         assert load("my_models:linear", {}).args[0].shape == (2, 8)
-        del sys.modules["my_models"]
+        assert "my_models" not in sys.modules
+        sys.path.append("")  # what can be imported anyhow is, and is one with what is counted
+        import my_models  # type: ignore[import-not-found]
+
+        assert type(load("my_models:counts_tokens", {}).module) is my_models.CountsTokens
+        assert sys.modules.pop("my_models") is my_models
 
     @pytest.mark.parametrize(
         ("factory", "settings", "shape"),
@@ -431,6 +469,11 @@ class TestFactories:
             ("convolutional", {"image": 32}, (2, 1, 32, 32)),
             ("recurrent", {"batch": 3, "seq": 7}, (3, 7, 6)),
             ("linear", {"input": "6x8"}, (6, 8)),
+            ("linear", {"input": "6x8", "batch": 3}, (3, 8)),
+            ("with_inputs", {"input": (6, 8), "batch": 3}, (3, 8)),
+            ("two_hidden", {"input": 12, "batch": 5}, (5, 12)),
+            ("solves", {}, (2, 4)),
+            ("solves_what_was_drawn", {}, (2, 4)),
             ("lazy", {}, (2, 7)),
         ],
     )
@@ -446,6 +489,21 @@ class TestFactories:
         assert [x.shape for x in example.args] == [(4, 3), (4, 3)]
         example = load("torch.nn:Embedding", {"num_embeddings": 5, "embedding_dim": 2})
         assert example.args[0].dtype == torch.int64
+
+    def test_the_batch_takes_the_place_of_the_first_side_of_inputs_that_have_it(
+        self, models_py: Path
+    ) -> None:
+        settings = {"input": "4x3,4x3", "batch": 6}
+        example = load(f"{models_py}:two_inputs", settings)
+        assert [x.shape for x in example.args] == [(6, 3), (6, 3)]
+        assert example.settings == {"input": "6x3,6x3", "batch": 6}
+        example = load(f"{models_py}:two_inputs", {"input": "1x3,1x3:float32", "batch": 6})
+        assert [x.shape for x in example.args] == [(6, 3), (6, 3)]
+        assert load("torchvision:resnet18", {"input": "5x3x64x64", "batch": 7}).args[0].size(0) == 7
+
+    def test_a_list_is_one_input(self, models_py: Path) -> None:
+        (pair,) = load(f"{models_py}:pair_in_a_list", {}).args
+        assert [x.shape for x in pair] == [(2, 4), (3, 4)]
 
     def test_keyword_inputs(self, models_py: Path) -> None:
         example = load(f"{models_py}:with_keywords", {})
@@ -574,10 +632,8 @@ class TestBadInput:
             ("timm:vit_tiny_patch16_224", {"dept": 3}, "did you mean 'depth'"),
             ("hf:llama", {"hiden_size": 64}, "did you mean 'hidden_size'"),
             ("hf:llama", {"image": 64}, "hf:llama has no KEY 'image'"),
-            ("hf:blip_2_qformer", {}, "reads query_embeds, which can't be guessed: build it"),
-            ("hf:sam_prompt_encoder", {}, "is a part of other models, without a model of its own"),
             # Of all that was tried, what came farthest.
-            ("hf:rag", {}, "Make sure that `context_input_ids` are passed"),
+            ("hf:rag", {"seq": 8, "doc_scores": (2, 4)}, "doc_scores of 2x4"),
             ("hf:superpoint", {"image": 64}, "reads the value of a tensor at modeling_superpoint"),
             ("torchvision:resnet18", {"seq": 64}, "has no KEY 'seq'"),
             (
@@ -614,6 +670,9 @@ class TestBadInput:
             ("lazy", {"batch": 3}, "makes its own inputs and takes no 'batch'"),
             ("misfit", {}, "the model failed on input 0 of 2x5"),
             ("misfit", {}, "its first layer, Linear reads ...x4"),
+            ("reshapes_a_guess", {}, "that input is a guess: return (module, example_inputs)"),
+            ("linear", {"input": "2x8", "seq": 3}, "seq=3 and input=2x8 both say what the model"),
+            ("thresholds", {}, "or put fr.Profiler around a step on real CPU tensors"),
             ("thresholds", {}, "reads the value of a tensor at my_models.py:"),
             ("thresholds", {}, "(return y if y.sum() > 0 else -y)"),
         ],
@@ -624,6 +683,24 @@ class TestBadInput:
         with pytest.raises(ModelError) as caught:
             load(f"{models_py}:{factory}", settings)
         assert sentence in str(caught.value)
+
+    def test_only_a_failure_of_the_first_layer_tells_what_that_reads(self, models_py: Path) -> None:
+        with pytest.raises(ModelError, match=r"invalid for input of size 8 .*\)$"):
+            load(f"{models_py}:reshapes", {})
+
+    @pytest.mark.parametrize(
+        ("spec", "settings", "sentence"),
+        [
+            ("hf:gpt2", {"input": "4x8", "seq": 16, "n_layer": 1}, "seq=16 and input=4x8 both"),
+            ("torchvision:resnet18", {"input": "2x3x64x64", "image": 32}, "image=32 and input=2x3"),
+            ("timm:resnet18", {"input": (2, 3, 64, 64), "image": 32}, "image=32 and input=2x3x64x"),
+        ],
+    )
+    def test_two_sizes_of_one_input_are_refused(
+        self, spec: str, settings: dict[str, object], sentence: str
+    ) -> None:
+        with pytest.raises(ModelError, match=sentence):
+            load(spec, settings)
 
     @pytest.mark.parametrize("spec", ["{}", "{}:"])
     def test_of_a_file_alone_names_its_factories(self, tmp_path: Path, spec: str) -> None:

@@ -10,6 +10,12 @@ def said(ledger, **words):
     return {remark.about: remark.text for remark in remarks(ledger, view(ledger, **words))}
 
 
+def test_notes_stand_below() -> None:
+    ledger = Ledger([Row("a", "Linear", "aten.mm", "", "forward", 8)], notes=["it ran eagerly"])
+    lines = remarks(ledger, view(ledger))
+    assert [line.text for line in lines if line.about == "note"] == ["it ran eagerly"]
+
+
 def test_the_headline_says_what_was_counted():
     ledger = small_ledger()
     assert headline(ledger) == "toy batch=2 image=3x8x8: 1,230 parameters"

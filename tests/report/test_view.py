@@ -157,6 +157,7 @@ def test_every_column_sorts(column):
     ("words", "said"),
     [
         ({"sort": "forwrd"}, "'forwrd' is no column: did you mean 'forward'?"),
+        ({"sort": "foo"}, "'foo' is no column: there are backward, bytes_read"),
         ({"by": "lair"}, "'lair' is no view: did you mean 'layer'?"),
         ({"top": -1}, "at least 0"),
         ({"depth": -1}, "at least 0"),

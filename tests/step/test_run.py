@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from flopratio.errors import UsageError
+from flopratio.models import Inputs
 from flopratio.models.built import example_of
 from flopratio.networks.library import describe
 from flopratio.step.network import network_step
 from flopratio.step.options import StepOptions
-from flopratio.step.run import Inputs, Step
+from flopratio.step.run import Step
 from flopratio.torch_private import FakeTensor
 
 
@@ -146,7 +147,7 @@ def test_the_observer_is_told_of_the_loss_and_of_what_is_not_of_the_step() -> No
 def test_an_inference_is_a_forward_in_eval_mode_without_a_graph() -> None:
     module = Everything()
     witness = Witness()
-    step = step_of(module, inference=True, optimizer="adam")
+    step = step_of(module, inference=True)
     with step.prepared(witness) as prepared:
         output = prepared.run()
     assert output.shape == (2, 3)

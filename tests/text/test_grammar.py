@@ -89,6 +89,9 @@ def test_arguments():
         "cnn",
         {"depth": (0, 1, 2), "shared": (True,)},
     )
+    assert parse_arguments(["hf:llava", "vision_config.depth=2"])[1] == {
+        "vision_config.depth": (2,)
+    }
 
 
 @pytest.mark.parametrize(
@@ -97,6 +100,7 @@ def test_arguments():
         (["mlp", "batch"], "'batch' is not KEY=VALUE"),
         (["mlp", "=8"], "no key before its '='"),
         (["mlp", "a b=8"], "no key before its '='"),
+        (["mlp", "part.=8"], "no key before its '='"),
         (["mlp", "batch=8", "batch=16"], "batch is given twice"),
     ],
 )

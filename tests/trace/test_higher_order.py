@@ -3,6 +3,7 @@ arithmetic."""
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,9 @@ from torch.utils.checkpoint import checkpoint
 
 import flopratio as fr
 from flopratio.torch_private import HigherOrderOperator
+from flopratio.trace.reconcile import reconcile
+
+pytestmark = pytest.mark.filterwarnings("ignore:Guards may run slower:RuntimeWarning")
 
 ROWS = 8
 LINEAR = 2 * ROWS * 4 * 4  # a batch of 8 through a layer of 4 to 4
@@ -282,6 +286,7 @@ class TestFlexAttention:
         ledger = profiled(biased, lambda: biased(*inputs).sum().backward())
         assert split(ledger) == split(before)
         assert ledger.reconciled is True
+        assert pickle.loads(pickle.dumps(ledger)).rows == ledger.rows
         more = elementwise(ledger, "flex_attention") - elementwise(before, "flex_attention")
         assert more == 3 * SCORES
         assert biased.bias is not None
@@ -300,6 +305,9 @@ class TestFlexAttention:
         # A comparison a score.
         assert elementwise(ledger, "flex_attention") == 7 * scores + 2 * scores // 256
         assert ledger.uncounted_ops == {}
+        # Of 2 by 2 blocks of 128 the upper right one is masked.
+        (note,) = ledger.notes
+        assert "leaves 3 of 4 blocks (75.0%); all are counted" in note
 
     @pytest.mark.parametrize("biased", [False, True])
     def test_on_fake_tensors_it_trains_as_on_cuda(self, biased: bool) -> None:
@@ -372,6 +380,14 @@ class Custom(nn.Module):
 
     def forward(self, x: torch.Tensor) -> Any:
         return (trained if self.trains else product)(self.layer(x), self.weight)
+
+
+def test_a_pickled_recording_gives_the_same_ledger(x: torch.Tensor) -> None:
+    model = Two()
+    with fr.Profiler(model) as profiler:
+        model(x).sum().backward()
+    again = pickle.loads(pickle.dumps(profiler.recording))
+    assert reconcile(again).rows == profiler.ledger.rows
 
 
 class TestOperatorsOfUsers:

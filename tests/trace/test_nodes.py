@@ -53,6 +53,22 @@ class TestWritingToViews:
 
         assert split(reconciled(None, step)) == (3 * F, 3 * F, 2 * F, 0)
 
+    def test_read_by_a_product(self) -> None:
+        """The product's node is older than those that the views get anew when it reads them."""
+        x = torch.randn(1, 2, 4, 8, requires_grad=True)
+
+        def step() -> None:
+            query, key = (x * 2).transpose(1, 2), (x * 3).transpose(1, 2)
+            query[:, :1] = query[:, :1] * 2
+            key[:, :1] = key[:, :1] * 2
+            torch.bmm(query[0], key[0].mT).sum().backward()
+            left, right = (x[0, 0] * 2)[:, :4], (x[0, 1] * 3)[:, :4]
+            left[:1], right[:1] = left[:1] * 2, right[:1] * 2
+            torch.mm(left, right.detach()).sum().backward()
+
+        bmm, mm = 2 * 4 * 2 * 8 * 2, 2 * 4 * 4 * 4
+        assert split(reconciled(None, step)) == (bmm + mm, 0, 2 * bmm + mm, 0)
+
     def test_only_what_is_asked_for(self) -> None:
         x, w = torch.randn(2, 4, requires_grad=True), nn.Parameter(torch.randn(4, 8))
 

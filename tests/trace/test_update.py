@@ -93,6 +93,7 @@ class TestClosures:
         assert (layers["first"].ratio, layers["second"].ratio) == (1.0, 2.0)
         assert layers["second"].update == 2 * (36 + 6)
 
+    @pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
     def test_lbfgs_calls_it_several_times(self, model: Two, x: torch.Tensor) -> None:
         calls = []
         optimizer = torch.optim.LBFGS(model.parameters(), max_iter=3, tolerance_change=0)
@@ -328,6 +329,9 @@ class TestWrittenOut:
         assert products(ledger) == times(2)
         assert ledger.totals.update == 2 * 2 * PARAMETERS
         assert ledger.totals.parameters == PARAMETERS
+        # All of them, and the largest for a second time while it is replaced.
+        assert ledger.memory.parameters == 4 * (PARAMETERS + 36)
+        assert ledger.memory.gradients == 4 * PARAMETERS
         # x and first's output after the ReLU, of one pass; no weight.
         assert ledger.memory.saved_activations == 4 * ROWS * (4 + 6)
 
@@ -453,8 +457,8 @@ class TestWrittenOut:
         ledger = profiled(model, lambda: model(x).sum().backward())
         assert products(ledger) == ONE_PASS
         assert ledger.totals.update == 2 * PARAMETERS
-        # The gradients alone, not 0.1 times them.
-        assert ledger.memory.gradients == 4 * PARAMETERS
+        # Those of the second layer at once, and not 0.1 times them.
+        assert ledger.memory.gradients == 4 * (36 + 6)
 
     @pytest.mark.parametrize("foreach", [True, False])
     def test_clipping_by_the_norm(self, foreach: bool, model: Two, x: torch.Tensor) -> None:
@@ -559,8 +563,9 @@ class TestWrittenOut:
         ledger = profiled(model, step)
         assert products(ledger) == ONE_PASS
         assert ledger.totals.update == 3 * PARAMETERS
-        # Its counter: a number that nothing ties to the weights is looked at and counts one more.
-        assert 0 < ledger.totals.elementwise_forward - FORWARD_ELEMENTWISE <= 3
+        # Its counter: a number that nothing ties to the weights is looked at, in older versions for
+        # each of the four, and counts one more.
+        assert 0 < ledger.totals.elementwise_forward - FORWARD_ELEMENTWISE <= 6
 
     def test_a_scaler_of_gradients(self, model: Two, x: torch.Tensor) -> None:
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, foreach=False)

@@ -1,7 +1,10 @@
 """fr.count on modules: what is left behind, and what is refused in one sentence."""
 
+import random
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -29,6 +32,54 @@ def test_the_module_is_left_as_it_was() -> None:
     assert not x.requires_grad
 
 
+class Drops(nn.Module):
+    """Layers of 2 * 3 * 4 * 4 = 96 FLOP on a batch of 3; about half of them are left out."""
+
+    def __init__(self, draw: Callable[[], float], layers: int = 8) -> None:
+        super().__init__()
+        self.draw = draw
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.Linear(4, 4), nn.Tanh()) for _ in range(layers)
+        )
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        for layer in self.layers:
+            if self.draw() < 0.5:
+                x = layer(x)
+        return self.head(x)
+
+
+DRAWS = {
+    "torch": lambda: torch.rand([]).item(),
+    "python": random.random,
+    "numpy": lambda: np.random.rand(),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+def test_a_model_that_draws_its_way_goes_the_same_one_each_time(draw: Any) -> None:
+    model, x = Drops(draw), torch.randn(3, 4)
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
+    forwards = [fr.count(model, x).totals.forward for _ in range(4)]
+    assert len(set(forwards)) == 1
+    assert 48 < forwards[0] < 48 + 8 * 96  # some layers were left out, and some were not
+    first, second = (fr.fit(model, x, memory="20kB") for _ in range(2))
+    assert first == second
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+    assert (np.random.get_state()[1] == before[2]).all()
+
+
+def test_what_is_computed_again_draws_again_what_it_drew() -> None:
+    """Half of the blocks' layers run; were other ones to run in backward, autograd would tell."""
+    model = nn.Sequential(Drops(DRAWS["torch"]), nn.Linear(2, 2))
+    x = torch.randn(3, 4)
+    plain, again = fr.count(model, x), fr.count(model, x, checkpoint="0")
+    assert again.totals.backward == plain.totals.backward
+    assert again.reconciled
+
+
 def test_fake_tensors_are_left_as_they_were() -> None:
     with FakeTensorMode():
         model, x = a_model(), torch.randn(4, 8)
@@ -43,6 +94,25 @@ def test_fake_tensors_are_left_as_they_were() -> None:
 def test_inputs_may_be_a_tensor_a_tuple_or_a_dict(wrap: Any) -> None:
     ledger = fr.count(nn.Linear(8, 3), wrap(torch.empty(4, 8)), loss="sum")
     assert (ledger.totals.forward, ledger.totals.backward) == (192, 192)
+
+
+class Images(nn.Module):
+    """Takes one list of images, as detection models do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(3, 2, 3)
+
+    def forward(self, images: list[torch.Tensor]) -> torch.Tensor:
+        assert isinstance(images, list)
+        return torch.stack([self.body(image[None]).sum() for image in images])
+
+
+@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: (x,), lambda x: {"images": x}])
+def test_a_list_is_one_input(wrap: Any) -> None:
+    images = [torch.empty(3, 8, 8), torch.empty(3, 10, 8)]
+    ledger = fr.count(Images(), wrap(images))
+    assert ledger.totals.forward == 2 * (3 * 3 * 3) * 2 * (6 * 6 + 8 * 6)
 
 
 def test_inference_is_in_eval_mode_and_forward_only() -> None:

@@ -21,6 +21,9 @@ from torch.optim.optimizer import (
 from tests.wild.formulas import FORMULAS
 from tests.wild.operators import Operators, storages
 
+OF_VECTORS = {"MvBackward0", "AddmvBackward0", "DotBackward0", "VdotBackward0"}
+"""Nodes of products with vectors."""
+
 
 class Engine:
     """Autograd's engine, of which one knows when it runs."""
@@ -153,15 +156,10 @@ class Counter(Operators):
             self._count("outer product", out.numel(), out)
 
     def _is_outer_product(self) -> bool:
-        """The gradient of a matrix (or of a vector) that was multiplied with a vector: a product of
-        one term, which torch has no operator for."""
+        """The gradient of a matrix that was multiplied with a vector, or of a vector with another:
+        a product of one term, which torch has no operator for."""
         node = torch._C._current_autograd_node()
-        return node is not None and node.name() in (
-            "MvBackward0",
-            "AddmvBackward0",
-            "DotBackward0",
-            "VdotBackward0",
-        )
+        return node is not None and node.name() in OF_VECTORS
 
     def _count(self, name: str, multiply_adds: int, out: Any) -> None:
         first = out[0] if isinstance(out, tuple) and out[0] is not None else out

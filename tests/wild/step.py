@@ -28,7 +28,10 @@ class WildStep:
         by_hand: figures worked out with pencil and paper, ``forward``, ``grad_input``,
             ``grad_weight``, ``recompute``, ``update`` (contraction FLOP), ``elementwise_update``
             (the rest of the update), ``backward`` or ``ratio``; of one layer ``0.fc: grad_weight``.
-        not_compared: why the law can't be held against this step: ``reconciled`` is None then.
+        not_compared: why the law can't be held against this step, in the ledger's words:
+            ``reconciled`` is None then.
+        differs: why the law does not hold for this step, whatever counts it: ``reconciled`` is
+            false then, and the ledger names where.
         saved_unseen: why the saved bytes can't be compared (a step's own hooks keep them, or
             ``torch.func`` forbids hooks).
         memory_unseen: why it can't be told what memory the step leaves (a mode that looks would be
@@ -44,6 +47,7 @@ class WildStep:
     profiler: dict[str, Any] = field(default_factory=dict)
     by_hand: dict[str, float] = field(default_factory=dict)
     not_compared: str = ""
+    differs: str = ""
     saved_unseen: str = ""
     memory_unseen: str = ""
     uncounted: frozenset[str] = frozenset()

@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("-j", type=int, default=os.cpu_count())
     parser.add_argument("chosen", nargs="*", default=list(ZOOS))
     arguments = parser.parse_args()
-    again = {name for name in arguments.chosen if name not in ZOOS}
+    again = dict.fromkeys(name for name in arguments.chosen if name not in ZOOS)
     done = {}
     if RESULTS.exists():
         with RESULTS.open() as file:

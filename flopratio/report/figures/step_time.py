@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,15 +30,18 @@ def time_ratio_against_flop_ratio(frame: pd.DataFrame, directory: Path) -> list[
     panels = panels_of(frame, "ratio", "time_ratio", "time_ratio_low", "time_ratio_high")
 
     def draw(axes: Axes, panel: Panel) -> None:
+        left: list[float] = []
         few = [key for key in panel.keys if panel.rows[key].nunique() <= MAX_SERIES]
         key = "batch" if "batch" in few else next(iter(few), None)
         groups = panel.rows.groupby(key) if key else [("", panel.rows)]
+        ends = [min(panel.rows["ratio"]), max(panel.rows["ratio"])]
+        bottom, top = _view([*panel.rows["time_ratio"], *ends])
         for value, rows in groups:
             time, low, high = (
                 rows[name].astype(float)
                 for name in ("time_ratio", "time_ratio_low", "time_ratio_high")
             )
-            axes.errorbar(
+            bars = axes.errorbar(
                 rows["ratio"].astype(float),
                 time,
                 yerr=[time - low, high - time],
@@ -48,8 +52,15 @@ def time_ratio_against_flop_ratio(frame: pd.DataFrame, directory: Path) -> list[
                 alpha=0.8,
                 label=f"{key} {value}" if key else "measured",
             )
-        ends = [min(panel.rows["ratio"]), max(panel.rows["ratio"])]
+            color = bars.lines[0].get_color()
+            for edge, leaves, marker in ((top, high > top, "^"), (bottom, low < bottom, "v")):
+                for ratio in rows["ratio"].astype(float)[leaves]:
+                    axes.plot(ratio, edge, marker, color=color, markersize=6, clip_on=False)
+                    left.append(ratio)
         axes.plot(ends, ends, **REFERENCE, label="time as FLOP")
+        if left:
+            axes.plot([], [], "^", color="gray", label="an interval leaves the view")
+        axes.set_ylim(bottom, top)
         axes.set_title(
             f"{panel.model}: median time {median_of(panel, 'time_ratio'):.2f},"
             f" FLOP {median_of(panel, 'ratio'):.2f}"
@@ -71,6 +82,14 @@ def time_ratio_against_flop_ratio(frame: pd.DataFrame, directory: Path) -> list[
             f" {statistics.median(departures):.0%} (median)"
         )
     return write(directory, "time_ratio_against_flop_ratio", title, panels, draw)
+
+
+def _view(values: Sequence[float]) -> tuple[float, float]:
+    """The limits of an axis that shows these values: an interval far wider than all of them would
+    leave nothing to be seen of them."""
+    low, high = min(values), max(values)
+    margin = (high - low or high) / 4
+    return max(0.0, low - margin), high + margin
 
 
 def share_of_step(frame: pd.DataFrame, directory: Path) -> list[Path]:

@@ -154,7 +154,7 @@ def fit(
 
     Args:
         model, batch: as :func:`flopratio.count` takes them. Of a built module, the leading
-            dimension of the inputs is varied.
+            dimension of the inputs is varied; of an input that is a list, its length.
         memory: that there is: ``"80GiB"``, ``"24 GB"``, or a number of bytes.
         key: a KEY of a spec whose values are whole numbers: ``batch``, ``seq``, ``depth``,
             ``width``, ``image``. A value that is given for it, too, is where to start.
@@ -167,7 +167,8 @@ def fit(
         settings: a spec's sizes.
 
     The other keywords say how the step is run, see
-    :class:`flopratio.step.options.StepOptions`.
+    :class:`flopratio.step.options.StepOptions`. Random numbers are drawn as by
+    :func:`flopratio.count`, and the caller's random state is left as it was.
 
     Raises:
         UsageError: a size without a unit, a KEY that the model does not have or that changes no

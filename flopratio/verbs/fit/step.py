@@ -10,6 +10,7 @@ from torch import Tensor
 
 from flopratio.errors import UsageError
 from flopratio.ledger import Ledger
+from flopratio.models import FixedSizeError, Inputs
 from flopratio.step.options import StepOptions
 from flopratio.text.grammar import format_value
 from flopratio.torch_private import FakeTensor, tree_leaves, tree_map_only
@@ -32,6 +33,7 @@ class OpenStep:
     Attributes:
         name: of the model.
         given: the value that was given for the KEY.
+        start: the value to try first, if one is known: that, or of a module its example's batch.
 
     Raises:
         UsageError: the KEY, or the value given for it, is no size.
@@ -43,6 +45,7 @@ class OpenStep:
         self._model, self._key, self._settings = model, key, dict(settings)
         self._inputs: Any = None
         self.given: int | None = None
+        start: int | None = None
         self.name = model if isinstance(model, str) else type(model).__name__
         if isinstance(model, torch.nn.Module):
             if key != "batch" or settings:
@@ -52,11 +55,12 @@ class OpenStep:
                 )
             if batch is None:
                 raise UsageError("give the module an example batch: fit(model, batch, memory=...)")
-            self._inputs, self.given = batch, _leading_dimension(batch)
+            self._inputs, start = batch, _leading_dimension(batch)
         elif batch is not None:
             self._settings["batch"] = batch
         if key in self._settings:
             self.given = self._size(self._settings.pop(key))
+        self.start = self.given or start
 
     def first(self, options: StepOptions) -> Tried:
         """The step at the given value, at the model's own, or at the first that runs.
@@ -64,8 +68,8 @@ class OpenStep:
         Raises:
             UsageError: it runs at none.
         """
-        if self.given is not None:
-            return self._counted(options, self.given)
+        if self.start is not None:
+            return self._counted(options, self.start)
         failures: list[UsageError] = []
         try:
             ledger = count_step(self._model, None, self._settings, options)
@@ -77,6 +81,8 @@ class OpenStep:
         for size in FIRST_SIZES:
             try:
                 return self._counted(options, size)
+            except FixedSizeError:
+                raise
             except UsageError as error:
                 failures.append(error)
             if size == FIRST_SIZES[0] and len(set(map(str, failures))) < len(failures):
@@ -100,7 +106,7 @@ class OpenStep:
         """
         try:
             return self._counted(options, size)
-        except _FixedSizeError:
+        except FixedSizeError:
             raise
         except UsageError as error:
             return Tried(size, refusal=str(error))
@@ -110,13 +116,7 @@ class OpenStep:
             resized = _resized(self._inputs, size)
             return _tried(size, count_step(self._model, resized, {}, options))
         settings = {**self._settings, self._key: size}
-        ledger = count_step(self._model, None, settings, options)
-        if ledger.settings.get(self._key, size) != size:
-            raise _FixedSizeError(
-                f"{self._key} stays {ledger.settings[self._key]}, for another KEY sets it: leave "
-                "out the one that does, such as input=8x3x224x224"
-            )
-        return _tried(size, ledger)
+        return _tried(size, count_step(self._model, None, settings, options))
 
     def _size(self, value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -125,10 +125,6 @@ class OpenStep:
                 "1 on, such as the batch"
             )
         return value
-
-
-class _FixedSizeError(UsageError):
-    """A size that can't be set."""
 
 
 def _tried(size: int, ledger: Ledger) -> Tried:
@@ -142,8 +138,21 @@ def _tried(size: int, ledger: Ledger) -> Tried:
     )
 
 
+def _inputs_of(batch: Any) -> list[Any]:
+    """The inputs of a module, one by one."""
+    args, kwargs = Inputs.of(batch)
+    return [*args, *kwargs.values()]
+
+
 def _leading_dimension(batch: Any) -> int:
-    sizes = {t.size(0) for t in tree_leaves(batch) if isinstance(t, Tensor) and t.dim()}
+    """How many examples there are: the first dimension of each tensor; in a list, its length."""
+    sizes: set[int] = set()
+    for part in _inputs_of(batch):
+        if isinstance(part, list):
+            sizes.add(len(part))
+        else:
+            tensors = [leaf for leaf in tree_leaves(part) if isinstance(leaf, Tensor)]
+            sizes |= {tensor.size(0) for tensor in tensors if tensor.dim()}
     if len(sizes) != 1:
         raise UsageError(
             "the inputs of the module have no leading dimension in common that is the batch: give "
@@ -153,8 +162,14 @@ def _leading_dimension(batch: Any) -> int:
 
 
 def _resized(batch: Any, size: int) -> Any:
-    """Inputs with another leading dimension. Integers keep values that they may have, for they may
+    """Inputs with another number of examples: tensors with another leading dimension, and lists
+    with their first examples, over and over. Integers keep values that they may have, for they may
     be looked up; nothing else has any."""
+
+    def resized(part: Any) -> Any:
+        if isinstance(part, list):
+            return [part[index % len(part)] for index in range(size)]
+        return tree_map_only(Tensor, resize, part)
 
     def resize(tensor: Tensor) -> Tensor:
         if not tensor.dim():
@@ -168,4 +183,8 @@ def _resized(batch: Any, size: int) -> Any:
             return tensor[:1].repeat(size, *[1] * (tensor.dim() - 1))
         return resized.requires_grad_(tensor.requires_grad)
 
-    return tree_map_only(Tensor, resize, batch)
+    if isinstance(batch, tuple):
+        return tuple(map(resized, batch))
+    if isinstance(batch, Mapping):
+        return {name: resized(part) for name, part in batch.items()}
+    return resized(batch)

@@ -10,13 +10,16 @@ from typing import Any
 import torch
 
 from flopratio.ledger import Ledger
-from flopratio.networks.analytic import analytic_ledger
+from flopratio.networks.analytic import analyse, analytic_ledger
 from flopratio.networks.library import describe
 from flopratio.peers import forward_by_fvcore, saved_by_autograd, total_by_flop_counter
+from flopratio.step.freezing import nothing_to_train
 from flopratio.step.network import network_step
 from flopratio.step.options import AUTO, StepOptions
+from flopratio.step.random_state import own_random_state
 from flopratio.step.run import Step
 from flopratio.text.dtypes import parse_dtype
+from flopratio.torch_private import parameters
 from flopratio.trace.memory import peak_bytes
 from flopratio.verbs.compare import compare
 from flopratio.verbs.sweep.plan import swept_options
@@ -43,7 +46,30 @@ def examine(
     Raises:
         torch.OutOfMemoryError: the point does not fit the device.
     """
-    options = options or swept_options()
+    with own_random_state():
+        return _examine(model, settings, options or swept_options(), measure)
+
+
+def check(model: str, settings: dict[str, Any], options: StepOptions) -> None:
+    """Check what would end a point, before any is examined: that the pattern of ``freeze`` matches
+    some of the network's parameters, and leaves others to train.
+
+    Args:
+        model, settings, options: as of :func:`examine`.
+
+    Raises:
+        UsageError: it doesn't.
+    """
+    step = analyse(
+        describe(model, **settings), freeze=options.freeze, input_grad=options.input_grad
+    )
+    if not step.total("grad_input", "grad_weight"):
+        raise nothing_to_train(options.freeze)
+
+
+def _examine(
+    model: str, settings: dict[str, Any], options: StepOptions, measure: str
+) -> dict[str, Any]:
     network = describe(
         model, **(settings if options.loss == "auto" else {**settings, "loss": options.loss})
     )
@@ -137,7 +163,7 @@ def _by_torch(step: Step) -> tuple[int, int]:
             nonlocal saved
             losses: list[torch.Tensor] = []
             saved = saved_by_autograd(
-                lambda: losses.append(prepared.forward()), step.module.parameters()
+                lambda: losses.append(prepared.forward()), parameters(step.module)
             )
             losses[0].backward()
 

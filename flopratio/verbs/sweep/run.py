@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flopratio import version
+from flopratio.errors import UsageError
 from flopratio.step.options import StepOptions
+from flopratio.text.grammar import format_value
 from flopratio.verbs.sweep.file import COLUMNS, Known, SweepRow, make_row, open_sweep
 from flopratio.verbs.sweep.plan import Plan, Point
 
@@ -44,12 +46,14 @@ def run_plan(
         A row a point, in the plan's order.
 
     Raises:
-        UsageError: ``output`` can't be written, or holds another sweep (which stays).
+        UsageError: ``output`` can't be written, or holds another sweep (which stays); or a point
+            can't be run, of which nothing is.
     """
     if evaluate is None:
         from flopratio.verbs.sweep.point import examine
 
         evaluate = examine
+        _check(plan)
     versions = version.versions()
     shared = {
         "freeze": plan.options.freeze,
@@ -68,6 +72,24 @@ def run_plan(
             rows.append(row)
             finished(row)
     return rows
+
+
+def _check(plan: Plan) -> None:
+    """Check every point, before the first one runs.
+
+    Raises:
+        UsageError: one can't run; it is named.
+    """
+    from flopratio.verbs.sweep.point import check
+
+    if plan.options.freeze is None:
+        return
+    for point in plan.points:
+        try:
+            check(point.model, dict(point.settings), plan.options)
+        except UsageError as error:
+            keys = [f"{key}={format_value(point.settings[key])}" for key in plan.grids[point.model]]
+            raise UsageError(f"{' '.join([point.model, *keys])}: {error}") from None
 
 
 def _store(

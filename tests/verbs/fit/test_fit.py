@@ -104,6 +104,12 @@ def heads(hidden, batch=2, seed=0):
         raise ValueError("not divisible by 6 heads")
     return nn.Linear(hidden, 4), torch.empty(batch, hidden)
 
+def sized():
+    return nn.Linear(6, 4)
+
+def fixed():
+    return nn.Linear(6, 4), torch.empty(2, 6)
+
 def odd(hidden):
     raise ValueError("never")
 """
@@ -114,6 +120,33 @@ def models(tmp_path, monkeypatch):
     (tmp_path / "models.py").write_text(MODELS)
     monkeypatch.chdir(tmp_path)
     return "models.py:"
+
+
+@pytest.mark.parametrize("factory", ["sized", "fixed"])
+def test_the_batch_of_an_input_that_is_said(models, factory) -> None:
+    """`batch` takes the place of the first side of `input`."""
+    words = {"memory": "10kB", "loss": "sum"}
+    found = fr.fit(models + factory, input="2x6", **words)
+    assert found.largest == fr.fit(nn.Linear(6, 4), torch.empty(2, 6), **words).largest > 2
+    assert found.settings["input"] == f"{found.largest}x6"
+
+
+def test_a_module_that_makes_its_own_inputs_says_what_would_do(models) -> None:
+    with pytest.raises(UsageError, match=r"takes no 'batch': give it an argument.*input=8x3x224"):
+        fr.fit(models + "fixed", memory="10kB")
+
+
+def test_of_a_list_the_examples_are_its_items() -> None:
+    class Images(nn.Conv2d):
+        def forward(self, images):
+            return torch.stack([super(Images, self).forward(image[None]) for image in images])
+
+    image = torch.empty(3, 8, 8)
+    found = fr.fit(Images(3, 2, 3), [image, image], memory="100kB", loss="sum")
+    assert found.largest > 2
+    assert (
+        found.peak == fr.count(Images(3, 2, 3), [image] * found.largest, loss="sum").memory["peak"]
+    )
 
 
 def test_images_in_whole_patches(models) -> None:
@@ -169,7 +202,7 @@ def test_bad_input_is_one_sentence(model: Any, words: dict[str, Any], said: str)
     [
         ("heads", {"key": "seed", "hidden": 6}, "seed changes no byte of the step: seed=1"),
         ("heads", {"key": "seed", "hidden": 6, "seed": 5}, "seed=5 and seed="),
-        ("heads", {"hidden": 6, "input": "2x6"}, "batch stays 2, for another KEY sets it"),
+        ("sized", {"input": "2x6", "key": "seq"}, "seq=1 and input=2x6 both say.*leave one out"),
         ("odd", {"key": "hidden"}, "never"),
         ("odd", {"key": "hiden"}, "hidden"),
     ],

@@ -1,6 +1,7 @@
 """The levers: which are combined, and what each buys and costs."""
 
 import pytest
+import torch
 
 import flopratio as fr
 from flopratio.verbs.fit.levers import Combination, combinations
@@ -156,3 +157,12 @@ def test_else_what_comes_nearest():
 
 def test_nothing_may_help():
     assert fr.fit("mlp", memory=100, inference=True, dtype="bfloat16", **SIZES).help is None
+
+
+def test_levers_of_a_module_are_compared_at_the_largest_batch_that_fits() -> None:
+    """The example's batch is where the search starts, and no value that was given for the KEY."""
+    model = torch.nn.Linear(4, 4)
+    found = fr.fit(model, torch.empty(2, 4), memory="10kB", optimizer="adamw", levers=True)
+    assert found.base == found.largest > 2
+    (given,) = [lever for lever in found.levers if lever.combination == GIVEN]
+    assert (given.peak, given.saved) == (found.peak, 0)

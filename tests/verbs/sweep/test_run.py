@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from flopratio.verbs.sweep.plan import make_plan
+from flopratio.errors import UsageError
+from flopratio.verbs.sweep import point
+from flopratio.verbs.sweep.plan import make_plan, swept_options
 from flopratio.verbs.sweep.run import run_plan
 from tests import toy
 
@@ -55,10 +57,37 @@ def test_only_missing_points_run(tmp_path):
     assert asked == [0, 1, 2, 2, 0, 1, 2]
 
 
+@pytest.mark.parametrize(
+    ("model", "keys", "freeze", "said"),
+    [
+        (None, {}, "hidden.1", "mlp depth=1 batch=1: freeze=hidden.1 matches no module or"),
+        (None, {}, "first.linear", "cnn depth=0 batch=1 image=64: freeze=first.linear matches no"),
+        ("mlp", {"depth": (2,)}, "*", r"mlp depth=2: freeze=\* leaves nothing to train"),
+    ],
+)
+def test_what_no_point_could_run_with_is_told_before_the_first(
+    model, keys, freeze, said, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(point, "examine", never)
+    grid = make_plan(model, keys, swept_options(freeze=freeze), measure="none")
+    with pytest.raises(UsageError, match=said):
+        run_plan(grid, output=tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_pattern_that_every_point_knows_lets_them_run(monkeypatch):
+    monkeypatch.setattr(point, "examine", toy.examine)
+    options = swept_options(freeze="hidden.0.*")
+    grid = make_plan("mlp", {"depth": (2, 3)}, options, measure="none")
+    assert [row["status"] for row in run_plan(grid)] == ["ok", "ok"]
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from flopratio.verbs.sweep.plan import make_plan
+from flopratio.errors import UsageError
+from flopratio.verbs.sweep import point
+from flopratio.verbs.sweep.plan import make_plan, swept_options
 from flopratio.verbs.sweep.run import run_plan
 from tests import toy
 

@@ -367,4 +367,4 @@ def chunked_loss() -> WildStep:
     first = 2 * ROWS * WIDTH * HIDDEN
     # The head's gradients run in forward, where they are executed.
     by_hand = {"forward": first + 3 * LAST, "grad_input": 0, "grad_weight": first}
-    return WildStep(run, model, [optimizer], by_hand=by_hand, not_compared="gradients in forward")
+    return WildStep(run, model, [optimizer], by_hand=by_hand, differs="gradients in forward")

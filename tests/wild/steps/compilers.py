@@ -210,5 +210,5 @@ def operator_of_ones_own() -> WildStep:
         [optimizer],
         by_hand=ONE_STEP,
         uncounted=frozenset({"wild_steps.doubled"}),
-        not_compared="its gradients are not known",
+        not_compared="there is no formula for wild_steps.doubled",
     )

@@ -262,5 +262,5 @@ def radiance_field() -> WildStep:
     first, last = 2 * rays * samples * size * HIDDEN, 2 * rays * samples * HIDDEN * 4
     by_hand = {"forward": first + last + 2 * rays * samples * 3}
     return WildStep(
-        run, field, [optimizer], by_hand=by_hand, not_compared="the colours' gradient is no product"
+        run, field, [optimizer], by_hand=by_hand, differs="the colours' gradient is no product"
     )

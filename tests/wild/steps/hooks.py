@@ -160,7 +160,7 @@ def error_in_backward_is_caught() -> WildStep:
         run,
         model,
         by_hand={"forward": 2 * (FIRST + LAST)},
-        not_compared="a backward did not come to its end",
+        not_compared="a backward did not end",
     )
 
 

@@ -168,11 +168,7 @@ def forward_gradient() -> WildStep:
     # Of each layer: itself, and with the tangents of weight and input (the first one's are zeros).
     by_hand = {"forward": 3 * (FIRST + LAST), "backward": 0}
     return WildStep(
-        run,
-        model,
-        by_hand=by_hand,
-        saved_unseen=NO_HOOKS,
-        not_compared="nothing ran backward",
+        run, model, by_hand=by_hand, saved_unseen=NO_HOOKS, not_compared="nothing ran backward"
     )
 
 
