@@ -148,6 +148,7 @@ def bag_backward_flops(
 
 
 @operator("aten._embedding_bag_backward")
+@operator("aten._embedding_bag_backward", sparse=True)
 def embedding_bag_backward(
     grad: Tensor,
     indices: Tensor,

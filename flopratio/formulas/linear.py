@@ -318,6 +318,15 @@ def grouped_mm_by_loop_backward(
     return Cost.fused(Part("input", flops=product), Part("weight", flops=product))
 
 
+def gradients_by_the_user(self: Tensor, mat2: Tensor, flops: Size) -> tuple[Gradient, ...]:
+    """Those of a product that autograd has no formula for: a user's function computes them, of
+    dense factors, in whatever way."""
+    return (
+        Gradient("mat2", "aten.mm", flops=flops, saves=(self,)),
+        Gradient("self", "aten.mm", flops=flops, saves=(mat2,)),
+    )
+
+
 @operator("aten._scaled_mm")
 def scaled_mm(
     self: Tensor,
@@ -335,11 +344,16 @@ def scaled_mm(
 
     Each entry is multiplied by the scale of its row and by that of its column (one scale for the
     whole tensor, or one a row): 2 M N; plus M N with a bias, plus M N with a scaled result.
-    Autograd has no formula for it.
+    Autograd has no formula for it; a user's function computes its gradients, by the law.
     """
     (m, k), n = self.shape, mat2.shape[-1]
     factors = 2 + (bias is not None) + (scale_result is not None)
-    return Cost(flops=product_flops(m, n, k), elementwise=factors * out.numel)
+    product = product_flops(m, n, k)
+    return Cost(
+        flops=product,
+        elementwise=factors * out.numel,
+        gradients=gradients_by_the_user(self, mat2, product),
+    )
 
 
 @operator("aten._scaled_mm_v2")
@@ -361,7 +375,12 @@ def scaled_mm_by_recipe(
     K, whose part of the sum is multiplied by it; two multiplications an entry are counted."""
     (m, k), n = self.shape, mat2.shape[-1]
     factors = 2 + (bias is not None)
-    return Cost(flops=product_flops(m, n, k), elementwise=factors * out.numel)
+    product = product_flops(m, n, k)
+    return Cost(
+        flops=product,
+        elementwise=factors * out.numel,
+        gradients=gradients_by_the_user(self, mat2, product),
+    )
 
 
 @operator("aten._scaled_addmm", "aten._scaled_addmm_")
@@ -393,7 +412,12 @@ def scaled_grouped_mm(
     self: Tensor, mat2: Tensor, *settings: object, out: Tensor, **named: object
 ) -> Cost:
     """``_grouped_mm`` of 8-bit numbers: each entry is multiplied by two scales."""
-    return Cost(flops=grouped_flops(self, mat2), elementwise=2 * out.numel)
+    products = grouped_flops(self, mat2)
+    return Cost(
+        flops=products,
+        elementwise=2 * out.numel,
+        gradients=gradients_by_the_user(self, mat2, products),
+    )
 
 
 @operator("aten._int_mm")
