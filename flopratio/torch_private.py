@@ -632,8 +632,9 @@ def inner_names(tensor: torch.Tensor) -> list[str]:
 def nested_shapes(tensor: torch.Tensor) -> tuple[tuple[int, ...], ...]:
     """The shapes of the tensors in a nested tensor of torch's strided layout, each as a batch of
     one."""
-    sizes: torch.Tensor = tensor._nested_tensor_size()
-    return tuple((1, *shape) for shape in sizes.tolist())
+    with disable_current_modes():
+        sizes: torch.Tensor = tensor._nested_tensor_size()
+        return tuple((1, *shape) for shape in sizes.tolist())
 
 
 def is_below_autograd() -> bool:

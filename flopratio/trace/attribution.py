@@ -39,7 +39,8 @@ class Attribution:
         copies: (node, storage) -> the copy that the node keeps, of a value that is about to be
             written over.
         uncounted_ops: operators that no formula knows, with the number of their calls.
-        uncounted_in_backward: those of them that ran in backward, or whose gradients can't be told.
+        uncounted_in_backward: those of them that ran in backward, or whose gradients can't be told;
+            and operators whose formula tells none, where a user's backward computes some.
         ran: the nodes that ran an operator: the place of the graph, and the sequence number.
     """
 
@@ -148,6 +149,8 @@ class _Pass:
         layer = None
         if index in self._update.records:
             self._append_update(index, record, costed)
+        elif record.node is None and record.scope == "backward" and not costed.cost.flops:
+            self._after_backward(record, costed)
         elif record.node is None:
             self._forward(index, record, costed, dependences)
         elif self._is_recomputed(index, record):
@@ -241,6 +244,7 @@ class _Pass:
         is_within = self.nodes.is_within_function(graph)
         run = NodeRun(behind, layer, graph.batch, executed, is_within=is_within)
         self.nodes.run_again |= run.run_again
+        self.uncounted_in_backward.update(f"the gradients of {op}" for op in run.without_gradients)
         return run
 
     # -- what a value depends on ------------------------------------------------------------
@@ -452,6 +456,15 @@ class _Pass:
         if costed.cost.recompute:
             beyond = Costed(costed.op, Cost(flops=costed.cost.recompute), True, (), 0, 0, ())
             self._append(layer, beyond, "recompute", autograd=node)
+
+    def _after_backward(self, record: Record, costed: Costed) -> None:
+        """What autograd calls when all nodes have run (a shard's gradients are summed over ranks)
+        works for whom the gradients are that it reads."""
+        known = (self._made_for.get(number) for number in record.inputs)
+        layer = self.recording.layer_of(record)
+        layer, phase = next(filter(None, known), (layer, "grad_weight"))
+        self._made_for.update(dict.fromkeys(written_by(record), (layer, phase)))
+        self._append(layer, costed, phase)
 
     def _accumulate(self, index: int, record: Record, costed: Costed) -> None:
         number = self.recording.accumulated.get(index, -1)

@@ -9,6 +9,7 @@ import torch
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from flopratio.torch_private import (
+    disable_current_modes,
     gradients_at_once,
     is_transformed,
     next_sequence_number,
@@ -99,7 +100,8 @@ def _asked_edges(inputs: Iterable[Root]) -> set[Edge]:
     for tensor in inputs:
         if isinstance(tensor, torch.Tensor) and not tensor.requires_grad:
             continue  # torch will refuse it
-        edge = tensor if isinstance(tensor, GradientEdge) else get_gradient_edge(tensor)
+        with disable_current_modes():  # of a leaf, torch makes a view to find it
+            edge = tensor if isinstance(tensor, GradientEdge) else get_gradient_edge(tensor)
         edges.add((edge.node, edge.output_nr))
     return edges
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from flopratio.formulas import Gradient, Part
 from flopratio.formulas.dependence import DATA, depends_on, phase_of
 from flopratio.trace.evaluation import Costed, is_tensor
-from flopratio.trace.forward_call import ForwardCall
+from flopratio.trace.forward_call import ForwardCall, Wanted
 from flopratio.trace.nodes import Behind, Replays
 from flopratio.trace.recording import Record
 
@@ -112,10 +112,17 @@ class NodeRun:
         self._computed: dict[tuple[int, int | None], Place] = {}
         self._otherwise: dict[int, Costed] = {}
         """The records whose cost, as that of the gradient that they compute, is another."""
+        self.without_gradients: set[str] = set()
+        """Products behind a user's function whose formulas tell no gradient, if it computes
+        something that no formula claims: which may be theirs."""
         if executed:
             self._replayed = self._replays(executed) if layer is not None else set()
             rest = [each for each in executed if each[0] not in self._replayed]
             self._computed = dict(self._match(rest, batch))
+            if self._may_do_more and any(map(self._is_beyond, _products(rest))):
+                self.without_gradients = {
+                    call.costed.op for call, wanted in behind if _tells_no_gradient(call, wanted)
+                }
 
     @cached_property
     def again(self) -> Replays:
@@ -185,6 +192,10 @@ class NodeRun:
         is recompute; of torch's own, it contradicts the law."""
         return (self._layer, "recompute") if self._may_do_more else None
 
+    def _is_beyond(self, product: _Product) -> bool:
+        key = product.record, product.part
+        return key not in self._computed and product.record not in self._otherwise
+
     # -- by what is computed ----------------------------------------------------------------
 
     def _replays(self, executed: Iterable[Executed]) -> set[int]:
@@ -230,6 +241,13 @@ class NodeRun:
                     one.left -= product.flops
                     products.remove(product)
                     yield (product.record, product.part), one.place
+
+
+def _tells_no_gradient(call: ForwardCall, wanted: Wanted) -> bool:
+    """Whether a formula leaves open what the gradients of its product are."""
+    cost = call.costed.cost
+    told = any(gradient.flops for gradient in cost.gradients)
+    return bool(cost.flops) and any(wanted) and not told
 
 
 def _products(executed: Iterable[Executed]) -> Iterable[_Product]:

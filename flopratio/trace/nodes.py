@@ -221,17 +221,22 @@ class Nodes:
 def reached_by_gradient(calls: Sequence[ForwardCall]) -> list[ForwardCall]:
     """Those of the operators behind a node that a gradient can reach. Inside of a user-defined
     function nothing tells but the values: whatever only leads to a choice (an ``argmax``, a
-    comparison) gets none."""
+    comparison) gets none. Whole numbers lead on if they are a product's, or its factors."""
     if len(calls) < 2:
         return list(calls)
     used_later: dict[int, bool] = {}
+    factors: set[int] = set()
     reached = []
     for call in reversed(calls):
         outputs = call.record.outputs
         used = [used_later[number] for number in outputs if number in used_later]
-        leads = is_differentiable(call.record.results) and (any(used) or not used)
+        is_factor = bool(call.costed.cost.flops) or not factors.isdisjoint(outputs)
+        leads = is_factor or is_differentiable(call.record.results)
+        leads = leads and (any(used) or not used)
         if leads:
             reached.append(call)
+            if is_factor:
+                factors.update(call.record.inputs)
         for number in call.record.inputs:
             used_later[number] = used_later.get(number, False) or leads
     return reached[::-1]

@@ -15,6 +15,7 @@ from functools import wraps
 from typing import Any, ClassVar
 
 import torch
+from torch.autograd import forward_ad
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
@@ -98,17 +99,18 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 @contextmanager
 def among_others(recorder: Recorder) -> Iterator[None]:
-    """Profilers may run one inside of another: those around this one know of it."""
-    around = list(_running)
-    for outer in around:
+    """Profilers may run one inside of another, and know of each other."""
+    recorder.around = tuple(reversed(_running))
+    for outer in recorder.around:
         outer.inner += 1
     _running.append(recorder)
     try:
         yield
     finally:
         _running.remove(recorder)
-        for outer in around:
+        for outer in recorder.around:
             outer.inner -= 1
+        recorder.around = ()
 
 
 @contextmanager
@@ -415,6 +417,28 @@ def function_transforms(recorder: Recorder) -> Iterator[None]:
                 push_saved_tensors_hooks(recorder.pack, Recorder.unpack)
 
     with replaced(torch.autograd.graph, DISABLE_HOOKS, disable):
+        yield
+
+
+@contextmanager
+def dual_levels(recorder: Recorder) -> Iterator[None]:
+    """Know when operators compute directional derivatives besides (forward mode): what their nodes
+    keep for these is for no formula to tell."""
+    enter, leave = forward_ad.enter_dual_level, forward_ad.exit_dual_level
+
+    def entered() -> Any:
+        level = enter()
+        recorder.hooks += 1
+        return level
+
+    def left(**level: Any) -> None:
+        recorder.hooks -= 1
+        leave(**level)
+
+    with (
+        replaced(forward_ad, "enter_dual_level", entered),
+        replaced(forward_ad, "exit_dual_level", left),
+    ):
         yield
 
 

@@ -115,6 +115,8 @@ class Profiler:
         self._model = None if model is None else weakref.ref(model)
         self._paths: dict[int, str] = {}
         self._modules: dict[int, _ModuleReference] = {}
+        self._lazy: set[int] = set()
+        """``id`` of each module that holds something without a size."""
         self._taken: set[str] = {OUTSIDE}
         """Names of layers that are in use: a module's, as long as it lives."""
         self._parameters: dict[int, tuple[weakref.ref[torch.Tensor], str]] = {}
@@ -136,7 +138,7 @@ class Profiler:
             self._register_parameter(parameter, OUTSIDE)
 
     def _register(self, root: torch.nn.Module, prefix: str) -> None:
-        recording, owners = self.recording, self.recording.owners
+        recording = self.recording
         for path, module in named_submodules(root, prefix):
             if id(module) in self._paths:
                 continue
@@ -147,19 +149,32 @@ class Profiler:
             reference.key = id(module)
             recording.types[path] = class_name(module)
             recording.parameters[path] = 0
-            if any(map(is_lazy, (*own_parameters(module).values(), *own_buffers(module).values()))):
-                raise UsageError(
-                    f"{path or class_name(module)} is lazy and has no size yet: run the model once "
-                    "on a batch before fr.Profiler watches it"
-                )
-            for parameter in own_parameters(module).values():
-                self._register_parameter(parameter, path)
-            for buffer in own_buffers(module).values():
-                nonzeros = nonzeros_of(buffer)
-                for number in self._recorder.owned_storages(buffer, "buffer"):
-                    owners.buffers.setdefault(number, path)
-                    if nonzeros is not None:
-                        recording.nonzeros[number] = nonzeros
+            self._register_own(module, path)
+
+    def _register_own(self, module: torch.nn.Module, path: str) -> None:
+        """What a module itself holds. Of a lazy one, what has no size yet is left for later."""
+        recording, owners = self.recording, self.recording.owners
+        parameters, buffers = own_parameters(module).values(), own_buffers(module).values()
+        if any(map(is_lazy, (*parameters, *buffers))):
+            self._lazy.add(id(module))
+        for parameter in parameters:
+            self._register_parameter(parameter, path)
+        for buffer in buffers:
+            if is_lazy(buffer):
+                continue
+            nonzeros = nonzeros_of(buffer)
+            for number in self._recorder.owned_storages(buffer, "buffer"):
+                owners.buffers.setdefault(number, path)
+                if nonzeros is not None:
+                    recording.nonzeros[number] = nonzeros
+
+    def _register_lazy(self) -> None:
+        """What lazy modules hold by now: they make it in their first call."""
+        waiting, self._lazy = self._lazy, set()
+        for key in waiting:
+            module = self._modules[key]()
+            if module is not None:
+                self._register_own(module, self._paths[key])
 
     def _free_name(self, name: str) -> str:
         """A name that no other module has."""
@@ -169,6 +184,7 @@ class Profiler:
 
     def _forget(self, reference: _ModuleReference) -> None:
         """A module is gone: another one may get its ``id``, and its name."""
+        self._lazy.discard(reference.key)
         del self._modules[reference.key]
         self._taken.discard(self._paths.pop(reference.key))
 
@@ -176,8 +192,10 @@ class Profiler:
         """Note whose a parameter is, and that its storages hold one; it may get others later.
 
         Returns:
-            The storages' numbers.
+            The storages' numbers; none of one without a size.
         """
+        if is_lazy(parameter):
+            return []
         recording = self.recording
         known = self._parameters.get(id(parameter))
         if known is not None and known[0]() is parameter:
@@ -219,6 +237,7 @@ class Profiler:
             exits.enter_context(patches.other_hooks(recorder))
             exits.enter_context(patches.kept_checkpoint_inputs(recorder))
             exits.enter_context(patches.function_transforms(recorder))
+            exits.enter_context(patches.dual_levels(recorder))
             exits.enter_context(patches.sharded_shapes(self.paused))
             exits.enter_context(patches.higher_order_calls(recorder))
             exits.enter_context(patches.compiled_regions(lambda: self._note(COMPILED)))
@@ -296,6 +315,7 @@ class Profiler:
         inputs: Iterable[Root],
         create_graph: bool,
     ) -> Iterator[None]:
+        self._register_lazy()
         recorder, recording = self._recorder, self.recording
         start = len(recording.records)
         graph = Graph(create_graph, {}, set(), range(start, start))
@@ -318,6 +338,7 @@ class Profiler:
 
     def _enter_update(self, optimizer: torch.optim.Optimizer) -> Place:
         before = Place(self._recorder.layer, self._recorder.scope)
+        self._register_lazy()
         for parameter in chain.from_iterable(group["params"] for group in optimizer.param_groups):
             for number in self._register_parameter(parameter, OUTSIDE):
                 self._leaves.pop(number, None)
@@ -357,6 +378,7 @@ class Profiler:
     def _note_gradients(self) -> None:
         """Which storages hold gradients of parameters, whoever made them; and which the parameters,
         that may have got others since."""
+        self._register_lazy()
         for reference, path in list(self._parameters.values()):
             parameter = reference()
             if parameter is None:
@@ -413,6 +435,7 @@ class Profiler:
         strict = not self._running  # within the step, nothing may stop it
         is_of = len(self.recording.records), strict
         if self._ledger is None or self._ledger_is_of != is_of:
+            self._register_lazy()
             self._decide_leaves()
             self._ledger = reconcile(self.recording, strict=strict)
             self._ledger_is_of = is_of

@@ -7,6 +7,7 @@ type and the number of its storage, and weak references tell when a storage is r
 
 from __future__ import annotations
 
+import re
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -82,8 +83,12 @@ DETACH = torch.ops.aten.detach.default
 ADD = torch.ops.aten.add.Tensor
 SILENT = {DEVICE, DETACH, *SILENT_OPERATORS}
 
-PLAIN = (int, float, bool, str, complex, type(None), torch.dtype, torch.device)
-"""Types of arguments that are noted as they are."""
+PLAIN = (
+    *(int, float, bool, str, complex, type(None)),
+    *(torch.dtype, torch.device, torch.layout, torch.memory_format, torch.qscheme),
+)
+"""Types of arguments that are noted as they are: those of plain values, which can be compared and
+pickled."""
 
 
 def _call(func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -157,10 +162,10 @@ def _aliases(argument: Any) -> frozenset[str]:
 
 
 def _described(value: Any) -> str:
-    """What is noted of an object that is not torch's own."""
+    """What is noted of an object that is no plain value: not where it is in memory."""
     try:
-        return repr(value)
-    except Exception:  # the user's own, and not to stop the step
+        return re.sub(" at 0x[0-9a-f]+", "", repr(value))
+    except Exception:  # it has none, or fails to give one, which is not to stop the step
         return type(value).__qualname__
 
 
@@ -253,8 +258,10 @@ class Recorder(TorchDispatchMode):
         functions: how many calls of ``autograd.Function.apply`` are under way.
         function: the node of the outermost of these calls, once it is known.
         applied: sequence number of the node of the innermost of these calls.
-        hooks: how many hooks on saved tensors are in force that are not the profiler's.
+        hooks: how many hooks on saved tensors are in force that are not the profiler's; levels of
+            forward mode too, in which more is kept.
         outer: the recorder around this one that is to know, too, what autograd keeps.
+        around: the recorders that this one runs inside of, the nearest first.
         inner: how many recorders run inside of this one.
         differentiable: whether the backward that runs is differentiable itself.
     """
@@ -272,9 +279,11 @@ class Recorder(TorchDispatchMode):
         self.applied = 0
         self.hooks = 0
         self.outer: Recorder | None = None
+        self.around: tuple[Recorder, ...] = ()
         self.inner = 0
         self.differentiable = False
         self._taken_apart: _TakenApart | None = None
+        self._taken_by_inner: list[Any] = []
         self._lets_through = False
         self._below = 0
         self._prepared_from: list[bool] = []
@@ -457,8 +466,8 @@ class Recorder(TorchDispatchMode):
             what = 1
         elif isinstance(value, list | tuple):
             what = 2
-        else:  # torch's own, such as a memory format; anything else by its name
-            what = 0 if type(value).__module__ == "torch" else 3
+        else:  # by its name (a process group, a generator)
+            what = 3
         self._kinds[type(value)] = what
         return what
 
@@ -501,7 +510,7 @@ class Recorder(TorchDispatchMode):
                 result = self._take_apart(func, args, kwargs)
                 if len(self.recording.records) > before or not self._is_new(result, args):
                     return result
-                call = _known(result)  # no operator that it called is seen: it stands for itself
+                call = self._known_around(result)  # it calls none that is seen: it is one itself
             elif self._below or torch.is_inference_mode_enabled():
                 # Composite operators (linear) come whole then; elsewhere autograd takes them apart.
                 with self:
@@ -631,15 +640,12 @@ class Recorder(TorchDispatchMode):
 
     def _take_apart(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the operator of a tensor subclass, and note what that calls in its place."""
-        outermost = self._taken_apart is None
-        if outermost:
-            wanted = {
-                number
-                for value in tree_iter((args, kwargs))
-                if isinstance(value, torch.Tensor) and value.requires_grad
-                for number in self.storage_numbers(value)
-            }
-            self._taken_apart = _TakenApart(next_sequence_number() - 1, wanted)
+        if self._taken_by_inner:
+            return self._taken_by_inner.pop()
+        # What it calls is handed on to the recorders around this one, but not the operator itself.
+        all_of_us = [each for each in (self, *self.around) if each._taken_apart is None]
+        for recorder in all_of_us:
+            recorder._taken_apart = recorder._about_to_take_apart(args, kwargs)
         self._lets_through = True
         self._below += 1
         try:
@@ -648,8 +654,29 @@ class Recorder(TorchDispatchMode):
         finally:
             self._lets_through = False
             self._below -= 1
-            if outermost:
-                self._taken_apart = None
+            for recorder in all_of_us:
+                recorder._taken_apart = None
+
+    def _about_to_take_apart(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _TakenApart:
+        wanted = {
+            number
+            for value in tree_iter((args, kwargs))
+            if isinstance(value, torch.Tensor) and value.requires_grad
+            for number in self.storage_numbers(value)
+        }
+        return _TakenApart(next_sequence_number() - 1, wanted)
+
+    def _known_around(self, result: Any) -> Callable[..., Any]:
+        """A call of an operator that has been made, for the recorders around this one too."""
+        outer = next((each for each in self.around if not each.paused), None)
+        if outer is None:
+            return _known(result)
+
+        def call(func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            outer._taken_by_inner.append(result)
+            return outer.__torch_dispatch__(func, types, args, kwargs)
+
+        return call
 
     def _is_new(self, result: Any, args: tuple[Any, ...]) -> bool:
         """Whether what a tensor subclass gave was computed: it is on memory of its own, or the

@@ -141,7 +141,8 @@ class Record(NamedTuple):
     in_function: bool
     """Whether it ran inside of a user-defined ``autograd.Function``'s forward."""
     hooked: bool
-    """Whether somebody else's hooks decided what its node keeps (a checkpoint's)."""
+    """Whether somebody else's hooks decided what its node keeps (a checkpoint's), or it keeps more
+    for directional derivatives."""
     taken_apart: bool = False
     """Whether a tensor subclass called it in its own place: autograd follows the subclass, so that
     its node and what needs a gradient are noted of that, and several operators may share them."""

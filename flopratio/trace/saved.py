@@ -25,8 +25,8 @@ def saved_by_formulas(recording: Recording, attribution: Attribution) -> dict[st
     first.
 
     Left out is what no formula can tell: the nodes of user-defined ``autograd.Function``s and of
-    tensor subclasses, and what runs under somebody else's hooks (of a checkpoint, which keep
-    nothing; of offloading).
+    tensor subclasses, what runs under somebody else's hooks (of a checkpoint, which keep nothing;
+    of offloading), and what computes directional derivatives besides.
     """
     storages = recording.storages
     saved: defaultdict[str, int] = defaultdict(int)

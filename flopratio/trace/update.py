@@ -174,6 +174,12 @@ class _Search:
                 again = record.grad_enabled and index not in differentiable
                 if not again and record.scope != "recompute":
                     gradients |= _made_by(record)
+            elif record.scope == "backward":
+                # What autograd calls at the end of a backward: gradients are summed over ranks.
+                if self._writes_to_parameter(index, record):
+                    self._found.add(index)
+                else:
+                    gradients |= _made_by(record) | set(changed_by(record))
             elif record.layer == 0 and not record.in_function:
                 if record.sequence in reached and _is_followed(record, is_new):
                     continue
@@ -185,10 +191,13 @@ class _Search:
 
     def _consider(self, index: int, record: Record) -> None:
         """Whether an operator writes to a parameter."""
-        if any(self._is_parameter(number, index) for number in changed_by(record)):
+        if self._writes_to_parameter(index, record):
             self._found.add(index)
         else:
             self._candidates.append(index)
+
+    def _writes_to_parameter(self, index: int, record: Record) -> bool:
+        return any(self._is_parameter(number, index) for number in changed_by(record))
 
     def _is_parameter(self, storage: int, index: int) -> bool:
         """Whether a storage holds a parameter, and is not being prepared: until a backward has

@@ -250,6 +250,27 @@ def test_a_scaled_product_counts_its_scales() -> None:
     assert (cost.flops, cost.elementwise) == (2 * 16 * 8 * 32, 3 * 16 * 8)
 
 
+def test_products_that_autograd_does_not_know_follow_the_law() -> None:
+    a, b = Tensor((16, 32), itemsize=1), Tensor((32, 8), itemsize=1)
+    scales, out = (Tensor(()), Tensor(())), Tensor((16, 8))
+    by_recipe = ((scales[0],), (0,), (0,), (scales[1],), (0,), (0,), None, None)
+    costs = [
+        OPERATORS["aten._int_mm"](a, b, out=out),
+        OPERATORS["aten._scaled_mm"](a, b, *scales, out=out),
+        OPERATORS["aten._scaled_mm_v2"](a, b, *by_recipe, out=out),
+        OPERATORS["aten._scaled_addmm"](out, a, b, *scales, out=out),
+        OPERATORS["aten._scaled_grouped_mm"](a, b, *scales, out=out),
+        OPERATORS["aten._addmm_activation"](out, a, b, out=out),
+        OPERATORS["aten._weight_int8pack_mm"](a, Tensor((8, 32)), Tensor((8,)), out=out),
+        OPERATORS["aten._mixed_dtypes_linear"](a, b, Tensor((8,)), out=out),
+    ]
+    product = 2 * 16 * 8 * 32
+    for cost in costs:
+        assert [cost.flops, *(g.flops for g in cost.gradients)] == [product] * 3
+    frozen = OPERATORS["aten._weight_int4pack_mm"](a, b, 32, Tensor(()), out=out)
+    assert [(g.operand, g.flops) for g in frozen.gradients] == [("self", product)]
+
+
 OPERANDS: dict[str, tuple[tuple[int, ...], ...]] = {
     "mm": ((3, 4), (4, 5)),
     "bmm": ((2, 3, 4), (2, 4, 5)),

@@ -134,16 +134,6 @@ def test_lazy_layers_take_their_sizes_from_the_batch() -> None:
     assert isinstance(lazy[4].weight, nn.UninitializedParameter)
 
 
-def test_a_profiler_can_not_know_of_layers_without_sizes() -> None:
-    model = a_lazy_model()
-    with pytest.raises(fr.UsageError, match="0 is lazy and has no size yet: run the model once"):
-        fr.Profiler(model)
-    model(torch.randn(2, 3, 8, 8))
-    with fr.Profiler(model) as profiler:
-        model(torch.randn(2, 3, 8, 8)).sum().backward()
-    assert profiler.ledger.reconciled
-
-
 def test_a_lazy_model_whose_sizes_need_values_is_a_sentence() -> None:
     class Chooses(nn.Sequential):
         def forward(self, x: Tensor) -> Any:

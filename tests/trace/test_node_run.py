@@ -11,6 +11,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 import flopratio as fr
+from flopratio.formulas import OPERATORS
 from tests.trace.steps import Product, by_name, profiled, reconciled, split
 
 F = 2 * 8 * 6 * 6
@@ -364,3 +365,105 @@ class TestSeveralRunsOfANode:
                 torch.autograd.grad(y, (x, w), torch.ones_like(y), retain_graph=True)
 
         assert split(reconciled(None, step)) == (F, 3 * F, 3 * F, 0)
+
+
+class Quantized(torch.autograd.Function):
+    """x @ w of whole numbers, each factor in steps of its scale; w may be whole numbers already.
+    Gradients of what is to be had, as though nothing had been rounded."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x, w)
+        scale = x.abs().max() / 127
+        whole = (w if w.dtype is torch.int8 else (w * 127).round().to(torch.int8)).contiguous()
+        return torch._int_mm((x / scale).round().to(torch.int8), whole) * (scale / 127)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> Any:
+        x, w = ctx.saved_tensors
+        of_x = grad @ w.to(grad.dtype).t()
+        return of_x, x.t() @ grad if ctx.needs_input_grad[1] else None
+
+
+class TestProductsThatAutogradDoesNotKnow:
+    """In a user's function each costs F for each operand that requires a gradient, as any does."""
+
+    P = 2 * 32 * 16 * 16
+
+    def test_of_whole_numbers(self) -> None:
+        x, w = torch.randn(32, 16, requires_grad=True), nn.Parameter(torch.randn(16, 16))
+        ledger = reconciled(None, lambda: Quantized.apply(x, w).sum().backward())
+        assert split(ledger) == (self.P, self.P, self.P, 0)
+
+    def test_of_frozen_whole_numbers(self) -> None:
+        x, w = torch.randn(32, 16, requires_grad=True), torch.ones(16, 16, dtype=torch.int8)
+        ledger = reconciled(nn.Identity(), lambda: Quantized.apply(x, w).sum().backward())
+        assert split(ledger) == (self.P, self.P, 0, 0)
+
+    def test_a_choice_by_a_product_has_no_gradient(self) -> None:
+        class Chosen(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx: Any, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+                at = (x @ w).argmax(1)
+                ctx.save_for_backward(at)
+                return x.gather(1, at[:, None]).squeeze(1)
+
+            @staticmethod
+            def backward(ctx: Any, grad: torch.Tensor) -> Any:
+                (at,) = ctx.saved_tensors
+                return torch.zeros(8, 6).scatter(1, at[:, None], grad[:, None]), None
+
+        x, w = rows(gradient=True), square()
+        ledger = reconciled(None, lambda: Chosen.apply(x, w).sum().backward())
+        assert split(ledger) == (F, 0, 0, 0)
+
+    def test_eight_bit_numbers(self) -> None:
+        if not hasattr(torch.ops.aten, "_scaled_mm"):
+            pytest.skip("this torch has no _scaled_mm")
+
+        class Scaled(Product):
+            @staticmethod
+            def forward(ctx: Any, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+                ctx.save_for_backward(x, w)
+                a, b = x.to(torch.float8_e4m3fn), w.t().to(torch.float8_e4m3fn).contiguous()
+                one = torch.ones(())
+                return torch._scaled_mm(a, b.t(), one, one, out_dtype=torch.float32)
+
+        x, w = torch.randn(32, 16, requires_grad=True), nn.Parameter(torch.randn(16, 16))
+        ledger = reconciled(None, lambda: Scaled.apply(x, w).sum().backward())
+        assert split(ledger) == (self.P, self.P, self.P, 0)
+        frozen = reconciled(None, lambda: Scaled.apply(x.detach(), w).sum().backward())
+        assert split(frozen) == (self.P, 0, self.P, self.P)
+
+    def test_without_gradients_in_its_formula_is_not_compared(self) -> None:
+        name = "flopratio_tests::product"
+
+        @torch.library.custom_op(name, mutates_args=())
+        def product(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+            return x @ w
+
+        class Wrapped(Product):
+            @staticmethod
+            def forward(ctx: Any, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+                ctx.save_for_backward(x, w)
+                return product(x, w)
+
+        class StraightThrough(Wrapped):
+            @staticmethod
+            def backward(ctx: Any, grad: torch.Tensor) -> Any:
+                return grad, None
+
+        fr.register(name, lambda x, w, *, out: fr.Cost(flops=2 * out.numel * w.shape[0]))
+        try:
+            x, w = rows(gradient=True), square()
+            ledger = profiled(None, lambda: Wrapped.apply(x, w).sum().backward())
+            assert split(ledger)[0] == F
+            assert ledger.reconciled is None
+            assert ledger.why_not_compared == (
+                "there is no formula for the gradients of flopratio_tests.product"
+            )
+            through = profiled(None, lambda: StraightThrough.apply(x, w).sum().backward())
+            assert split(through) == (F, 0, 0, 0)
+            assert through.reconciled is True
+        finally:
+            del OPERATORS["flopratio_tests.product"]

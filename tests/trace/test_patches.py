@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -96,6 +97,59 @@ class TestProfilersInsideOfEachOther:
         assert outer.ledger.totals.saved_bytes == saved
         assert outer.ledger.memory.saved_activations == saved
         assert outer.ledger.saved_mismatches == []
+
+    @pytest.mark.parametrize("profilers", [2, 3])
+    def test_tensors_that_take_themselves_apart(self, profilers: int) -> None:
+        """What they call is seen by all, whose node it works for too; and an operator that calls
+        nothing is one operator for all."""
+        model, x = Two(), torch.randn(ROWS, 4)
+
+        class Own(torch.Tensor):
+            @classmethod
+            def __torch_dispatch__(cls, *call: Any) -> Any:  # type: ignore[override]
+                return result
+
+        own, result = (torch.ones(3).as_subclass(Own) for _ in range(2))
+
+        def step() -> None:
+            torch.sin(own)
+            offsets = torch.tensor([0, 3, ROWS])
+            batch = torch.nested.nested_tensor_from_jagged(x, offsets)
+            model(batch).values().square().sum().backward()
+            model.zero_grad()
+
+        step()
+        with fr.Profiler(model) as alone:
+            step()
+        with ExitStack() as exits:
+            every = [exits.enter_context(fr.Profiler(model)) for _ in range(profilers)]
+            step()
+        assert split(alone.ledger) == EXPECTED
+        for profiler in every:
+            assert profiler.ledger.reconciled is True
+            assert profiler.ledger == alone.ledger
+            assert "aten.sin" in {row.op for row in profiler.ledger.rows}
+            assert profiler.ledger.memory["peak"] == alone.ledger.memory["peak"]
+
+    @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+    def test_what_one_looks_up_is_none_of_the_steps(self) -> None:
+        """The gradient's place of a leaf that has no node yet; the shapes in a nested tensor."""
+        model, unused = nn.Linear(6, 3), nn.Parameter(torch.ones(3))
+        x = torch.randn(4, 6)
+        nested = torch.nested.nested_tensor([torch.ones(2, 3)])
+
+        def step() -> None:
+            wanted = [model.weight, unused]
+            torch.autograd.grad(model(x).sum(), wanted, allow_unused=True)
+            nested.to_padded_tensor(0.0)
+
+        with fr.Profiler(model) as alone:
+            step()
+        with fr.Profiler(model) as outer, fr.Profiler(model) as inner:
+            step()
+        for profiler in (outer, inner):
+            assert profiler.ledger == alone.ledger
+            assert profiler.ledger.memory["peak"] == alone.ledger.memory["peak"]
 
     def test_one_is_not_entered_twice_at_once(self) -> None:
         with (

@@ -757,3 +757,51 @@ class TestParameters:
     def test_what_is_no_list_of_tensors_is_told(self, wrong: Any) -> None:
         with pytest.raises(fr.UsageError, match=r"should be tensors, as in \[W, b\], not"):
             fr.Profiler(parameters=wrong)
+
+
+class TestLazyModules:
+    """Their parameters are made in the forward that is watched."""
+
+    def lazy(self) -> nn.Sequential:
+        return nn.Sequential(
+            nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3)
+        )
+
+    def step(self, model: nn.Module, x: torch.Tensor) -> None:
+        model(x).sum().backward()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        optimizer.step()
+
+    @pytest.mark.parametrize("told", [True, False])
+    def test_the_first_step_is_as_the_second(self, told: bool) -> None:
+        x = torch.randn(2, 3, 8, 8)
+        model = self.lazy()
+        profiler = fr.Profiler(model if told else None)
+        with profiler:
+            self.step(model, x)
+        first = profiler.ledger
+        model.zero_grad()
+        with fr.Profiler(model if told else None) as again:
+            self.step(model, x)
+        second = again.ledger
+        assert first.reconciled is True
+        assert first.parameters == second.parameters
+        assert sum(first.parameters.values()) == 4 * 27 + 4 + 2 * 4 + 144 * 3 + 3
+        assert first.totals.backward == second.totals.backward
+        assert first.totals.update == second.totals.update
+        assert first.totals.saved_bytes == second.totals.saved_bytes
+        assert first.saved_mismatches == []
+        figures = ("forward", "grad_input", "grad_weight", "saved_bytes")
+        for one, other in zip(first.layers(), second.layers(), strict=True):
+            assert all(getattr(one, name) == getattr(other, name) for name in figures)
+        owned = sum(p.numel() * p.itemsize for p in model.parameters())
+        assert first.memory["parameters"] == owned
+        assert first.memory["buffers"] == sum(b.nbytes for b in model.buffers())
+
+    def test_one_that_is_never_called_has_no_parameters(self) -> None:
+        model = nn.ModuleList([nn.Linear(4, 3), nn.LazyLinear(3)])
+        with fr.Profiler(model) as profiler:
+            model[0](torch.randn(2, 4)).sum().backward()
+        assert profiler.ledger.reconciled is True
+        assert profiler.ledger.parameters["1"] == 0
+        assert isinstance(model[1].weight, nn.UninitializedParameter)

@@ -50,6 +50,27 @@ def test_equal_operators_are_one_object(recording: Recording) -> None:
         assert ours.op is theirs.op
 
 
+def test_what_is_no_plain_value_is_noted_by_its_name() -> None:
+    """A process group can neither be pickled nor compared."""
+    dist = pytest.importorskip("torch.distributed")
+    store = pytest.importorskip("torch.testing._internal.distributed.fake_pg").FakeStore()
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    dist.init_process_group("fake", store=store, rank=0, world_size=2)
+    try:
+        with fr.Profiler() as profiler:
+            for _ in range(2):
+                dist.all_reduce(torch.ones(3))
+                torch.rand(3, generator=torch.Generator(), layout=torch.strided)
+    finally:
+        dist.destroy_process_group()
+    reduced = [each for each in profiler.recording.records if each.op.name == "c10d.allreduce_"]
+    assert len(reduced) == 2
+    assert reduced[0].arguments == reduced[1].arguments
+    again = pickle.loads(pickle.dumps(profiler.recording))
+    assert again.records == profiler.recording.records
+
+
 def test_it_refers_to_no_tensor_and_no_module(recording: Recording) -> None:
     seen: set[int] = set()
 

@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
 import flopratio as fr
@@ -33,6 +35,22 @@ def test_a_value_that_is_written_over_is_kept_as_a_copy() -> None:
     # SiLU's gradient needs its input, which it overwrites.
     assert ledger.analytic[SAVED] == (7 * 3 + 7 * 5 + 7 * 5) * 4
     assert ledger.saved_mismatches == []
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")  # forward mode's own formulas are scripts
+def test_what_directional_derivatives_keep_is_left_out() -> None:
+    """Tanh keeps its result for its gradient, and the tangent for that of its derivative."""
+    module, x = nn.Sequential(nn.Linear(3, 5), nn.Tanh()), torch.randn(7, 3)
+    with fr.Profiler(module) as profiler:
+        with forward_ad.dual_level():
+            dual = forward_ad.make_dual(x, torch.ones_like(x))
+            _, tangent = forward_ad.unpack_dual(module(dual))
+        tangent.square().sum().backward()
+        module(x).sum().backward()
+    ledger = profiler.ledger
+    assert ledger.totals.saved_bytes > 0
+    assert ledger.saved_mismatches == []
+    assert not any(record.hooked for record in profiler.recording.records[-20:])
 
 
 def test_a_checkpoint_keeps_what_enters_it_and_that_is_no_operator_s() -> None:

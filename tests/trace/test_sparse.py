@@ -172,3 +172,26 @@ def test_updates_with_sparse_gradients_count_the_rows_that_were_read(name: str) 
     assert 0 < work < 100 * 8
     if name == "sgd":
         assert work == 2 * entries
+
+
+@pytest.mark.parametrize(
+    ("options", "elementwise"),
+    [
+        ({"mode": "sum"}, 0),
+        ({"mode": "mean"}, 2 * 4),  # the gradient of each of 2 bags, divided by its size
+    ],
+)
+def test_the_rows_that_bags_read(options: dict[str, Any], elementwise: int) -> None:
+    """A sparse gradient lists the rows that were read: 5 of 4 numbers, with 5 indices."""
+    bag = nn.EmbeddingBag(20, 4, sparse=True, **options)
+    optimizer = torch.optim.SGD(bag.parameters(), lr=0.1)
+    ids, offsets = torch.tensor([1, 2, 3, 3, 5]), torch.tensor([0, 2])
+    with fr.Profiler(bag) as profiler:
+        bag(ids, offsets).sum().backward()
+        optimizer.step()
+    ledger = profiler.ledger
+    assert ledger.uncounted_ops == {}
+    assert ledger.reconciled is True
+    (row,) = [row for row in ledger.rows if row.op == "aten._embedding_bag_backward"]
+    assert (row.phase, row.elementwise) == ("grad_weight", elementwise)
+    assert row.bytes_written == 5 * 4 * 4 + 5 * 8

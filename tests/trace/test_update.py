@@ -771,3 +771,33 @@ class TestOperators:
         rows = [row for row in ledger.rows if row.phase == "update"]
         # By its schema it writes to the gradients too: a scaler's factor goes out of them.
         assert sum(row.bytes_written for row in rows) == 2 * 4 * PARAMETERS
+
+
+def test_what_a_backward_ends_with_is_no_update() -> None:
+    """Gradients are divided when all nodes have run, as a sharded model's are summed over ranks
+    then; clipping by hand after it is the update's."""
+    model = nn.Linear(4, 3)
+    x = torch.randn(2, 4, requires_grad=True)
+
+    class DividedAtTheEnd(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            return x.view_as(x)
+
+        @staticmethod
+        def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+            def divide() -> None:
+                model.weight.grad.div_(2)
+
+            torch.autograd.Variable._execution_engine.queue_callback(divide)
+            return grad
+
+    with fr.Profiler(model) as profiler:
+        model(DividedAtTheEnd.apply(x)).sum().backward()
+        with torch.no_grad():
+            model.weight -= 0.1 * model.weight.grad
+    ledger = profiler.ledger
+    (row,) = [row for row in ledger.rows if row.op == "aten.div_"]
+    assert (row.phase, row.layer, row.elementwise) == ("grad_weight", "", 12)
+    assert ledger.totals.update == 12 + 12
+    assert ledger.reconciled is True

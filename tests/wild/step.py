@@ -32,6 +32,8 @@ class WildStep:
             ``reconciled`` is None then.
         differs: why the law does not hold for this step, whatever counts it: ``reconciled`` is
             false then, and the ledger names where.
+        unseen: what of the step runs where no Profiler sees it, in the ledger's words: its figures
+            are too small then, and it is never reconciled.
         saved_unseen: why the saved bytes can't be compared (a step's own hooks keep them, or
             ``torch.func`` forbids hooks).
         memory_unseen: why it can't be told what memory the step leaves (a mode that looks would be
@@ -48,6 +50,7 @@ class WildStep:
     by_hand: dict[str, float] = field(default_factory=dict)
     not_compared: str = ""
     differs: str = ""
+    unseen: str = ""
     saved_unseen: str = ""
     memory_unseen: str = ""
     uncounted: frozenset[str] = frozenset()

@@ -193,7 +193,8 @@ def forward_in_a_thread() -> WildStep:
         "grad_input": 2 * LAST,
         "grad_weight": FIRST + 2 * LAST,
     }
-    return WildStep(run, model, [optimizer], by_hand=by_hand)
+    unseen = "Linear ran unseen, in another thread; a backward reached what another thread had made"
+    return WildStep(run, model, [optimizer], by_hand=by_hand, unseen=unseen)
 
 
 @wild

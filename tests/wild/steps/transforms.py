@@ -24,6 +24,7 @@ from tests.wild.models import CLASSES, FIRST, HIDDEN, LAST, ONE_STEP, ROWS, WIDT
 from tests.wild.step import WildStep, wild
 
 NO_HOOKS = "torch.func does not run under hooks on saved tensors"
+TANGENTS = "a backward computed directional derivatives besides"
 
 
 @wild
@@ -138,12 +139,7 @@ def hessian_of_a_small_model() -> WildStep:
             model[2].bias -= step
         return loss_of(bias)
 
-    return WildStep(
-        run,
-        model,
-        saved_unseen=NO_HOOKS,
-        not_compared="a backward computed directional derivatives besides",
-    )
+    return WildStep(run, model, saved_unseen=NO_HOOKS, not_compared=TANGENTS)
 
 
 @wild
