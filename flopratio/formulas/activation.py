@@ -50,6 +50,16 @@ def relu(self: Tensor, *, out: Tensor) -> Cost:
     return activation_cost(out.numel, "aten.threshold_backward", gradient, out)
 
 
+def again(grad_output: Tensor, **kept: Tensor) -> tuple[Gradient, ...]:
+    """What a backward operator keeps if it is differentiated itself (in forward mode, or by a
+    user): for the gradient of grad_output the other operand, for that of the other both."""
+    ((name, other),) = kept.items()
+    return (
+        Gradient("grad_output", "", saves=(other,)),
+        Gradient(name, "", saves=(grad_output, other)),
+    )
+
+
 @operator("aten.threshold_backward")
 def threshold_backward(grad_output: Tensor, self: Tensor, threshold: float, *, out: Tensor) -> Cost:
     """grad_x = grad_y if x > threshold else 0: a selection, 1 an element."""
@@ -150,7 +160,7 @@ def sigmoid(self: Tensor, *, out: Tensor) -> Cost:
 @operator("aten.sigmoid_backward")
 def sigmoid_backward(grad_output: Tensor, output: Tensor, *, out: Tensor) -> Cost:
     """grad_x = grad_y (1 - y) y: subtraction, 2 multiplications; 3 an element."""
-    return Cost(elementwise=3 * out.numel)
+    return Cost(elementwise=3 * out.numel, gradients=again(output=output, grad_output=grad_output))
 
 
 @operator("aten.tanh", "aten.tanh_")
@@ -163,7 +173,7 @@ def tanh(self: Tensor, *, out: Tensor) -> Cost:
 @operator("aten.tanh_backward")
 def tanh_backward(grad_output: Tensor, output: Tensor, *, out: Tensor) -> Cost:
     """grad_x = grad_y (1 - y y): 2 multiplications, subtraction; 3 an element."""
-    return Cost(elementwise=3 * out.numel)
+    return Cost(elementwise=3 * out.numel, gradients=again(output=output, grad_output=grad_output))
 
 
 @operator("aten.gelu", "aten.gelu_")
@@ -231,7 +241,7 @@ def silu_backward(grad_output: Tensor, self: Tensor, *, out: Tensor) -> Cost:
     2. 1 - s, times x, 1 + ..: 3;
     3. grad_y s, and the product: 2.
     """
-    return Cost(elementwise=9 * out.numel)
+    return Cost(elementwise=9 * out.numel, gradients=again(self=self, grad_output=grad_output))
 
 
 @operator("aten.mish", "aten.mish_")
@@ -501,7 +511,7 @@ def softmax_backward(
 ) -> Cost:
     """grad_x = y (grad_y - sum grad_y y), 4 an element: a product, an addition into the sum,
     subtraction, multiplication."""
-    return Cost(elementwise=4 * out.numel)
+    return Cost(elementwise=4 * out.numel, gradients=again(output=output, grad_output=grad_output))
 
 
 @operator("aten._log_softmax")
@@ -526,7 +536,7 @@ def log_softmax_backward(
 ) -> Cost:
     """grad_x = grad_y - exp(y) sum grad_y, 4 an element: an addition into the sum, exp,
     multiplication, subtraction."""
-    return Cost(elementwise=4 * out.numel)
+    return Cost(elementwise=4 * out.numel, gradients=again(output=output, grad_output=grad_output))
 
 
 def elementwise_layer(x: Tensor, op: str, *, inplace: bool = False, **arguments: Any) -> LayerCost:

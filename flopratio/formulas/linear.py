@@ -16,7 +16,6 @@ from flopratio.formulas.formula import (
     Example,
     Gradient,
     LayerCost,
-    OperatorFormula,
     Part,
     Size,
     Tensor,
@@ -319,10 +318,13 @@ def grouped_mm_by_loop_backward(
     return Cost.fused(Part("input", flops=product), Part("weight", flops=product))
 
 
-def by_the_law(flops: Size, *operands: str) -> tuple[Gradient, ...]:
-    """The gradients of a product that autograd has no formula for: an ``autograd.Function`` around
-    it says how they are computed, and what is kept; each is a product of the same size."""
-    return tuple(Gradient(operand, "", flops=flops) for operand in operands)
+def gradients_by_the_user(self: Tensor, mat2: Tensor, flops: Size) -> tuple[Gradient, ...]:
+    """Those of a product that autograd has no formula for: a user's function computes them, of
+    dense factors, in whatever way."""
+    return (
+        Gradient("mat2", "aten.mm", flops=flops, saves=(self,)),
+        Gradient("self", "aten.mm", flops=flops, saves=(mat2,)),
+    )
 
 
 @operator("aten._scaled_mm")
@@ -342,11 +344,16 @@ def scaled_mm(
 
     Each entry is multiplied by the scale of its row and by that of its column (one scale for the
     whole tensor, or one a row): 2 M N; plus M N with a bias, plus M N with a scaled result.
+    Autograd has no formula for it; a user's function computes its gradients, by the law.
     """
     (m, k), n = self.shape, mat2.shape[-1]
     factors = 2 + (bias is not None) + (scale_result is not None)
     product = product_flops(m, n, k)
-    return Cost(product, factors * out.numel, by_the_law(product, "self", "mat2"))
+    return Cost(
+        flops=product,
+        elementwise=factors * out.numel,
+        gradients=gradients_by_the_user(self, mat2, product),
+    )
 
 
 @operator("aten._scaled_mm_v2")
@@ -369,7 +376,11 @@ def scaled_mm_by_recipe(
     (m, k), n = self.shape, mat2.shape[-1]
     factors = 2 + (bias is not None)
     product = product_flops(m, n, k)
-    return Cost(product, factors * out.numel, by_the_law(product, "self", "mat2"))
+    return Cost(
+        flops=product,
+        elementwise=factors * out.numel,
+        gradients=gradients_by_the_user(self, mat2, product),
+    )
 
 
 @operator("aten._scaled_addmm", "aten._scaled_addmm_")
@@ -385,8 +396,9 @@ def scaled_addmm(
 ) -> Cost:
     """``addmm`` of 8-bit factors: two scales an entry of the product besides."""
     (m, k), n = mat1.shape, mat2.shape[-1]
-    product, elementwise = product_flops(m, n, k), sum_flops(out, beta, alpha) + 2 * out.numel
-    return Cost(product, elementwise, by_the_law(product, "mat1", "mat2"))
+    return Cost(
+        flops=product_flops(m, n, k), elementwise=sum_flops(out, beta, alpha) + 2 * out.numel
+    )
 
 
 def grouped_flops(self: Tensor, mat2: Tensor) -> Size:
@@ -400,42 +412,38 @@ def scaled_grouped_mm(
     self: Tensor, mat2: Tensor, *settings: object, out: Tensor, **named: object
 ) -> Cost:
     """``_grouped_mm`` of 8-bit numbers: each entry is multiplied by two scales."""
-    product = grouped_flops(self, mat2)
-    return Cost(product, 2 * out.numel, by_the_law(product, "self", "mat2"))
+    products = grouped_flops(self, mat2)
+    return Cost(
+        flops=products,
+        elementwise=2 * out.numel,
+        gradients=gradients_by_the_user(self, mat2, products),
+    )
 
 
 @operator("aten._int_mm")
 def int_mm(self: Tensor, mat2: Tensor, *, out: Tensor) -> Cost:
     """out[M, N] = self[M, K] @ mat2[K, N] of whole numbers."""
     (m, k), n = self.shape, mat2.shape[-1]
-    product = product_flops(m, n, k)
-    return Cost(product, gradients=by_the_law(product, "self", "mat2"))
+    return Cost(flops=product_flops(m, n, k))
 
 
 @operator("aten._weight_int8pack_mm")
 def int8_weight_mm(self: Tensor, mat2: Tensor, scales: Tensor, *, out: Tensor) -> Cost:
     """out[M, N] = (self[M, K] @ mat2[N, K].T) * scales[N], of 8-bit weights."""
-    product = 2 * self.numel * out.shape[-1]
-    return Cost(product, out.numel, by_the_law(product, "self", "mat2"))
+    return Cost(flops=2 * self.numel * out.shape[-1], elementwise=out.numel)
 
 
-def int4_weight_mm(input: str) -> OperatorFormula:
-    def formula(self: Tensor, mat2: Tensor, /, *settings: object, out: Tensor) -> Cost:
-        """out[M, N] = self[M, K] @ weight[K, N], of packed 4-bit weights, each of which is first
-        scaled and shifted: 2 K N. The weights are not trained."""
-        k, n = self.shape[-1], out.shape[-1]
-        product = 2 * self.numel * n
-        return Cost(product, 2 * k * n, by_the_law(product, input))
-
-    return formula
-
-
-operator(
+@operator(
     "aten._weight_int4pack_mm",
     "aten._weight_int4pack_mm_for_cpu",
     "aten._weight_int4pack_mm_with_scales_and_zeros",
-)(int4_weight_mm("self"))
-operator("aten._dyn_quant_matmul_4bit")(int4_weight_mm("inp"))
+    "aten._dyn_quant_matmul_4bit",
+)
+def int4_weight_mm(self: Tensor, mat2: Tensor, /, *settings: object, out: Tensor) -> Cost:
+    """out[M, N] = self[M, K] @ weight[K, N], of packed 4-bit weights, each of which is first scaled
+    and shifted: 2 K N."""
+    k, n = self.shape[-1], out.shape[-1]
+    return Cost(flops=2 * self.numel * n, elementwise=2 * k * n)
 
 
 @operator("aten._mixed_dtypes_linear")
@@ -452,10 +460,7 @@ def mixed_dtypes_linear(
     an activation in place of each entry that is counted as one operation."""
     k, n = input.shape[-1], out.shape[-1]
     after = (bias is not None) + (activation not in (None, "none"))
-    product = 2 * input.numel * n
-    of_weight = Gradient(("weight", "scale"), "", flops=product)
-    gradients = (*by_the_law(product, "input"), of_weight)
-    return Cost(product, k * n + after * out.numel, gradients)
+    return Cost(flops=2 * input.numel * n, elementwise=k * n + after * out.numel)
 
 
 @operator("aten._addmm_activation")
@@ -472,8 +477,7 @@ def addmm_activation(
     """``addmm``, and a ReLU, one comparison an entry, or a GELU in the form with tanh."""
     (m, k), n = mat1.shape, mat2.shape[-1]
     activation = gelu(out, approximate="tanh", out=out).elementwise if use_gelu else out.numel
-    product, elementwise = product_flops(m, n, k), sum_flops(out, beta, alpha) + activation
-    return Cost(product, elementwise, by_the_law(product, "mat1", "mat2"))
+    return Cost(flops=product_flops(m, n, k), elementwise=sum_flops(out, beta, alpha) + activation)
 
 
 @operator("aten.addr", "aten.addr_")

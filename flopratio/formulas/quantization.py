@@ -40,7 +40,7 @@ def masked(out: tuple[Tensor, Tensor], work: Size) -> Cost:
     "aten.fake_quantize_per_channel_affine_cachemask",
     "aten._fake_quantize_per_tensor_affine_cachemask_tensor_qparams",
 )
-def fake_quantize(self: Tensor, *settings: Any, out: tuple[Tensor, Tensor]) -> Cost:
+def fake_quantize(self: Tensor, *settings: Any, out: tuple[Tensor, Tensor], **named: Any) -> Cost:
     """There and back, and the mask."""
     return masked(out, (QUANTIZED + BACK + MASK) * self.numel)
 

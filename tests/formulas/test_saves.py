@@ -97,7 +97,7 @@ KEPT: dict[str, Callable[[Tensor], Tensor]] = {
     "logcumsumexp": lambda x: x.logcumsumexp(1),
     "logaddexp2": lambda x: torch.logaddexp2(x, x * 2),
     "nextafter": lambda x: torch.nextafter(x.detach(), x.detach() * 2) * x,
-    "aminmax": lambda x: sum(torch.aminmax(x, dim=1)),
+    "aminmax": lambda x: torch.stack([*torch.aminmax(x, dim=1)]),
     "max of all": lambda x: x.max() * x,
     "nansum": lambda x: x.nansum(1),
     "std_mean": lambda x: torch.std_mean(x)[0] * x,
