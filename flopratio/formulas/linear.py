@@ -16,6 +16,7 @@ from flopratio.formulas.formula import (
     Example,
     Gradient,
     LayerCost,
+    OperatorFormula,
     Part,
     Size,
     Tensor,
@@ -318,13 +319,10 @@ def grouped_mm_by_loop_backward(
     return Cost.fused(Part("input", flops=product), Part("weight", flops=product))
 
 
-def gradients_by_the_user(self: Tensor, mat2: Tensor, flops: Size) -> tuple[Gradient, ...]:
-    """Those of a product that autograd has no formula for: a user's function computes them, of
-    dense factors, in whatever way."""
-    return (
-        Gradient("mat2", "aten.mm", flops=flops, saves=(self,)),
-        Gradient("self", "aten.mm", flops=flops, saves=(mat2,)),
-    )
+def by_the_law(flops: Size, *operands: str) -> tuple[Gradient, ...]:
+    """The gradients of a product that autograd has no formula for: an ``autograd.Function`` around
+    it says how they are computed, and what is kept; each is a product of the same size."""
+    return tuple(Gradient(operand, "", flops=flops) for operand in operands)
 
 
 @operator("aten._scaled_mm")
@@ -344,16 +342,11 @@ def scaled_mm(
 
     Each entry is multiplied by the scale of its row and by that of its column (one scale for the
     whole tensor, or one a row): 2 M N; plus M N with a bias, plus M N with a scaled result.
-    Autograd has no formula for it; a user's function computes its gradients, by the law.
     """
     (m, k), n = self.shape, mat2.shape[-1]
     factors = 2 + (bias is not None) + (scale_result is not None)
     product = product_flops(m, n, k)
-    return Cost(
-        flops=product,
-        elementwise=factors * out.numel,
-        gradients=gradients_by_the_user(self, mat2, product),
-    )
+    return Cost(product, factors * out.numel, by_the_law(product, "self", "mat2"))
 
 
 @operator("aten._scaled_mm_v2")
@@ -376,11 +369,7 @@ def scaled_mm_by_recipe(
     (m, k), n = self.shape, mat2.shape[-1]
     factors = 2 + (bias is not None)
     product = product_flops(m, n, k)
-    return Cost(
-        flops=product,
-        elementwise=factors * out.numel,
-        gradients=gradients_by_the_user(self, mat2, product),
-    )
+    return Cost(product, factors * out.numel, by_the_law(product, "self", "mat2"))
 
 
 @operator("aten._scaled_addmm", "aten._scaled_addmm_")
@@ -396,9 +385,8 @@ def scaled_addmm(
 ) -> Cost:
     """``addmm`` of 8-bit factors: two scales an entry of the product besides."""
     (m, k), n = mat1.shape, mat2.shape[-1]
-    return Cost(
-        flops=product_flops(m, n, k), elementwise=sum_flops(out, beta, alpha) + 2 * out.numel
-    )
+    product, elementwise = product_flops(m, n, k), sum_flops(out, beta, alpha) + 2 * out.numel
+    return Cost(product, elementwise, by_the_law(product, "mat1", "mat2"))
 
 
 def grouped_flops(self: Tensor, mat2: Tensor) -> Size:
@@ -412,38 +400,42 @@ def scaled_grouped_mm(
     self: Tensor, mat2: Tensor, *settings: object, out: Tensor, **named: object
 ) -> Cost:
     """``_grouped_mm`` of 8-bit numbers: each entry is multiplied by two scales."""
-    products = grouped_flops(self, mat2)
-    return Cost(
-        flops=products,
-        elementwise=2 * out.numel,
-        gradients=gradients_by_the_user(self, mat2, products),
-    )
+    product = grouped_flops(self, mat2)
+    return Cost(product, 2 * out.numel, by_the_law(product, "self", "mat2"))
 
 
 @operator("aten._int_mm")
 def int_mm(self: Tensor, mat2: Tensor, *, out: Tensor) -> Cost:
     """out[M, N] = self[M, K] @ mat2[K, N] of whole numbers."""
     (m, k), n = self.shape, mat2.shape[-1]
-    return Cost(flops=product_flops(m, n, k))
+    product = product_flops(m, n, k)
+    return Cost(product, gradients=by_the_law(product, "self", "mat2"))
 
 
 @operator("aten._weight_int8pack_mm")
 def int8_weight_mm(self: Tensor, mat2: Tensor, scales: Tensor, *, out: Tensor) -> Cost:
     """out[M, N] = (self[M, K] @ mat2[N, K].T) * scales[N], of 8-bit weights."""
-    return Cost(flops=2 * self.numel * out.shape[-1], elementwise=out.numel)
+    product = 2 * self.numel * out.shape[-1]
+    return Cost(product, out.numel, by_the_law(product, "self", "mat2"))
 
 
-@operator(
+def int4_weight_mm(input: str) -> OperatorFormula:
+    def formula(self: Tensor, mat2: Tensor, /, *settings: object, out: Tensor) -> Cost:
+        """out[M, N] = self[M, K] @ weight[K, N], of packed 4-bit weights, each of which is first
+        scaled and shifted: 2 K N. The weights are not trained."""
+        k, n = self.shape[-1], out.shape[-1]
+        product = 2 * self.numel * n
+        return Cost(product, 2 * k * n, by_the_law(product, input))
+
+    return formula
+
+
+operator(
     "aten._weight_int4pack_mm",
     "aten._weight_int4pack_mm_for_cpu",
     "aten._weight_int4pack_mm_with_scales_and_zeros",
-    "aten._dyn_quant_matmul_4bit",
-)
-def int4_weight_mm(self: Tensor, mat2: Tensor, /, *settings: object, out: Tensor) -> Cost:
-    """out[M, N] = self[M, K] @ weight[K, N], of packed 4-bit weights, each of which is first scaled
-    and shifted: 2 K N."""
-    k, n = self.shape[-1], out.shape[-1]
-    return Cost(flops=2 * self.numel * n, elementwise=2 * k * n)
+)(int4_weight_mm("self"))
+operator("aten._dyn_quant_matmul_4bit")(int4_weight_mm("inp"))
 
 
 @operator("aten._mixed_dtypes_linear")
@@ -460,7 +452,10 @@ def mixed_dtypes_linear(
     an activation in place of each entry that is counted as one operation."""
     k, n = input.shape[-1], out.shape[-1]
     after = (bias is not None) + (activation not in (None, "none"))
-    return Cost(flops=2 * input.numel * n, elementwise=k * n + after * out.numel)
+    product = 2 * input.numel * n
+    of_weight = Gradient(("weight", "scale"), "", flops=product)
+    gradients = (*by_the_law(product, "input"), of_weight)
+    return Cost(product, k * n + after * out.numel, gradients)
 
 
 @operator("aten._addmm_activation")
@@ -477,7 +472,8 @@ def addmm_activation(
     """``addmm``, and a ReLU, one comparison an entry, or a GELU in the form with tanh."""
     (m, k), n = mat1.shape, mat2.shape[-1]
     activation = gelu(out, approximate="tanh", out=out).elementwise if use_gelu else out.numel
-    return Cost(flops=product_flops(m, n, k), elementwise=sum_flops(out, beta, alpha) + activation)
+    product, elementwise = product_flops(m, n, k), sum_flops(out, beta, alpha) + activation
+    return Cost(product, elementwise, by_the_law(product, "mat1", "mat2"))
 
 
 @operator("aten.addr", "aten.addr_")
