@@ -159,7 +159,8 @@ def test_formulas_name_what_autograd_keeps(name: str) -> None:
         try:
             result.backward()
         except RuntimeError as error:
-            assert "is not implemented" in str(error)
+            if "is not implemented" not in str(error):
+                raise
             pytest.skip(str(error))  # an older torch has no derivative
     ledger = profiler.ledger
     assert ledger.saved_mismatches == []
