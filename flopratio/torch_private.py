@@ -11,6 +11,7 @@ import logging
 import math
 import operator
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -183,6 +184,14 @@ class RuledFakeTensorMode(FakeTensorMode):
 
     def __init__(self) -> None:
         super().__init__(allow_non_fake_inputs=True)
+
+    @property
+    def avoid_device_init(self) -> bool:
+        """Whether tensors on a GPU that is not there can be made. Only in the main thread: for this
+        torch 2.11 keeps something in the thread that comes first, and crashes when another thread
+        comes after that one has ended."""
+        here = threading.current_thread() is threading.main_thread()
+        return here and super().avoid_device_init
 
     def dispatch(
         self,

@@ -22,7 +22,7 @@ PACKAGE = Path(flopratio.__file__).parent
 
 OF_NAMED_TUPLES = {"_asdict", "_fields", "_make", "_replace"}
 
-OF_OTHERS = {"_from_config", "_meta_registrations", "_model_mapping", "_roi_align"}
+OF_OTHERS = {"_attn_implementation", "_from_config", "_meta_registrations", "_model_mapping", "_roi_align"}
 """Of torchvision and transformers, where the models of these are built."""
 
 BY_NAME = {"attrgetter", "delattr", "getattr", "hasattr", "methodcaller", "setattr"}

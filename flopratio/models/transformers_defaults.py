@@ -75,27 +75,29 @@ DEFAULTS: Mapping[str, Mapping[str, object]] = {
         "backbone_config.architecture": "repvit_m1",
         "backbone_config.num_classes": 1_000,
     },
+    # Its vocabulary is left open; ESM-2's.
     "esm": {"vocab_size": 33, "pad_token_id": 1, "mask_token_id": 32},
-    # Frozen, it has no backward.
     # What of a spectrogram is no padding is in its values.
     "fastspeech2_conformer": {"use_masking": False},
     "fastspeech2_conformer_with_hifigan": {"model_config.use_masking": False},
+    # Frozen, it has no backward.
     "flava_image_codebook": {"freeze": False},
-    "gemma4_assistant": {
-        "text_config.hidden_size_per_layer_input": 0,
-        "text_config.vocab_size_per_layer_input": 0,
-        "text_config.num_kv_shared_layers": 30,
-    },
+    # Which layer of the images goes to which of the text, and how many of its patches.
     "granite4_vision": {"deepstack_layer_map": [[-1, 0]], "downsample_rate": "1/2"},
     # 0.5 of the pixels shuffled into 4 times the width.
     "llama4_vision_model": {"hidden_size": 1_408},
+    # The scale of each level that is projected.
     "lw_detr": {"projector_scale_factors": [1.0]},
+    # Heads of keys and values: as many as of queries.
     "moonshine_streaming": {"num_key_value_heads": 8},
+    # timm's model of the images, and its width.
     "perception_lm": {
         "vision_config.architecture": "vit_pe_core_large_patch14_336",
         "vision_config.model_args": {"embed_dim": 1_024},
     },
+    # Asked for by its initialiser.
     "pix2struct_text_model": {"initializer_range": 0.02},
+    # The kernels are left open, and the backbones are others than what follows them reads.
     "pp_ocrv5_server_det": {**_LARGE_KERNELS, "scale_factor_list": [1, 2, 4, 8]},
     "pp_ocrv6_medium_det": {
         **_LARGE_KERNELS,
@@ -115,9 +117,11 @@ DEFAULTS: Mapping[str, Mapping[str, object]] = {
         },
         "layer_list_out_channels": [48, 96, 192, 384],
     },
+    # Of each of its 25 classes.
     "pp_doclayout_v2": {"class_thresholds": [0.5] * 25, "class_order": list(range(25))},
     # 28 heads don't divide a width of 2048.
     "qwen3_omni_moe_text": {"num_attention_heads": 32, "head_dim": 128},
+    # The indexer, whose heads have the size of attention's.
     "qwen4_exp_text": {
         "indexer_n_heads": 16,
         "indexer_kv_heads": 1,
@@ -126,15 +130,20 @@ DEFAULTS: Mapping[str, Mapping[str, object]] = {
         "indexer_compress_ratio": 16,
         "output_gate_type": "sigmoid",
     },
+    # Its layers; those of Sapiens.
     "sapiens2_head": {
         "upsample_out_channels": [768, 768],
         "conv_out_channels": [768, 768],
     },
+    # Only the whole hands it on to its parts.
     "t5gemma2_text": {"dropout_rate": 0.0},
     "t5gemma2_encoder": {"text_config.dropout_rate": 0.0},
     "t5gemma2_decoder": {"dropout_rate": 0.0},
+    # Which one is left open.
     "timm_backbone": {"backbone": "resnet50"},
+    # All stages are read.
     "uvdoc": {"backbone_config.out_features": [f"stage{stage}" for stage in range(1, 7)]},
+    # A list is added to it; and the backbone of its small published model.
     "vitmatte": {
         "fusion_hidden_sizes": [256, 128, 64, 32],
         "backbone_config.hidden_size": 384,

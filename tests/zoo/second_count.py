@@ -42,6 +42,10 @@ class SecondCount(TorchDispatchMode):
         elif name == "mkldnn_rnn_layer_backward":
             # Twice forward, the hidden state before the first step included.
             self.total += 2 * 2 * self.recurrent(args[0], *args[1:3])
+        elif name == "_cudnn_rnn":
+            self.total += 2 * self.recurrent(args[0], *args[1])
+        elif name == "_cudnn_rnn_backward":
+            self.total += 2 * 2 * self.recurrent(args[0], *args[1])
         elif name == "_euclidean_dist":
             # (-2 x, x x, 1) with (y, 1, y y), of every pair of points.
             self.total += 2 * out.numel() * (args[0].shape[-1] + 2)
@@ -70,9 +74,9 @@ class SecondCount(TorchDispatchMode):
         return int(weight.numel() * out.shape[0] * positions)
 
     @staticmethod
-    def recurrent(x: Any, input_weight: Any, hidden_weight: Any) -> int:
-        """Each example of each time step meets every weight once."""
-        return int(x.shape[0] * x.shape[1] * (input_weight.numel() + hidden_weight.numel()))
+    def recurrent(x: Any, *weights: Any) -> int:
+        """Each example of each time step meets every weight once; biases are added."""
+        return prod(x.shape[:-1]) * sum(w.numel() for w in weights if w.dim() == 2)
 
     def attention_products(self, name: str, args: Any) -> None:
         if name.endswith("_backward"):
