@@ -424,7 +424,8 @@ def function_transforms(recorder: Recorder) -> Iterator[None]:
 def dual_levels(recorder: Recorder) -> Iterator[None]:
     """Know when operators compute directional derivatives besides (forward mode): what their nodes
     keep for these is for no formula to tell."""
-    enter, leave = forward_ad.enter_dual_level, forward_ad.exit_dual_level
+    enter: Callable[..., Any] = forward_ad.enter_dual_level
+    leave: Callable[..., None] = forward_ad.exit_dual_level
 
     def entered() -> Any:
         level = enter()

@@ -424,6 +424,7 @@ REPLACED = (
     torch.autograd.Function,
     torch.autograd.graph,
     torch.autograd.graph.saved_tensors_hooks,
+    torch.autograd.forward_ad,
     torch.autograd.function.BackwardCFunction,
     torch.autograd.profiler,
     torch.utils.checkpoint,
