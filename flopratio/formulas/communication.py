@@ -37,7 +37,7 @@ MOVED = """
 """What gathers, scatters, exchanges or copies."""
 
 WAITED = """
-    c10d.barrier c10d.monitored_barrier_
+    c10d.barrier c10d.monitored_barrier_ fsdp.record_grad_output_stream
     _c10d_functional.wait_tensor _c10d_functional.wait_tensors
     _c10d_functional._wrap_tensor_autograd
 """

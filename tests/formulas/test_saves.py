@@ -155,7 +155,13 @@ def test_formulas_name_what_autograd_keeps(name: str) -> None:
     torch.manual_seed(0)
     layer = nn.Linear(5, 5)
     with fr.Profiler(layer) as profiler:
-        KEPT[name](layer(torch.randn(4, 5))).abs().sum().backward()
+        result = KEPT[name](layer(torch.randn(4, 5))).abs().sum()
+        try:
+            result.backward()
+        except RuntimeError as error:
+            if "is not implemented" not in str(error):
+                raise
+            pytest.skip(str(error))  # an older torch has no derivative
     ledger = profiler.ledger
     assert ledger.saved_mismatches == []
     assert ledger.mismatches == []
