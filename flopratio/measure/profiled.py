@@ -1,4 +1,4 @@
-"""A step under torch's profiler: the time of every row of its ledger, and all other time by name."""
+"""A step under torch's profiler: the time of every row of its ledger, and all other by name."""
 
 from __future__ import annotations
 
