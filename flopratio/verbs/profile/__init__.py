@@ -130,7 +130,6 @@ def profile(
 
 _REFUSED = {
     "target": "a step that is measured runs the kernels of its device; say device=cpu or cuda",
-    "accumulate": "one micro-batch is measured; flopratio count counts several",
     "inference": "a step is measured with its backward; flopratio count counts a forward alone",
 }
 
@@ -188,7 +187,7 @@ def _profile(
         differences=[] if traced is None else operator_differences(traced, ledger),
         not_traced=not_traced,
         machine=machine(device),
-        notes=[*timing.notes, *_notes(timing)],
+        notes=[*timing.notes, *uncertain(timing)],
         interrupted=timing.interrupted,
     )
 
@@ -235,7 +234,8 @@ def _roofs(
     return roofs_of(roofs)
 
 
-def _notes(timing: Timing) -> list[str]:
+def uncertain(timing: Timing) -> list[str]:
+    """A note, if the steps were too few or too unlike each other to tell the ratio."""
     ratio = timing.time_ratio
     width = (ratio.high - ratio.low) / ratio.median
     if width <= MOST_UNCERTAIN:
