@@ -165,13 +165,13 @@ def step_events(tree: EventTree) -> list[StepEvent]:
     kept: list[tuple[int, int, str, str, Place, int | None]] = []
     threads = {root.host.thread for root in tree.roots if phases[root] != "backward"}
     hidden = set()
-    for event in tree.events:
-        above = places[event.parent] if event.parent is not None else (("", ""), None)
+    for event, parent in zip(tree.events, tree.parents, strict=True):
+        above = places[parent] if parent is not None else (("", ""), None)
         place = event.place or above[0]
         row = event.row if event.row is not None else above[1]
         places[event] = place, row
         track = "host" if event.host.thread in threads else "host backward"
-        if event.parent in hidden or above[1] is not None:
+        if parent in hidden or above[1] is not None:
             hidden.add(event)
         elif not event.is_range:
             host = event.host
