@@ -4,6 +4,7 @@ from flopratio.measure.hardware import machine
 from flopratio.measure.interval import Interval
 from flopratio.measure.memory import MeasuredMemory, measured_memory
 from flopratio.measure.profiled import Profiled, StepEvent
+from flopratio.measure.roofs import measured_roofs, roofs_of, roofs_path
 from flopratio.measure.timing import LayerTiming, Timing, measure_step
 
 __all__ = [
@@ -16,4 +17,7 @@ __all__ = [
     "machine",
     "measure_step",
     "measured_memory",
+    "measured_roofs",
+    "roofs_of",
+    "roofs_path",
 ]

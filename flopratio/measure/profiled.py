@@ -14,6 +14,7 @@ from flopratio.measure.interval import Interval
 from flopratio.measure.join import Timed
 from flopratio.measure.layers import LayerTime, layer_times
 from flopratio.memory import STEP_PHASES
+from flopratio.roofline import StepTimes
 
 PHASES = ("forward", "grad_input", "grad_weight", "undivided", "backward", "recompute", "update")
 """What the time in kernels is split into; ``backward`` is the three before it together."""
@@ -78,6 +79,17 @@ class Profiled:
     time_ratio: float | None = None
     events: list[StepEvent] = field(default_factory=list)
     repeats: int = 0
+
+    def times(self) -> StepTimes:
+        """What the explanation of a time ratio starts from."""
+        return StepTimes(
+            self.ledger.rows,
+            self.rest,
+            self.undivided,
+            self.idle_ms["forward"].median * 1e3,
+            self.idle_ms["backward"].median * 1e3,
+            self.time_ratio,
+        )
 
 
 @dataclass(frozen=True)
