@@ -55,6 +55,19 @@ def test_remarks(about: str, says: str) -> None:
     assert says in said(small_profile(), about)
 
 
+def test_memory_that_kernels_and_others_take_is_told() -> None:
+    profile = small_profile()
+    texts = [remark.text for remark in profile_remarks(profile)]
+    assert "peak allocated 10.06 KiB measured" in texts
+    assert "allocated inside of kernels then: aten::mm 200 B" in texts
+    assert profile.measured_memory is not None
+    profile = replace(profile, measured_memory=replace(profile.measured_memory, others=1_000))
+    texts = [remark.text for remark in profile_remarks(profile)]
+    assert "of the measured, 1,000 B are not of this step" in texts
+    profile = replace(profile, measured_memory=None)
+    assert "memory" not in {remark.about for remark in profile_remarks(profile)}
+
+
 def test_nothing_is_said_of_what_is_not_there() -> None:
     profile = small_profile()
     profiled = replace(
