@@ -140,7 +140,7 @@ def _memory(profile: Profile) -> list[Remark]:
     own, predicted = profile.measured_memory, profile.ledger.memory
     if own is None:
         return []
-    lines = []
+    lines: list[Remark] = []
     for name in ("peak", "peak_allocated", "peak_reserved"):
         measured, figure = getattr(own, name), predicted.get(name)
         if measured is None:

@@ -4,6 +4,7 @@ beside what was done in them."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from flopratio.errors import UsageError
 from flopratio.report.prediction import WORDS
@@ -150,7 +151,7 @@ def profile_view(
 def _line(group: Group, whole_ms: float, unnamed: str = "") -> TimedLine:
     work = group.total
     flops = {phase: each.flops for phase, each in group.phases.items()}
-    times = {f"{phase}_time": _ns(group.ms(phase)) for phase in _OF_PHASES}
+    times: dict[str, Any] = {f"{phase}_time": _ns(group.ms(phase)) for phase in _OF_PHASES}
     return TimedLine(
         group.name or unnamed,
         group.type,
