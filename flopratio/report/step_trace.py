@@ -1,0 +1,76 @@
+"""A profiled step for viewers of traces (https://ui.perfetto.dev, chrome://tracing): its operators
+by phase, named by their layers; its kernels; and its memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flopratio.ledger import PHASES, Row
+from flopratio.report.files import write_text
+from flopratio.report.trace_events import (
+    TraceEvent,
+    complete,
+    memory_counter,
+    process,
+    thread,
+    trace,
+)
+from flopratio.report.view import ROOT
+
+if TYPE_CHECKING:
+    from flopratio.measure.profiled import StepEvent
+    from flopratio.memory import Memory
+    from flopratio.verbs.profile import Profile
+
+TRACE_FORMATS = (".json",)
+"""What viewers read."""
+
+NO_PHASE = "no phase"
+"""The track of operators that belong to no layer and no phase."""
+
+KERNELS = "kernels"
+"""What the tracks of a device's streams are called."""
+
+STREAM = "stream"
+"""What the track of an event starts with that ran on a device."""
+
+
+def write_step_trace(profile: Profile, path: Path) -> None:
+    """Write one of the profiled steps.
+
+    Raises:
+        UsageError: the disk refuses.
+    """
+    write_text(path, json.dumps(step_trace(profile)))
+
+
+def step_trace(profile: Profile) -> dict[str, Any]:
+    """The trace event format: a track for each phase with its operators, named by their layers and
+    with their figures; one for each of the device's streams with its kernels; and a counter of the
+    bytes of each category of memory. Moments are microseconds since the step began.
+
+    A fused operator that works for two phases is one event, of the first one's track, which names
+    both.
+    """
+    profiled = profile.timing.profiled
+    assert profiled is not None
+    ledger = profile.ledger
+    first_rows = sorted({run.row for run in ledger.memory.operators} | {len(ledger.rows)})
+    rows_of = {
+        start: ledger.rows[start:end]
+        for start, end in zip(first_rows, first_rows[1:], strict=False)
+        if start >= 0
+    }
+    names = [_track(event) for event in profiled.events]
+    tracks = {name: number for number, name in enumerate(_in_order(set(names)))}
+    events = [process(f"training step of {ledger.model}" if ledger.model else "training step")]
+    for name, number in tracks.items():
+        events += thread(number, name)
+    for event, name in zip(profiled.events, names, strict=True):
+        rows = rows_of.get(event.row, []) if event.row is not None else []
+        events.append(_event(event, tracks[name], rows))
+    events += memory_counter(ledger.memory, _moments(ledger.memory, profiled.events))
+    return trace(events, model=ledger.model, settings=ledger.settings, **ledger.versions)
