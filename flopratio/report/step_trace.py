@@ -3,6 +3,7 @@ by phase, named by their layers; its kernels; and its memory."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -60,9 +61,7 @@ def step_trace(profile: Profile) -> dict[str, Any]:
     ledger = profile.ledger
     first_rows = sorted({run.row for run in ledger.memory.operators} | {len(ledger.rows)})
     rows_of = {
-        start: ledger.rows[start:end]
-        for start, end in zip(first_rows, first_rows[1:], strict=False)
-        if start >= 0
+        start: ledger.rows[start:end] for start, end in itertools.pairwise(first_rows) if start >= 0
     }
     names = [_track(event) for event in profiled.events]
     tracks = {name: number for number, name in enumerate(_in_order(set(names)))}
@@ -74,3 +73,51 @@ def step_trace(profile: Profile) -> dict[str, Any]:
         events.append(_event(event, tracks[name], rows))
     events += memory_counter(ledger.memory, _moments(ledger.memory, profiled.events))
     return trace(events, model=ledger.model, settings=ledger.settings, **ledger.versions)
+
+
+def _track(event: StepEvent) -> str:
+    """The row of the picture in which an event stands."""
+    if event.track.startswith(STREAM):
+        return f"{KERNELS}, {event.track}"
+    return event.phase or NO_PHASE
+
+
+def _in_order(tracks: Iterable[str]) -> list[str]:
+    """The phases as they run, then the streams, then what has no phase."""
+    known = {name: place for place, name in enumerate(PHASES)}
+    last = {NO_PHASE: len(known) + 1}
+    return sorted(tracks, key=lambda name: ((known | last).get(name, len(known)), name))
+
+
+def _event(event: StepEvent, thread: int, rows: Sequence[Row]) -> TraceEvent:
+    """An operator, by the name of its layer; a kernel, or what is around operators, by its own."""
+    arguments: dict[str, Any] = {"layer": event.layer or ROOT, "phase": event.phase}
+    is_operator = bool(rows) and not event.track.startswith(STREAM)
+    if rows:
+        arguments |= {
+            "op": rows[0].op,
+            "phase": ", ".join(dict.fromkeys(row.phase for row in rows)),
+            "FLOP of contractions": sum(row.flops for row in rows),
+            "elementwise FLOP": sum(row.elementwise for row in rows),
+            "bytes read": sum(row.bytes_read for row in rows),
+            "bytes written": sum(row.bytes_written for row in rows),
+            "dtype": rows[0].dtype,
+        }
+    name = (event.layer or ROOT) if is_operator else event.name
+    return complete(thread, name, event.start_us, event.duration_us, arguments)
+
+
+def _moments(memory: Memory, events: Iterable[StepEvent]) -> list[float]:
+    """When each record of the memory began: when its operator did on the host. One without an event
+    (a view) stands at the end of the one before it."""
+    begins: dict[int, tuple[float, float]] = {}
+    for event in events:
+        if event.row is not None and not event.track.startswith(STREAM):
+            begins.setdefault(event.row, (event.start_us, event.start_us + event.duration_us))
+    moments: list[float] = []
+    end = 0.0
+    for run in memory.operators:
+        begin, own_end = begins.get(run.row, (end, end))
+        moments.append(max(begin, moments[-1] if moments else begin))
+        end = max(end, own_end)
+    return moments

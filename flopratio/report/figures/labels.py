@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from matplotlib.transforms import Bbox
 
@@ -11,12 +11,15 @@ from flopratio.report.figures.style import GREY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.text import Annotation
 
-PLACES = (
-    (7, 0, "left", "center"),
-    (-7, 0, "right", "center"),
-    (0, 7, "center", "bottom"),
-    (0, -7, "center", "top"),
+Place = tuple[float, float, Literal["left", "center", "right"], Literal["bottom", "center", "top"]]
+
+PLACES: tuple[Place, ...] = (
+    (8, 0, "left", "center"),
+    (-8, 0, "right", "center"),
+    (0, 8, "center", "bottom"),
+    (0, -8, "center", "top"),
     (6, 6, "left", "bottom"),
     (-6, 6, "right", "bottom"),
     (6, -6, "left", "top"),
@@ -33,13 +36,23 @@ NEAR = 10
 """Of a distance, that needs no line."""
 
 
-def label_points(axes: Axes, points: Sequence[tuple[float, float, str]], most: int) -> list[str]:
+class Label(NamedTuple):
+    """A point and its name."""
+
+    x: float
+    y: float
+    name: str
+    kind: str
+    """Of points of one kind the first is named."""
+
+
+def label_points(axes: Axes, points: Sequence[Label], most: int) -> list[str]:
     """Name as many of the points, in their order, as there is room for.
 
     The axes must be as they will be shown: limits, scales and everything around them.
 
     Args:
-        points: x, y and name of all that must not be covered; of equal names the first is written.
+        points: all that must not be covered.
         most: how many names are enough.
 
     Returns:
@@ -49,43 +62,49 @@ def label_points(axes: Axes, points: Sequence[tuple[float, float, str]], most: i
     assert figure is not None
     figure.draw_without_rendering()
     inch = figure.dpi / 72
-    places = axes.transData.transform([(x, y) for x, y, _ in points]) if points else []
-    taken = [Bbox.from_extents(x - 3, y - 3, x + 3, y + 3).padded(inch) for x, y in places]
+    places = axes.transData.transform([(point.x, point.y) for point in points])
+    taken = [Bbox.from_extents(x, y, x, y).padded(5 * inch) for x, y in places]
     taken += [text.get_window_extent() for text in axes.texts]
-    written: list[str] = []
-    for (x, y, name), own in zip(points, list(taken), strict=False):
-        if len(written) == most or name in written:
-            continue
+    written: dict[str, str] = {}
+    for point, own in zip(points, list(taken), strict=False):
+        if len(written) == most:
+            break
         others = [box for box in taken if box is not own]
-        for right, up, side, height in PLACES:
-            label = axes.annotate(
-                name,
-                (x, y),
-                xytext=(right, up),
-                textcoords="offset points",
-                ha=side,
-                va=height,
-                fontsize=8,
-                zorder=5,
-            )
+        for place in PLACES if point.kind not in written else ():
+            label = _write(axes, point, place)
             box = label.get_window_extent().padded(2 * inch)
             inside = axes.bbox.count_contains(box.corners()) == 4
             if inside and not any(box.overlaps(other) for other in others):
-                if abs(right) > NEAR:
-                    _lead(axes, (x, y), (right, up))
+                if abs(place[0]) > NEAR:
+                    _lead(axes, point, place)
                 taken.append(box)
-                written.append(name)
+                written[point.kind] = point.name
                 break
             label.remove()
-    return written
+    return list(written.values())
 
 
-def _lead(axes: Axes, point: tuple[float, float], distance: tuple[float, float]) -> None:
+def _write(axes: Axes, point: Label, place: Place) -> Annotation:
+    *distance, side, height = place
+    return axes.annotate(
+        point.name,
+        (point.x, point.y),
+        xytext=distance,
+        textcoords="offset points",
+        ha=side,
+        va=height,
+        fontsize=8,
+        zorder=5,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.5},
+    )
+
+
+def _lead(axes: Axes, point: Label, place: Place) -> None:
     """Draw a line from a point to its name."""
     axes.annotate(
         "",
-        point,
-        xytext=distance,
+        (point.x, point.y),
+        xytext=place[:2],
         textcoords="offset points",
         arrowprops={"arrowstyle": "-", "linewidth": 0.6, "color": GREY, "shrinkA": 0, "shrinkB": 3},
     )
