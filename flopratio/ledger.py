@@ -380,7 +380,11 @@ class Ledger:
 
     def to_csv(self) -> str:
         """The rows as CSV, each with the model, the convention and the torch version."""
-        frame = self.frame.copy()
+        return self.csv_of(self.frame)
+
+    def csv_of(self, frame: pd.DataFrame) -> str:
+        """As :meth:`to_csv`, of a frame of the rows that has further columns."""
+        frame = frame.copy()
         frame.insert(0, "model", self.model)
         for key, value in self.convention.items():
             frame[key] = value

@@ -53,7 +53,7 @@ def remarks(ledger: Ledger, view: View) -> list[Remark]:
     lines = [
         Remark("total", _totals(ledger, macs=view.macs, exact=view.exact)),
         Remark("ratio", _ratios(ledger)),
-        *_verdict(ledger),
+        *verdict(ledger),
     ]
     if ledger.uncounted_ops:
         names = ", ".join(
@@ -129,7 +129,8 @@ def _ratios(ledger: Ledger) -> str:
     return "; ".join(ratios)
 
 
-def _verdict(ledger: Ledger) -> list[Remark]:
+def verdict(ledger: Ledger) -> list[Remark]:
+    """Whether the law and the executed operators agree."""
     if ledger.mismatches:
         layers = len({mismatch.layer for mismatch in ledger.mismatches})
         return [

@@ -14,6 +14,10 @@ class Kind(Enum):
     MAC = "MAC", ("", "k", "M", "G", "T", "P", "E", "Z"), 1000
     BYTES = "B", ("", "Ki", "Mi", "Gi", "Ti", "Pi"), 1024
     PARAMETERS = "", ("", "thousand", "million", "billion", "trillion"), 1000
+    TIME = "s", ("n", "µ", "m", ""), 1000
+    """Whole nanoseconds."""
+    FLOP_RATE = "FLOP/s", ("", "k", "M", "G", "T", "P", "E"), 1000
+    BYTE_RATE = "B/s", ("", "k", "M", "G", "T"), 1000
     ITEMS = "", ("",), 1
     """Whatever is few enough to be written out."""
 

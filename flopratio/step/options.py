@@ -260,6 +260,14 @@ DEFAULTS: dict[str, Any] = {
 }
 """The options and their defaults."""
 
+MEASURED_DEFAULTS: dict[str, Any] = {
+    name: default
+    for name, default in DEFAULTS.items()
+    if name not in ("target", "accumulate", "inference")
+}
+"""Those of a step that is measured: forward and backward of one batch, with the kernels of the
+device that it runs on."""
+
 
 def about_options() -> dict[str, Option]:
     """What there is to say of each option, by name."""

@@ -1,0 +1,330 @@
+"""A profile: what a training step did and how long it took, beside what the roofs of the device let
+one expect."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from flopratio.errors import UsageError
+from flopratio.hardware import DeviceProfile
+from flopratio.ledger import Ledger, Row
+from flopratio.measure.interval import Interval
+from flopratio.measure.profiled import Profiled
+from flopratio.measure.timing import Timing
+from flopratio.roofline import Explanation, Prediction, explain, predict
+from flopratio.verbs.profile.groups import UNDIVIDED, Group, Work, entries, group_of, grouped
+from flopratio.verbs.profile.operators import OperatorDifference
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WALL = ("forward", "backward", "update", "step")
+"""The phases that are timed without the profiler."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A measured training step.
+
+    Args:
+        ledger: of the step as it was executed, with ``time_us``; its memory is the predicted one.
+        timing: of the phases, without the profiler; its :attr:`profiled` has the rest.
+        roofs: of the device, as measured.
+        measured_memory: figure -> bytes at most; empty if it was not measured.
+        differences: operators that ran otherwise than in the trace on shapes alone.
+        not_traced: why there is no such trace to compare with; empty if there is.
+        machine: what the times depend on, see :func:`flopratio.measure.machine`.
+        notes: what else to know of the figures, a sentence each.
+        interrupted: whether the user ended it before everything was measured.
+    """
+
+    ledger: Ledger
+    timing: Timing
+    roofs: DeviceProfile
+    measured_memory: Mapping[str, int] = field(default_factory=dict)
+    differences: list[OperatorDifference] = field(default_factory=list)
+    not_traced: str = ""
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    interrupted: bool = False
+
+    @property
+    def profiled(self) -> Profiled:
+        """The repeats under torch's profiler."""
+        assert self.timing.profiled is not None
+        return self.timing.profiled
+
+    @cached_property
+    def prediction(self) -> Prediction:
+        """The expected time of every row of the ledger."""
+        return predict(self.ledger.rows, self.roofs)
+
+    @cached_property
+    def explanation(self) -> Explanation:
+        """Why the ratio of times is not that of the FLOP."""
+        return explain(self.profiled.times(), self.roofs)
+
+    # -- the step -----------------------------------------------------------------------------
+
+    @property
+    def flop_ratio(self) -> float | None:
+        """Backward over forward in FLOP of contractions; None where forward has none."""
+        return self.ledger.ratio.backward_to_forward
+
+    @property
+    def predicted_time_ratio(self) -> float | None:
+        """Backward over forward in time, by the roofs alone."""
+        return self.prediction.time_ratio
+
+    @property
+    def time_ratio(self) -> Interval:
+        """Backward over forward in time, as measured without the profiler. What backward computes
+        again is in it."""
+        return self.timing.time_ratio
+
+    @property
+    def achieved_flops_per_s(self) -> float:
+        """All contractions of a step, over its time without the profiler."""
+        return self.total.total.flops / self._step_s
+
+    @property
+    def mfu(self) -> float | None:
+        """Model FLOP utilisation: the time that the contractions of forward and backward would take
+        at the roof of their dtype, over the time of the step. (Of one dtype that is achieved over
+        possible FLOP/s.) None where a roof is not known."""
+        needed = self._seconds_at_roof(row for row in self.ledger.rows if row.phase != "recompute")
+        return None if needed is None else needed / self._step_s
+
+    @property
+    def hfu(self) -> float | None:
+        """Hardware FLOP utilisation: as :attr:`mfu`, with what is computed again."""
+        needed = self._seconds_at_roof(self.ledger.rows)
+        return None if needed is None else needed / self._step_s
+
+    @property
+    def _step_s(self) -> float:
+        return self.timing.step_ms.median / 1e3
+
+    def _seconds_at_roof(self, rows: Iterable[Row]) -> float | None:
+        seconds = 0.0
+        for row in rows:
+            if row.flops and row.phase != "update":
+                roof = self.roofs.roof(row.dtype, tf32=self._takes_tf32)
+                if roof is None:
+                    return None
+                seconds += row.flops / roof
+        return seconds
+
+    @property
+    def _takes_tf32(self) -> bool:
+        return bool(self.machine.get("tf32_matmul", False))
+
+    @property
+    def idle_ms(self) -> float:
+        """Time of a step in no kernel (on the CPU: in no operator)."""
+        return sum(idle.median for idle in self.profiled.idle_ms.values())
+
+    # -- groups -------------------------------------------------------------------------------
+
+    @cached_property
+    def total(self) -> Group:
+        """The whole step."""
+        return group_of("", self.ledger.model, list(entries(self)))
+
+    def layers(self) -> list[Group]:
+        """What each layer did and how long it took, in the order in which they first ran."""
+        return self.grouped("layer")
+
+    def grouped(self, by: str, fold: Callable[[str], str] = str) -> list[Group]:
+        """As :meth:`layers`, by ``layer``, ``type``, ``op`` or ``phase``.
+
+        Args:
+            fold: layer -> the module that it is counted with.
+        """
+        return grouped(self, by, fold)
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """The ledger's table, with ``predicted_us`` and ``bound``."""
+        frame = self.ledger.frame.copy()
+        frame["predicted_us"] = [each.seconds * 1e6 for each in self.prediction.expected]
+        frame["bound"] = [each.bound for each in self.prediction.expected]
+        return frame
+
+    def __repr__(self) -> str:
+        flops = "none" if self.flop_ratio is None else f"{self.flop_ratio:.3f}"
+        return (
+            f"Profile({self.ledger.model or 'step'} on {self.roofs.name}: "
+            f"{self.timing.step_ms.median:.3f} ms a step, backward : forward = {flops} in FLOP, "
+            f"{self.time_ratio.median:.3f} in time)"
+        )
+
+    # -- documents ----------------------------------------------------------------------------
+
+    def document(self) -> dict[str, Any]:
+        """What ``--json`` prints: the ledger's document, with times beside the counts."""
+        document = self.ledger.document()
+        timing, profiled, explanation = self.timing, self.profiled, self.explanation
+        rows = document.pop("rows")
+        by_name = {group.name: group for group in self.layers()}
+        for entry in document["layers"]:
+            entry.update(self._layer(by_name.pop(entry["name"])))
+        document["memory"] |= {
+            f"measured_{name}": value for name, value in self.measured_memory.items()
+        }
+        return {
+            **document,
+            "device": self.roofs.device,
+            "machine": dict(self.machine),
+            "repeats": timing.repeats,
+            "time_ms": {
+                **{name: asdict(getattr(timing, f"{name}_ms")) for name in WALL},
+                **{
+                    name: asdict(profiled.phases_ms[name])
+                    for name in ("grad_input", "grad_weight", "recompute")
+                    if name in profiled.phases_ms
+                },
+            },
+            "time_ratio": self.time_ratio.median,
+            "time_ratio_interval": asdict(self.time_ratio),
+            "predicted_time_ratio": self.predicted_time_ratio,
+            "achieved_flops_per_s": self.achieved_flops_per_s,
+            "mfu": self.mfu,
+            "hfu": self.hfu,
+            "profiler_overhead": profiled.overhead,
+            "profiled": {
+                "repeats": profiled.repeats,
+                "phases_ms": {name: asdict(each) for name, each in profiled.phases_ms.items()},
+                "kernels_ms": asdict(profiled.kernels_ms),
+                "idle_ms": {name: asdict(each) for name, each in profiled.idle_ms.items()},
+                "rest_us": [[*place, us] for place, us in profiled.rest.items()],
+                "undivided_us": dict(profiled.undivided),
+            },
+            "unmatched": dict(profiled.unmatched),
+            "unattributed": dict(profiled.unattributed),
+            "roofs": json.loads(self.roofs.to_json()),
+            "predicted": {
+                "step_ms": self.prediction.step_seconds * 1e3,
+                "time_ratio": self.predicted_time_ratio,
+            },
+            "explanation": {
+                "flop_ratio": explanation.flop_ratio,
+                "time_ratio": explanation.time_ratio,
+                "reasons": [reason._asdict() for reason in explanation.reasons],
+            },
+            "operator_differences": [each._asdict() for each in self.differences],
+            "not_traced": self.not_traced,
+            "profile_notes": self.notes,
+            "interrupted": self.interrupted,
+            "rows": rows,
+        }
+
+    def _layer(self, group: Group) -> dict[str, Any]:
+        """A layer's times, as a document tells them."""
+        divided = not group.ms(UNDIVIDED)
+        needed = self._seconds_at_roof(row for row in self._rows[group.name])
+        return {
+            "forward_ms": group.ms("forward"),
+            "grad_input_ms": group.ms("grad_input") if divided else None,
+            "grad_weight_ms": group.ms("grad_weight") if divided else None,
+            "backward_ms": group.backward_ms,
+            "recompute_ms": group.ms("recompute"),
+            "update_ms": group.ms("update"),
+            "time_ratio": group.time_ratio,
+            "mfu": needed / group.total.ms * 1e3 if needed is not None and group.total.ms else None,
+            **_work(group.total),
+            "phases": {phase: _work(work) for phase, work in group.phases.items()},
+        }
+
+    @cached_property
+    def _rows(self) -> dict[str, list[Row]]:
+        """Layer -> its rows without those that are computed again."""
+        rows: dict[str, list[Row]] = {}
+        for row in self.ledger.rows:
+            own = rows.setdefault(row.layer, [])
+            if row.phase != "recompute":
+                own.append(row)
+        return rows
+
+    def to_json(self, *, rows: bool = True) -> str:
+        """The document as JSON; ``rows=False`` leaves the operators out, which :meth:`from_json`
+        needs."""
+        document = self.document()
+        if not rows:
+            del document["rows"]
+        return json.dumps(document, indent=1)
+
+    def to_csv(self) -> str:
+        """As :meth:`flopratio.Ledger.to_csv`, with ``predicted_us`` and ``bound``."""
+        return self.ledger.csv_of(self.frame)
+
+    @classmethod
+    def from_json(cls, text: str) -> Profile:
+        """The profile that :meth:`to_json` wrote.
+
+        Raises:
+            UsageError: the text is no ledger, has no rows, or has no times.
+        """
+        ledger = Ledger.from_json(text)
+        document = json.loads(text)
+        if "time_ms" not in document:
+            raise UsageError(
+                "this ledger was counted and not measured: flopratio profile measures one"
+            )
+        memory = dict(ledger.memory)
+        measured = {
+            name.removeprefix("measured_"): memory[name]
+            for name in memory
+            if name.startswith("measured_")
+        }
+        for name in measured:
+            del ledger.memory[f"measured_{name}"]
+        own = document["profiled"]
+        profiled = Profiled(
+            ledger=ledger,
+            rest={(layer, phase): us for layer, phase, us in own["rest_us"]},
+            undivided=own["undivided_us"],
+            unmatched=Counter(document["unmatched"]),
+            unattributed=document["unattributed"],
+            phases_ms={name: Interval(**each) for name, each in own["phases_ms"].items()},
+            kernels_ms=Interval(**own["kernels_ms"]),
+            idle_ms={name: Interval(**each) for name, each in own["idle_ms"].items()},
+            overhead=document["profiler_overhead"],
+            repeats=own["repeats"],
+        )
+        times = {f"{name}_ms": Interval(**document["time_ms"][name]) for name in WALL}
+        timing = Timing(
+            **times,
+            time_ratio=Interval(**document["time_ratio_interval"]),
+            repeats=document["repeats"],
+            profiled=profiled,
+        )
+        return cls(
+            ledger,
+            timing,
+            DeviceProfile.from_json(json.dumps(document["roofs"])),
+            measured_memory=measured,
+            differences=[OperatorDifference(**each) for each in document["operator_differences"]],
+            not_traced=document["not_traced"],
+            machine=document["machine"],
+            notes=document["profile_notes"],
+            interrupted=document["interrupted"],
+        )
+
+
+def _work(work: Work) -> dict[str, Any]:
+    return {
+        "ms": work.ms,
+        "predicted_ms": work.predicted_ms,
+        "flops": work.flops,
+        "bytes": work.nbytes,
+        "achieved_flops_per_s": work.flops_per_s,
+        "achieved_bytes_per_s": work.bytes_per_s,
+        "intensity": work.intensity,
+        "bound": work.bound,
+    }
