@@ -1,4 +1,4 @@
-"""Running and timing the step on a device."""
+"""The training step on a device: how long it takes, and what it runs on. This imports torch."""
 
 from flopratio.measure.hardware import machine
 from flopratio.measure.interval import Interval
