@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from flopratio.ledger import Ledger
+from flopratio.report.prediction import Lines, sentences, tables
 from flopratio.report.summary import Remark, headline, remarks, token_terms
 from flopratio.report.table import cells, left_out
 from flopratio.report.view import View
@@ -23,6 +24,9 @@ def markdown(ledger: Ledger, view: View) -> str:
     ]
     if terms := token_terms(ledger):
         parts.append(pipe_table(["6·N·D and the exact count", "FLOP"], 1, terms))
+    if predicted := sentences(view):
+        parts.append("\n".join(f"- {escape(sentence)}" for sentence in predicted))
+    parts += map(lines_table, tables(view))
     return "\n\n".join(parts) + "\n"
 
 
@@ -48,6 +52,12 @@ def view_table(view: View) -> list[str]:
     more = left_out(view)
     written = pipe_table([*named, *figures], len(named), [*body, total])
     return [written, more] if more else [written]
+
+
+def lines_table(shown: Lines) -> str:
+    """A name and figures, as a table."""
+    heading = [cell.replace("_\n", "_").replace("\n", " ") for cell in shown.heading]
+    return pipe_table(heading, 1, [*shown.body, shown.total])
 
 
 def pipe_table(heading: list[str], left: int, lines: Iterable[Iterable[str]]) -> str:

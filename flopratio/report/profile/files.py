@@ -29,8 +29,9 @@ def profile_markdown(profile: Profile, view: View) -> str:
         f"**{escape(profile_headline(profile))}**",
         remark_list(profile_remarks(profile)),
         *view_table(view),
-        pipe_table([*EXPLANATION_HEADING], 1, explanation_lines(profile)),
     ]
+    if lines := explanation_lines(profile):
+        parts.append(pipe_table([*EXPLANATION_HEADING], 1, lines))
     return "\n\n".join(parts) + "\n"
 
 

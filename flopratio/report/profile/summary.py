@@ -37,6 +37,8 @@ def profile_remarks(profile: Profile) -> list[Remark]:
         *verdict(profile.ledger),
         *_left_over(profile),
     ]
+    if profile.not_explained:
+        lines.append(Remark("unexplained", profile.not_explained))
     if profile.interrupted:
         lines.append(Remark("interrupted", "what was measured until then is shown", good=False))
     return [*lines, *(Remark("note", note) for note in (*profile.ledger.notes, *profile.notes))]
@@ -84,7 +86,7 @@ def _ratios(profile: Profile) -> list[Remark]:
 def _achieved(profile: Profile) -> str:
     rate = quantity(round(profile.achieved_flops_per_s), Kind.FLOP_RATE)
     if profile.mfu is None or profile.hfu is None:
-        return f"{rate}; of no roof: one of the dtypes was not measured"
+        return f"{rate}; no utilisation: {', '.join(profile.prediction.without_roof)} has no measured roof"
     text = f"{rate}: model FLOP utilisation (MFU) {profile.mfu:.1%}"
     if profile.ledger.totals.recompute:
         text += f", with recompute (HFU) {profile.hfu:.1%}"
@@ -208,8 +210,10 @@ class ExplanationLine(NamedTuple):
 
 def explanation_lines(profile: Profile) -> list[ExplanationLine]:
     """The ratio of FLOP, what each reason adds to it, and the ratio of times; the contributions add
-    up to the last line."""
+    up to the last line. Empty where there is no ratio to explain."""
     explanation = profile.explanation
+    if explanation is None:
+        return []
     return [
         ExplanationLine("backward : forward in FLOP", "", "", f"{explanation.flop_ratio:.4f}"),
         *(

@@ -25,12 +25,13 @@ def profile_page(profile: Profile, view: View, *, width: int | None = None) -> G
         view: of this profile.
         width: of the terminal in characters; None: as wide as it needs to be.
     """
+    lines = explanation_lines(profile)
     explained = Table.grid(padding=(0, 2, 0, 0))
     explained.add_column()
     for _ in EXPLANATION_HEADING[1:]:
         explained.add_column(justify="right", no_wrap=True)
     explained.add_row(*(Text(word, "bold") for word in EXPLANATION_HEADING))
-    for line in explanation_lines(profile):
+    for line in lines:
         explained.add_row(*map(Text, line))
     return Group(
         Text(profile_headline(profile), "bold"),
@@ -38,6 +39,5 @@ def profile_page(profile: Profile, view: View, *, width: int | None = None) -> G
         table(view, width=width),
         "",
         notes(profile_remarks(profile)),
-        "",
-        explained,
+        *(["", explained] if lines else []),
     )

@@ -167,7 +167,7 @@ def _line(group: Group, whole_ms: float, unnamed: str = "") -> TimedLine:
         achieved=round(work.flops_per_s or 0),
         moved=round(work.bytes_per_s or 0),
         intensity=work.intensity,
-        bound=work.bound,
+        bound="" if work.bound == "none" else work.bound,
     )
 
 

@@ -159,8 +159,7 @@ def _profile(
 ) -> Profile:
     progress("counting")
     traced, not_traced = _traced(model, batch, settings, options)
-    progress("measuring what the device can do")
-    hardware = _roofs(roofs, device)
+    hardware = _roofs(roofs, device, progress)
     progress("building")
     step: Step | None = None
     try:
@@ -209,11 +208,17 @@ def _traced(
         return None, str(error)
 
 
-def _roofs(roofs: DeviceProfile | str | None, device: torch.device) -> DeviceProfile:
+def _roofs(
+    roofs: DeviceProfile | str | None, device: torch.device, progress: Callable[[str], None]
+) -> DeviceProfile:
     if isinstance(roofs, DeviceProfile):
         return roofs
     if roofs is None or roofs == FRESH:
-        return measured_roofs(device, fresh=roofs == FRESH)
+        return measured_roofs(
+            device,
+            fresh=roofs == FRESH,
+            progress=lambda what: progress(f"measuring what the device can do: {what}"),
+        )
     return roofs_of(roofs)
 
 

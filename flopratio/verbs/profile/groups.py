@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from flopratio.ledger import PHASES, Row
+from flopratio.roofline import Expected
 
 if TYPE_CHECKING:
     from flopratio.verbs.profile.result import Profile
@@ -42,8 +43,9 @@ class Work:
         flops: of contractions.
         elementwise: all other FLOP.
         nbytes: read and written.
-        bound: what limits the prediction most: ``compute``, ``memory`` or ``launch``; empty where
-            nothing takes any time.
+        bound: what limits the prediction most: ``compute``, ``memory`` or ``launch``; ``none``
+            where nothing is predicted to take time.
+        at_roof_ms: what the contractions would take at the roof of their dtype.
     """
 
     ms: float = 0.0
@@ -51,7 +53,8 @@ class Work:
     flops: int = 0
     elementwise: int = 0
     nbytes: int = 0
-    bound: str = ""
+    bound: str = "none"
+    at_roof_ms: float = 0.0
 
     @property
     def flops_per_s(self) -> float | None:
@@ -91,6 +94,10 @@ class Group:
         """Milliseconds in some phases together."""
         return sum(self.phases[phase].ms for phase in phases if phase in self.phases)
 
+    def at_roof_ms(self, *phases: str) -> float:
+        """What the contractions of some phases would take at the roof of their dtype."""
+        return sum(self.phases[phase].at_roof_ms for phase in phases if phase in self.phases)
+
     @property
     def backward_ms(self) -> float:
         """Without what backward computes again."""
@@ -108,15 +115,14 @@ class Entry(NamedTuple):
 
     row: Row
     ms: float
-    predicted_ms: float = 0.0
-    bound: str = ""
+    expected: Expected = Expected(0.0, "none")
 
 
 def entries(profile: Profile) -> Iterator[Entry]:
     """Everything that a profile knows the time of, each once."""
     ledger, profiled = profile.ledger, profile.profiled
     for row, expected in zip(ledger.rows, profile.prediction.expected, strict=True):
-        yield Entry(row, (row.time_us or 0.0) / 1e3, expected.seconds * 1e3, expected.bound)
+        yield Entry(row, (row.time_us or 0.0) / 1e3, expected)
     for (layer, phase), us in profiled.rest.items():
         yield Entry(Row(layer, ledger.types.get(layer, ""), AROUND, "", phase), us / 1e3)
     for layer, us in profiled.undivided.items():
@@ -164,14 +170,15 @@ def group_of(name: str, kind: str, found: list[Entry]) -> Group:
 def _work(found: list[Entry]) -> Work:
     bounds: defaultdict[str, float] = defaultdict(float)
     for entry in found:
-        bounds[entry.bound] += entry.predicted_ms
+        bounds[entry.expected.bound] += entry.expected.seconds
     bound = max(bounds, key=lambda name: bounds[name])
     rows = [entry.row for entry in found]
     return Work(
         ms=sum(entry.ms for entry in found),
-        predicted_ms=sum(bounds.values()),
+        predicted_ms=1e3 * sum(bounds.values()),
         flops=sum(row.flops for row in rows),
         elementwise=sum(row.elementwise for row in rows),
         nbytes=sum(row.bytes_read + row.bytes_written for row in rows),
-        bound=bound if bounds[bound] else "",
+        bound=bound if bounds[bound] else "none",
+        at_roof_ms=1e3 * sum(entry.expected.at_roof for entry in found),
     )

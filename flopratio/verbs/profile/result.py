@@ -5,18 +5,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from flopratio.errors import UsageError
 from flopratio.hardware import DeviceProfile
-from flopratio.ledger import Ledger, Row
+from flopratio.ledger import Ledger
 from flopratio.measure.interval import Interval
 from flopratio.measure.profiled import Profiled
 from flopratio.measure.timing import Timing
 from flopratio.roofline import Explanation, Prediction, explain, predict
+from flopratio.roofline.prediction import Tf32
 from flopratio.verbs.profile.groups import UNDIVIDED, Group, Work, entries, group_of, grouped
 from flopratio.verbs.profile.operators import OperatorDifference
 
@@ -59,15 +60,35 @@ class Profile:
         assert self.timing.profiled is not None
         return self.timing.profiled
 
+    @property
+    def tf32(self) -> Tf32:
+        """Which float32 products could be rounded to TF32 where it was measured."""
+        if self.machine.get("tf32_matmul"):
+            return "all"
+        return "convolutions" if self.machine.get("tf32_cudnn") else "none"
+
     @cached_property
     def prediction(self) -> Prediction:
         """The expected time of every row of the ledger."""
-        return predict(self.ledger.rows, self.roofs)
+        return predict(self.ledger.rows, self.roofs, tf32=self.tf32)
 
     @cached_property
-    def explanation(self) -> Explanation:
-        """Why the ratio of times is not that of the FLOP."""
-        return explain(self.profiled.times(), self.roofs)
+    def explanation(self) -> Explanation | None:
+        """Why the ratio of times is not that of the FLOP; None where there is no ratio, see
+        :attr:`not_explained`."""
+        return self._explained[0]
+
+    @property
+    def not_explained(self) -> str:
+        """Why there is no explanation; empty if there is one."""
+        return self._explained[1]
+
+    @cached_property
+    def _explained(self) -> tuple[Explanation | None, str]:
+        try:
+            return explain(self.profiled.times(), self.roofs, tf32=self.tf32), ""
+        except UsageError as error:
+            return None, str(error)
 
     # -- the step -----------------------------------------------------------------------------
 
@@ -90,39 +111,23 @@ class Profile:
     @property
     def achieved_flops_per_s(self) -> float:
         """All contractions of a step, over its time without the profiler."""
-        return self.total.total.flops / self._step_s
+        return self.total.total.flops / self.timing.step_ms.median * 1e3
 
     @property
     def mfu(self) -> float | None:
         """Model FLOP utilisation: the time that the contractions of forward and backward would take
-        at the roof of their dtype, over the time of the step. (Of one dtype that is achieved over
-        possible FLOP/s.) None where a roof is not known."""
-        needed = self._seconds_at_roof(row for row in self.ledger.rows if row.phase != "recompute")
-        return None if needed is None else needed / self._step_s
+        at the measured roof of their dtype, over the time of the step. (Of one dtype that is
+        achieved over possible FLOP/s.) None where a roof is not known."""
+        return self._utilisation("forward", "grad_input", "grad_weight")
 
     @property
     def hfu(self) -> float | None:
         """Hardware FLOP utilisation: as :attr:`mfu`, with what is computed again."""
-        needed = self._seconds_at_roof(self.ledger.rows)
-        return None if needed is None else needed / self._step_s
+        return self._utilisation("forward", "grad_input", "grad_weight", "recompute")
 
-    @property
-    def _step_s(self) -> float:
-        return self.timing.step_ms.median / 1e3
-
-    def _seconds_at_roof(self, rows: Iterable[Row]) -> float | None:
-        seconds = 0.0
-        for row in rows:
-            if row.flops and row.phase != "update":
-                roof = self.roofs.roof(row.dtype, tf32=self._takes_tf32)
-                if roof is None:
-                    return None
-                seconds += row.flops / roof
-        return seconds
-
-    @property
-    def _takes_tf32(self) -> bool:
-        return bool(self.machine.get("tf32_matmul", False))
+    def _utilisation(self, *phases: str) -> float | None:
+        needed = self.total.at_roof_ms(*phases)
+        return None if self.prediction.without_roof else needed / self.timing.step_ms.median
 
     @property
     def idle_ms(self) -> float:
@@ -209,14 +214,12 @@ class Profile:
             "unattributed": dict(profiled.unattributed),
             "roofs": json.loads(self.roofs.to_json()),
             "predicted": {
-                "step_ms": self.prediction.step_seconds * 1e3,
-                "time_ratio": self.predicted_time_ratio,
+                name: value
+                for name, value in self.prediction.document().items()
+                if name not in ("roofs", "layers")
             },
-            "explanation": {
-                "flop_ratio": explanation.flop_ratio,
-                "time_ratio": explanation.time_ratio,
-                "reasons": [reason._asdict() for reason in explanation.reasons],
-            },
+            "explanation": None if explanation is None else explanation.document(),
+            "not_explained": self.not_explained,
             "operator_differences": [each._asdict() for each in self.differences],
             "not_traced": self.not_traced,
             "profile_notes": self.notes,
@@ -227,7 +230,8 @@ class Profile:
     def _layer(self, group: Group) -> dict[str, Any]:
         """A layer's times, as a document tells them."""
         divided = not group.ms(UNDIVIDED)
-        needed = self._seconds_at_roof(row for row in self._rows[group.name])
+        needed = group.at_roof_ms("forward", "grad_input", "grad_weight")
+        is_known = group.total.ms and not self.prediction.without_roof
         return {
             "forward_ms": group.ms("forward"),
             "grad_input_ms": group.ms("grad_input") if divided else None,
@@ -236,20 +240,10 @@ class Profile:
             "recompute_ms": group.ms("recompute"),
             "update_ms": group.ms("update"),
             "time_ratio": group.time_ratio,
-            "mfu": needed / group.total.ms * 1e3 if needed is not None and group.total.ms else None,
+            "mfu": needed / group.total.ms if is_known else None,
             **_work(group.total),
             "phases": {phase: _work(work) for phase, work in group.phases.items()},
         }
-
-    @cached_property
-    def _rows(self) -> dict[str, list[Row]]:
-        """Layer -> its rows without those that are computed again."""
-        rows: dict[str, list[Row]] = {}
-        for row in self.ledger.rows:
-            own = rows.setdefault(row.layer, [])
-            if row.phase != "recompute":
-                own.append(row)
-        return rows
 
     def to_json(self, *, rows: bool = True) -> str:
         """The document as JSON; ``rows=False`` leaves the operators out, which :meth:`from_json`
