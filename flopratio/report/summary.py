@@ -39,7 +39,8 @@ def headline(ledger: Ledger) -> str:
             step.append(f"{key} {ledger.convention[key]}")
     if ledger.convention.get("accumulate", 1) > 1:
         step.append(f"{ledger.convention['accumulate']} micro-batches")
-    if ledger.convention.get("target", "cuda") != "cuda":
+    is_predicted = ledger.convention.get("device", "fake") == "fake"
+    if is_predicted and ledger.convention.get("target", "cuda") != "cuda":
         step.append(f"on {ledger.convention['target']}")
     return f"{' '.join([ledger.model, *sizes])}: {', '.join(step)}"
 

@@ -7,13 +7,8 @@ from pathlib import Path
 
 from flopratio.report.files import check_file, write_text
 from flopratio.report.html import html
-from flopratio.report.markdown import escape, pipe_table, remark_list, view_table
-from flopratio.report.profile.summary import (
-    EXPLANATION_HEADING,
-    explanation_lines,
-    profile_headline,
-    profile_remarks,
-)
+from flopratio.report.markdown import escape, lines_table, remark_list, view_table
+from flopratio.report.profile.summary import explained, profile_headline, profile_remarks
 from flopratio.report.profile.terminal import profile_page
 from flopratio.report.view import View
 from flopratio.verbs.profile import Profile
@@ -30,8 +25,7 @@ def profile_markdown(profile: Profile, view: View) -> str:
         remark_list(profile_remarks(profile)),
         *view_table(view),
     ]
-    if lines := explanation_lines(profile):
-        parts.append(pipe_table([*EXPLANATION_HEADING], 1, lines))
+    parts += map(lines_table, explained(profile))
     return "\n\n".join(parts) + "\n"
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from flopratio.measure.interval import Interval
+from flopratio.report.prediction import Lines, explanation_lines, seconds_text
 from flopratio.report.summary import Remark, headline, name_layers, verdict
 from flopratio.report.units import Kind, plural, quantity, ratio_text
 from flopratio.verbs.profile.groups import UNDIVIDED
@@ -86,14 +86,15 @@ def _ratios(profile: Profile) -> list[Remark]:
 def _achieved(profile: Profile) -> str:
     rate = quantity(round(profile.achieved_flops_per_s), Kind.FLOP_RATE)
     if profile.mfu is None or profile.hfu is None:
-        return f"{rate}; no utilisation: {', '.join(profile.prediction.without_roof)} has no measured roof"
+        dtypes = ", ".join(profile.prediction.without_roof)
+        return f"{rate}; of no utilisation: {dtypes} has no measured roof"
     text = f"{rate}: model FLOP utilisation (MFU) {profile.mfu:.1%}"
     if profile.ledger.totals.recompute:
         text += f", with recompute (HFU) {profile.hfu:.1%}"
     else:
         text += " (HFU the same)"
-    predicted = profile.prediction.step_seconds * 1e3
-    return f"{text} of the measured roof; the roofs predict a step of {predicted:,.4g} ms"
+    predicted = seconds_text(profile.prediction.step_seconds)
+    return f"{text} of the measured roof; the roofs predict a step of {predicted}"
 
 
 def _roofs(profile: Profile) -> str:
@@ -176,6 +177,11 @@ def _left_over(profile: Profile) -> list[Remark]:
         lines.append(
             Remark("unmatched", f"{number} without an event: {_few(profiled.unmatched)}", False)
         )
+    if profiled.untraced:
+        number = plural(sum(profiled.untraced.values()), "operator")
+        lines.append(
+            Remark("untraced", f"{number} without a record: {_few(profiled.untraced)}", False)
+        )
     if profiled.unattributed:
         ms = sum(profiled.unattributed.values()) / 1e3
         names = _few(profiled.unattributed)
@@ -199,34 +205,7 @@ def interval_text(interval: Interval) -> str:
     return f"{interval.median:,.4g} ms [{interval.low:,.4g}, {interval.high:,.4g}]"
 
 
-class ExplanationLine(NamedTuple):
-    """A line of the sum that leads from the ratio of FLOP to the ratio of times."""
-
-    text: str
-    forward: str
-    backward: str
-    contribution: str
-
-
-def explanation_lines(profile: Profile) -> list[ExplanationLine]:
-    """The ratio of FLOP, what each reason adds to it, and the ratio of times; the contributions add
-    up to the last line. Empty where there is no ratio to explain."""
+def explained(profile: Profile) -> list[Lines]:
+    """The explanation as a table, whose contributions add up; none where there is no ratio."""
     explanation = profile.explanation
-    if explanation is None:
-        return []
-    return [
-        ExplanationLine("backward : forward in FLOP", "", "", f"{explanation.flop_ratio:.4f}"),
-        *(
-            ExplanationLine(
-                reason.name,
-                f"{reason.forward_us / 1e3:,.3f}",
-                f"{reason.backward_us / 1e3:,.3f}",
-                f"{reason.contribution:+.4f}",
-            )
-            for reason in explanation.reasons
-        ),
-        ExplanationLine("backward : forward in time", "", "", f"{explanation.time_ratio:.4f}"),
-    ]
-
-
-EXPLANATION_HEADING = ("why time is not FLOP", "forward ms", "backward ms", "ratio")
+    return [] if explanation is None else [explanation_lines(explanation, "measured")]

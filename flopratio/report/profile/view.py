@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flopratio.errors import UsageError
+from flopratio.report.prediction import WORDS
 from flopratio.report.units import Kind
 from flopratio.report.view import NO_TYPE, ROOT, Column, Line, View, folded, sorted_lines
 from flopratio.text.grammar import unknown
@@ -167,7 +168,7 @@ def _line(group: Group, whole_ms: float, unnamed: str = "") -> TimedLine:
         achieved=round(work.flops_per_s or 0),
         moved=round(work.bytes_per_s or 0),
         intensity=work.intensity,
-        bound="" if work.bound == "none" else work.bound,
+        bound=WORDS[work.bound],
     )
 
 

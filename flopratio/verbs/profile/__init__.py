@@ -13,7 +13,6 @@ from flopratio.errors import UsageError
 from flopratio.hardware import DeviceProfile
 from flopratio.ledger import Ledger
 from flopratio.measure import Timing, machine, measure_step
-from flopratio.measure.memory import measured_memory
 from flopratio.measure.roofs import measured_roofs, roofs_of
 from flopratio.step.options import (
     MEASURED_DEFAULTS,
@@ -21,12 +20,10 @@ from flopratio.step.options import (
     StepOptions,
     takes_step_options,
 )
-from flopratio.step.out_of_memory import is_out_of_memory
+from flopratio.step.out_of_memory import OutOfMemoryError, is_out_of_memory
 from flopratio.step.random_state import own_random_state
 from flopratio.step.real import module_step, parse_device, spec_step
-from flopratio.step.run import Step
 from flopratio.verbs.count import checked, count_step, describe_ledger
-from flopratio.verbs.profile.failures import out_of_memory
 from flopratio.verbs.profile.groups import Group, Work
 from flopratio.verbs.profile.operators import OperatorDifference, operator_differences
 from flopratio.verbs.profile.result import Profile
@@ -161,24 +158,23 @@ def _profile(
     traced, not_traced = _traced(model, batch, settings, options)
     hardware = _roofs(roofs, device, progress)
     progress("building")
-    step: Step | None = None
     try:
         if isinstance(model, torch.nn.Module):
             step = module_step(model, batch, options, device)
         else:
             step = spec_step(model, settings, options, device)
-        progress("timing")
-        timing = step.explained(partial(measure_step, step, repeats=repeats, budget_s=budget_s))
-        _check_times(timing, device)
-        progress("measuring memory")
-        memory = measured_memory(step)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        module = torch.nn.Module() if step is None else step.module
-        raise out_of_memory(error, module, traced, device) from error
-    assert timing.profiled is not None
-    ledger = timing.profiled.ledger
+        peak = None if traced is None else traced.memory["peak"]
+        raise OutOfMemoryError("building the model", None, peak) from error
+    progress("timing")
+    predicted = None if traced is None else traced.memory
+    timing = step.explained(
+        partial(measure_step, step, repeats=repeats, budget_s=budget_s, predicted=predicted)
+    )
+    ledger = _ledger_of(timing, traced)
+    memory: dict[str, int] = {}
     describe_ledger(
         ledger, step, model if isinstance(model, str) else type(model).__name__, str(device)
     )
@@ -192,8 +188,25 @@ def _profile(
         differences=[] if traced is None else operator_differences(traced, ledger),
         not_traced=not_traced,
         machine=machine(device),
-        notes=_notes(timing),
+        notes=[*timing.notes, *_notes(timing)],
+        interrupted=timing.interrupted,
     )
+
+
+def _ledger_of(timing: Timing, traced: Ledger | None) -> Ledger:
+    """The ledger of the step that was measured.
+
+    Raises:
+        UsageError: torch's profiler has seen nothing.
+        KeyboardInterrupt: the user ended it before there was one.
+    """
+    if timing.profiled is not None:
+        return timing.profiled.ledger
+    if not timing.interrupted:
+        raise UsageError("; ".join(timing.notes) or "torch's profiler saw nothing")
+    if traced is None:
+        raise KeyboardInterrupt
+    return traced
 
 
 def _traced(
@@ -220,25 +233,6 @@ def _roofs(
             progress=lambda what: progress(f"measuring what the device can do: {what}"),
         )
     return roofs_of(roofs)
-
-
-def _check_times(timing: Timing, device: torch.device) -> None:
-    """Check that there is something to divide by.
-
-    Raises:
-        UsageError: the clock, or torch's profiler, has seen nothing.
-    """
-    if not (timing.forward_ms.median > 0 and timing.backward_ms.median > 0):
-        raise UsageError(
-            "the step is too short to be timed: its forward or its backward took no time by the "
-            "clock; give it more to do, a larger batch for instance"
-        )
-    if timing.profiled is None or not timing.profiled.kernels_ms.median > 0:
-        ran = "kernels" if device.type == "cuda" else "operators"
-        raise UsageError(
-            f"torch.profiler returned no {ran}, so no layer has a time: another profiler may be "
-            "running (Nsight, a debugger), or may not be allowed to read the device's counters"
-        )
 
 
 def _notes(timing: Timing) -> list[str]:

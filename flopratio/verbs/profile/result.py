@@ -16,7 +16,7 @@ from flopratio.ledger import Ledger
 from flopratio.measure.interval import Interval
 from flopratio.measure.profiled import Profiled
 from flopratio.measure.timing import Timing
-from flopratio.roofline import Explanation, Prediction, explain, predict
+from flopratio.roofline import Explanation, Prediction, StepTimes, explain, predict
 from flopratio.roofline.prediction import Tf32
 from flopratio.verbs.profile.groups import UNDIVIDED, Group, Work, entries, group_of, grouped
 from flopratio.verbs.profile.operators import OperatorDifference
@@ -56,9 +56,8 @@ class Profile:
 
     @property
     def profiled(self) -> Profiled:
-        """The repeats under torch's profiler."""
-        assert self.timing.profiled is not None
-        return self.timing.profiled
+        """The repeats under torch's profiler; none of them where the user ended it before."""
+        return self.timing.profiled or _not_profiled(self.ledger)
 
     @property
     def tf32(self) -> Tf32:
@@ -86,9 +85,22 @@ class Profile:
     @cached_property
     def _explained(self) -> tuple[Explanation | None, str]:
         try:
-            return explain(self.profiled.times(), self.roofs, tf32=self.tf32), ""
+            return explain(self._times, self.roofs, tf32=self.tf32), ""
         except UsageError as error:
             return None, str(error)
+
+    @property
+    def _times(self) -> StepTimes:
+        profiled = self.profiled
+        idle_us = {phase: 1e3 * idle.median for phase, idle in profiled.idle_ms.items()}
+        return StepTimes(
+            profiled.ledger.rows,
+            profiled.rest,
+            profiled.undivided,
+            idle_us.get("forward", 0.0),
+            idle_us.get("backward", 0.0),
+            self.timing.time_ratio.median,
+        )
 
     # -- the step -----------------------------------------------------------------------------
 
@@ -206,11 +218,13 @@ class Profile:
                 "repeats": profiled.repeats,
                 "phases_ms": {name: asdict(each) for name, each in profiled.phases_ms.items()},
                 "kernels_ms": asdict(profiled.kernels_ms),
+                "wall_ms": asdict(profiled.wall_ms),
                 "idle_ms": {name: asdict(each) for name, each in profiled.idle_ms.items()},
                 "rest_us": [[*place, us] for place, us in profiled.rest.items()],
                 "undivided_us": dict(profiled.undivided),
             },
             "unmatched": dict(profiled.unmatched),
+            "untraced": dict(profiled.untraced),
             "unattributed": dict(profiled.unattributed),
             "roofs": json.loads(self.roofs.to_json()),
             "predicted": {
@@ -255,7 +269,8 @@ class Profile:
 
     def to_csv(self) -> str:
         """As :meth:`flopratio.Ledger.to_csv`, with ``predicted_us`` and ``bound``."""
-        return self.ledger.csv_of(self.frame)
+        further = self.frame[["predicted_us", "bound"]]
+        return self.ledger.to_csv(**{name: list(further[name]) for name in further})
 
     @classmethod
     def from_json(cls, text: str) -> Profile:
@@ -284,11 +299,14 @@ class Profile:
             rest={(layer, phase): us for layer, phase, us in own["rest_us"]},
             undivided=own["undivided_us"],
             unmatched=Counter(document["unmatched"]),
+            untraced=Counter(document["untraced"]),
             unattributed=document["unattributed"],
             phases_ms={name: Interval(**each) for name, each in own["phases_ms"].items()},
             kernels_ms=Interval(**own["kernels_ms"]),
             idle_ms={name: Interval(**each) for name, each in own["idle_ms"].items()},
+            wall_ms=Interval(**own["wall_ms"]),
             overhead=document["profiler_overhead"],
+            time_ratio=document["time_ratio"],
             repeats=own["repeats"],
         )
         times = {f"{name}_ms": Interval(**document["time_ms"][name]) for name in WALL}
@@ -309,6 +327,12 @@ class Profile:
             notes=document["profile_notes"],
             interrupted=document["interrupted"],
         )
+
+
+def _not_profiled(ledger: Ledger) -> Profiled:
+    """No step under the profiler at all."""
+    none = Interval(0.0, 0.0, 0.0)
+    return Profiled(ledger, {}, {}, Counter(), Counter(), {}, {}, none, {}, none, 0.0)
 
 
 def _work(work: Work) -> dict[str, Any]:

@@ -45,11 +45,14 @@ def small_profile() -> Profile:
         rest={("stem.conv", "forward"): 900.0},
         undivided={"head": 300.0},
         unmatched=Counter({"aten::relu": 2}),
+        untraced=Counter({"aten::_foobar": 1}),
         unattributed={"Memcpy DtoH": 50.0},
         phases_ms=phases,
         kernels_ms=always(27.0),
         idle_ms={"forward": always(1.0), "backward": always(2.0), "update": always(0.0)},
+        wall_ms=always(26.0),
         overhead=0.25,
+        time_ratio=1.5,
         repeats=5,
     )
     timing = Timing(
