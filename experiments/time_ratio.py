@@ -1,6 +1,6 @@
-"""From steps that are all launches to steps that are all products: an MLP's ratio of times, backward
-over forward, at every batch and width, measured on this machine, beside that of its FLOPs and the
-one that the machine's roofs predict.
+"""From steps that are all launches to steps that are all products: an MLP's ratio of times,
+backward over forward, at every batch and width, measured on this machine, beside that of its FLOPs
+and the one that the machine's roofs predict.
 
     python experiments/time_ratio.py
 

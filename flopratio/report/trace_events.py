@@ -21,7 +21,7 @@ def trace(events: Sequence[TraceEvent], **about: Any) -> dict[str, Any]:
     Args:
         about: what a viewer shows of the whole.
     """
-    ordered = sorted(events, key=lambda event: (event["ph"] != "M", event.get("ts", 0)))
+    ordered = sorted(events, key=lambda e: (e["ph"] != "M", e.get("ts", 0), -e.get("dur", 0)))
     return {"traceEvents": ordered, "displayTimeUnit": "ms", "otherData": about}
 
 

@@ -13,27 +13,43 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.text import Annotation
 
-Place = tuple[float, float, Literal["left", "center", "right"], Literal["bottom", "center", "top"]]
 
-PLACES: tuple[Place, ...] = (
-    (8, 0, "left", "center"),
-    (-8, 0, "right", "center"),
-    (0, 8, "center", "bottom"),
-    (0, -8, "center", "top"),
-    (6, 6, "left", "bottom"),
-    (-6, 6, "right", "bottom"),
-    (6, -6, "left", "top"),
-    (-6, -6, "right", "top"),
-    (22, 14, "left", "bottom"),
-    (-22, 14, "right", "bottom"),
-    (22, -14, "left", "top"),
-    (-22, -14, "right", "top"),
+class Side(NamedTuple):
+    """Where a name stands beside its point.
+
+    ``right`` and ``up`` are its distance, in points of 1/72 inch; ``ha`` and ``va`` say which part
+    of the name is there.
+    """
+
+    right: float
+    up: float
+    ha: Literal["left", "center", "right"]
+    va: Literal["bottom", "center", "top"]
+
+
+PLACES = (
+    Side(8, 0, "left", "center"),
+    Side(-8, 0, "right", "center"),
+    Side(0, 8, "center", "bottom"),
+    Side(0, -8, "center", "top"),
+    Side(6, 6, "left", "bottom"),
+    Side(-6, 6, "right", "bottom"),
+    Side(6, -6, "left", "top"),
+    Side(-6, -6, "right", "top"),
+    Side(22, 14, "left", "bottom"),
+    Side(-22, 14, "right", "bottom"),
+    Side(22, -14, "left", "top"),
+    Side(-22, -14, "right", "top"),
 )
-"""Where a name may stand: its distance from the point, in points of 1/72 inch, and its alignment.
-From the distant ones a line leads to the point."""
+"""Where a name may stand, the best first."""
+
+ALIGNED = {"left": 0.0, "bottom": 0.0, "center": 0.5, "right": 1.0, "top": 1.0}
+"""How much of a name lies before its place."""
 
 NEAR = 10
-"""Of a distance, that needs no line."""
+"""Points of a distance that needs no line to the point."""
+
+LINE = {"arrowstyle": "-", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
 
 
 class Label(NamedTuple):
@@ -66,45 +82,55 @@ def label_points(axes: Axes, points: Sequence[Label], most: int) -> list[str]:
     taken = [Bbox.from_extents(x, y, x, y).padded(5 * inch) for x, y in places]
     taken += [text.get_window_extent() for text in axes.texts]
     written: dict[str, str] = {}
-    for point, own in zip(points, list(taken), strict=False):
+    for number, (point, place) in enumerate(zip(points, places, strict=True)):
         if len(written) == most:
             break
-        others = [box for box in taken if box is not own]
-        for place in PLACES if point.kind not in written else ():
-            label = _write(axes, point, place)
-            box = label.get_window_extent().padded(2 * inch)
+        if point.kind in written:
+            continue
+        others = taken[:number] + taken[number + 1 :]
+        label = _write(axes, point)
+        size = label.get_window_extent().size
+        for side in PLACES:
+            box = _box(place, size, side, inch)
             inside = axes.bbox.count_contains(box.corners()) == 4
-            if inside and not any(box.overlaps(other) for other in others):
-                if abs(place[0]) > NEAR:
-                    _lead(axes, point, place)
+            if inside and box.count_overlaps(others) == 0:
+                _move(label, side)
                 taken.append(box)
                 written[point.kind] = point.name
                 break
+        else:
             label.remove()
     return list(written.values())
 
 
-def _write(axes: Axes, point: Label, place: Place) -> Annotation:
-    *distance, side, height = place
+def _box(point: Sequence[float], size: Sequence[float], side: Side, inch: float) -> Bbox:
+    """Where a name of this size would stand, with a margin."""
+    left = point[0] + inch * side.right - size[0] * ALIGNED[side.ha]
+    bottom = point[1] + inch * side.up - size[1] * ALIGNED[side.va]
+    return Bbox.from_bounds(left, bottom, *size).padded(2 * inch)
+
+
+def _write(axes: Axes, point: Label) -> Annotation:
     return axes.annotate(
         point.name,
         (point.x, point.y),
-        xytext=distance,
+        xytext=(0, 0),
         textcoords="offset points",
-        ha=side,
-        va=height,
         fontsize=8,
         zorder=5,
         bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.5},
     )
 
 
-def _lead(axes: Axes, point: Label, place: Place) -> None:
-    """Draw a line from a point to its name."""
-    axes.annotate(
-        "",
-        (point.x, point.y),
-        xytext=place[:2],
-        textcoords="offset points",
-        arrowprops={"arrowstyle": "-", "linewidth": 0.6, "color": GREY, "shrinkA": 0, "shrinkB": 3},
-    )
+def _move(label: Annotation, side: Side) -> None:
+    """Put a name beside its point; from far away a line leads there."""
+    label.set_position((side.right, side.up))
+    label.set(ha=side.ha, va=side.va)
+    if abs(side.right) > NEAR and label.axes is not None:
+        label.axes.annotate(
+            "",
+            label.xy,
+            xytext=(side.right, side.up),
+            textcoords="offset points",
+            arrowprops={**LINE, "color": GREY},
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,8 +119,8 @@ def _draw_roofs(axes: Axes, device: DeviceProfile, roofs: Mapping[str, float]) -
     bottom, top = axes.get_ylim()
     bottom, top = min(bottom, bandwidth * left), max(top, 4 * max(roofs.values()))
     axes.plot([left, last], [bandwidth * left, bandwidth * last], **REFERENCE, zorder=2)
-    middle = math.sqrt(left * last)
-    _write(axes, middle, bandwidth * middle, f"{RATE(bandwidth)}B/s", (-5, 3), ha="right")
+    place = last * (left / last) ** 0.25  # few points are so near the ridge and above the slope
+    _write(axes, place, bandwidth * place, f"{RATE(bandwidth)}B/s", (-5, 3), ha="right")
     for dtype, roof in roofs.items():
         ridge = ridges[dtype]
         axes.plot([ridge, right], [roof, roof], **REFERENCE, zorder=2)

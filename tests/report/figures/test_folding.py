@@ -19,12 +19,12 @@ def test_layers_are_folded_as_deep_as_there_is_room() -> None:
 
 
 def test_repeated_blocks_are_one_where_that_tells_more() -> None:
-    blocks = {f"h.{n}.{layer}": 1.0 for n in range(12) for layer in ("norm", "attn", "mlp.fc")}
+    blocks = {f"h.{n}.{layer}": 1.0 for n in range(12) for layer in ("norm", "attn", "mlp")}
     assert groups({"embed": 1.0, **blocks, "head": 1.0}, 12) == [
         "embed",
         "h.*.norm",
         "h.*.attn",
-        "h.*.mlp.fc",
+        "h.*.mlp",
         "head",
     ]
 

@@ -21,7 +21,9 @@ def boxes(axes: Axes) -> list:
 
 
 def test_names_cover_neither_each_other_nor_a_point() -> None:
-    points = [Label(x / 10, y / 10, f"layer {x}.{y}", f"{x}.{y}") for x in range(6) for y in range(6)]
+    points = [
+        Label(x / 10, y / 10, f"layer {x}.{y}", f"{x}.{y}") for x in range(6) for y in range(6)
+    ]
     axes = axes_with(points)
     written = label_points(axes, points, most=8)
     assert 0 < len(written) <= 8

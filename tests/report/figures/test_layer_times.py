@@ -38,7 +38,11 @@ def test_bars_of_time_and_flop_stand_side_by_side(monkeypatch, tmp_path):
     title, (axes,) = drawn(monkeypatch, figure, lambda: layer_times(small_profile(), tmp_path))
     # stem.conv 70.0 and 64.0%, stem.relu 1.1 and 0.0%, head 28.9 and 36.0%
     assert title == "7% of the step's time is in other layers than its FLOPs"
-    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["stem.conv", "stem.relu", "head"]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == [
+        "stem.conv",
+        "stem.relu",
+        "head",
+    ]
     ends = {
         (round(bar.get_y() + bar.get_height() / 2, 2), round(bar.get_x() + bar.get_width(), 3))
         for bars in axes.containers
