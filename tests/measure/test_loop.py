@@ -1,4 +1,4 @@
-"""A loop of anybody's, timed: which steps are recorded, which are timed, and what is left behind."""
+"""Anybody's loop, timed: which steps are recorded, which are timed, and what is left behind."""
 
 from __future__ import annotations
 
@@ -103,11 +103,11 @@ def test_with_too_few_steps_there_are_counts_and_no_times(steps: int) -> None:
 
 
 def test_a_step_alone_is_counted_as_without_timing() -> None:
-    model, x = a_model(), torch.randn(4, 2, 8, 8)
+    model, other, x = a_model(), a_model(), torch.randn(4, 2, 8, 8)
     with fr.Profiler(model, timing=True) as p:
         model(x).sum().backward()
-    with fr.Profiler(model) as q:
-        model(x).sum().backward()
+    with fr.Profiler(other) as q:
+        other(x).sum().backward()
     assert p.ledger.totals == q.ledger.totals
     assert p.timing is None
     assert q.timing is None
@@ -133,19 +133,22 @@ def test_nothing_is_left_behind_also_after_an_error(steps: int) -> None:
     from torch.optim import optimizer as optim
 
     model, engine = a_model(), getattr(torch.autograd, ENGINE)
-    hooks = len(optim._global_optimizer_pre_hooks), len(optim._global_optimizer_post_hooks)
-    with pytest.raises(RuntimeError, match="mine"), fr.Profiler(model, timing=True) as p:
-        for _ in range(steps):
-            model(torch.randn(4, 2, 8, 8)).sum().backward()
-            p.step()
-        model(torch.randn(4, 2, 8, 8))
-        raise RuntimeError("mine")
+    hooks = (optim._global_optimizer_pre_hooks, optim._global_optimizer_post_hooks)
+    there = [len(each) for each in hooks]
+
+    def fail() -> None:
+        with fr.Profiler(model, timing=True) as p:
+            for _ in range(steps):
+                model(torch.randn(4, 2, 8, 8)).sum().backward()
+                p.step()
+            model(torch.randn(4, 2, 8, 8))
+            raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        fail()
     assert getattr(torch.autograd, ENGINE) is engine
     assert not model._forward_pre_hooks
-    assert hooks == (
-        len(optim._global_optimizer_pre_hooks),
-        len(optim._global_optimizer_post_hooks),
-    )
+    assert [len(each) for each in hooks] == there
     with torch.autograd.profiler.profile():  # none runs any more
         pass
     with fr.Profiler(model) as q:
