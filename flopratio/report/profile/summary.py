@@ -137,15 +137,25 @@ def _overhead(profile: Profile) -> str:
 
 
 def _memory(profile: Profile) -> list[Remark]:
+    own, predicted = profile.measured_memory, profile.ledger.memory
+    if own is None:
+        return []
     lines = []
-    predicted = profile.ledger.memory
-    for name, measured in profile.measured_memory.items():
+    for name in ("peak", "peak_allocated", "peak_reserved"):
+        measured, figure = getattr(own, name), predicted.get(name)
+        if measured is None:
+            continue
         text = f"{name.replace('_', ' ')} {quantity(measured, Kind.BYTES)} measured"
-        figure = predicted.get(name)
         if isinstance(figure, int) and figure:
             off = f"{measured - figure:+,} B, {(measured - figure) / figure:+.2%}"
             text += f", {quantity(figure, Kind.BYTES)} predicted ({off})"
         lines.append(Remark("" if lines else "memory", text))
+    kernels = own.kernels.items()
+    taken = [f"{name} {quantity(nbytes, Kind.BYTES)}" for name, nbytes in kernels]
+    if taken:
+        lines.append(Remark("", f"allocated inside of kernels then: {', '.join(taken)}"))
+    if own.others:
+        lines.append(Remark("", f"of the measured, {own.others:,} B are not of this step"))
     return lines
 
 

@@ -12,6 +12,10 @@ from flopratio.report.terminal import notes
 from flopratio.report.view import View
 from flopratio.verbs.profile import Profile
 
+WIDE = 120
+"""Columns of the explanation where there is no terminal to keep to: its last line names all that is
+small."""
+
 
 def profile_page(profile: Profile, view: View, *, width: int | None = None) -> Group:
     """All that is printed.
@@ -26,5 +30,5 @@ def profile_page(profile: Profile, view: View, *, width: int | None = None) -> G
         table(view, width=width),
         "",
         notes(profile_remarks(profile)),
-        *(part for lines in explained(profile) for part in ("", rich_table(lines, width))),
+        *(part for lines in explained(profile) for part in ("", rich_table(lines, width or WIDE))),
     )

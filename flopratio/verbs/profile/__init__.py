@@ -12,7 +12,7 @@ import torch
 from flopratio.errors import UsageError
 from flopratio.hardware import DeviceProfile
 from flopratio.ledger import Ledger
-from flopratio.measure import Timing, machine, measure_step
+from flopratio.measure import MeasuredMemory, Timing, machine, measure_step, measured_memory
 from flopratio.measure.roofs import measured_roofs, roofs_of
 from flopratio.step.options import (
     MEASURED_DEFAULTS,
@@ -23,6 +23,7 @@ from flopratio.step.options import (
 from flopratio.step.out_of_memory import OutOfMemoryError, is_out_of_memory
 from flopratio.step.random_state import own_random_state
 from flopratio.step.real import module_step, parse_device, spec_step
+from flopratio.step.run import Step
 from flopratio.verbs.count import checked, count_step, describe_ledger
 from flopratio.verbs.profile.groups import Group, Work
 from flopratio.verbs.profile.operators import OperatorDifference, operator_differences
@@ -130,7 +131,6 @@ def profile(
 
 _REFUSED = {
     "target": "a step that is measured runs the kernels of its device; say device=cpu or cuda",
-    "accumulate": "one micro-batch is measured; flopratio count counts several",
     "inference": "a step is measured with its backward; flopratio count counts a forward alone",
 }
 
@@ -174,7 +174,6 @@ def _profile(
         partial(measure_step, step, repeats=repeats, budget_s=budget_s, predicted=predicted)
     )
     ledger = _ledger_of(timing, traced)
-    memory: dict[str, int] = {}
     describe_ledger(
         ledger, step, model if isinstance(model, str) else type(model).__name__, str(device)
     )
@@ -184,11 +183,11 @@ def _profile(
         ledger,
         timing,
         hardware,
-        measured_memory=memory,
+        measured_memory=_memory_of(step, timing, progress),
         differences=[] if traced is None else operator_differences(traced, ledger),
         not_traced=not_traced,
         machine=machine(device),
-        notes=[*timing.notes, *_notes(timing)],
+        notes=[*timing.notes, *uncertain(timing)],
         interrupted=timing.interrupted,
     )
 
@@ -235,7 +234,20 @@ def _roofs(
     return roofs_of(roofs)
 
 
-def _notes(timing: Timing) -> list[str]:
+def _memory_of(
+    step: Step, timing: Timing, progress: Callable[[str], None]
+) -> MeasuredMemory | None:
+    if timing.interrupted:
+        return None
+    progress("measuring memory")
+    try:
+        return measured_memory(step)
+    except KeyboardInterrupt:
+        return None
+
+
+def uncertain(timing: Timing) -> list[str]:
+    """A note, if the steps were too few or too unlike each other to tell the ratio."""
     ratio = timing.time_ratio
     width = (ratio.high - ratio.low) / ratio.median
     if width <= MOST_UNCERTAIN:

@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any
 from flopratio.errors import UsageError
 from flopratio.hardware import DeviceProfile
 from flopratio.ledger import Ledger
-from flopratio.measure.interval import Interval
-from flopratio.measure.profiled import Profiled
-from flopratio.measure.timing import Timing
+from flopratio.measure import Interval, MeasuredMemory, Profiled, Timing
 from flopratio.roofline import Explanation, Prediction, StepTimes, explain, predict
 from flopratio.roofline.prediction import Tf32
 from flopratio.verbs.profile.groups import UNDIVIDED, Group, Work, entries, group_of, grouped
@@ -27,6 +25,9 @@ if TYPE_CHECKING:
 WALL = ("forward", "backward", "update", "step")
 """The phases that are timed without the profiler."""
 
+MEASURED = "measured_"
+"""How the names of the measured figures begin that stand beside the predicted ones."""
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -36,7 +37,7 @@ class Profile:
         ledger: of the step as it was executed, with ``time_us``; its memory is the predicted one.
         timing: of the phases, without the profiler; its :attr:`profiled` has the rest.
         roofs: of the device, as measured.
-        measured_memory: figure -> bytes at most; empty if it was not measured.
+        measured_memory: peaks of the step; None if they were not measured.
         differences: operators that ran otherwise than in the trace on shapes alone.
         not_traced: why there is no such trace to compare with; empty if there is.
         machine: what the times depend on, see :func:`flopratio.measure.machine`.
@@ -47,7 +48,7 @@ class Profile:
     ledger: Ledger
     timing: Timing
     roofs: DeviceProfile
-    measured_memory: Mapping[str, int] = field(default_factory=dict)
+    measured_memory: MeasuredMemory | None = None
     differences: list[OperatorDifference] = field(default_factory=list)
     not_traced: str = ""
     machine: Mapping[str, Any] = field(default_factory=dict)
@@ -191,9 +192,10 @@ class Profile:
         by_name = {group.name: group for group in self.layers()}
         for entry in document["layers"]:
             entry.update(self._layer(by_name.pop(entry["name"])))
-        document["memory"] |= {
-            f"measured_{name}": value for name, value in self.measured_memory.items()
-        }
+        if self.measured_memory is not None:
+            document["memory"] |= {
+                f"{MEASURED}{name}": value for name, value in asdict(self.measured_memory).items()
+            }
         return {
             **document,
             "device": self.roofs.device,
@@ -285,14 +287,9 @@ class Profile:
             raise UsageError(
                 "this ledger was counted and not measured: flopratio profile measures one"
             )
-        memory = dict(ledger.memory)
-        measured = {
-            name.removeprefix("measured_"): memory[name]
-            for name in memory
-            if name.startswith("measured_")
-        }
-        for name in measured:
-            del ledger.memory[f"measured_{name}"]
+        memory = ledger.memory
+        names = [name for name in memory if name.startswith(MEASURED)]
+        measured = {name.removeprefix(MEASURED): memory.pop(name) for name in names}
         own = document["profiled"]
         profiled = Profiled(
             ledger=ledger,
@@ -320,7 +317,7 @@ class Profile:
             ledger,
             timing,
             DeviceProfile.from_json(json.dumps(document["roofs"])),
-            measured_memory=measured,
+            measured_memory=MeasuredMemory(**measured) if measured else None,
             differences=[OperatorDifference(**each) for each in document["operator_differences"]],
             not_traced=document["not_traced"],
             machine=document["machine"],

@@ -16,8 +16,8 @@ from tests.verbs.profile.small import small_profile
 PARTS = {
     ".json": '"time_ratio": 1.5',
     ".csv": "predicted_us",
-    ".md": "| why time is not FLOP | forward ms | backward ms | ratio |",
-    ".html": "why time is not FLOP",
+    ".md": "| why the measured ratio is not that of FLOPs | forward ms | backward ms |",
+    ".html": "why the measured ratio is not that of FLOPs",
 }
 
 

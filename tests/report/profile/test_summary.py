@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from flopratio.report.profile.summary import explanation_lines, profile_headline, profile_remarks
+from flopratio.report.profile.summary import explained, profile_headline, profile_remarks
 from flopratio.report.profile.terminal import profile_page
 from flopratio.report.profile.view import profile_view
 from flopratio.verbs.profile import Profile
@@ -45,6 +45,7 @@ def test_the_three_ratios() -> None:
         ("operators", "1 operator ran otherwise than in the trace"),
         ("reconciled", "analytic = executed in all 3 layers"),
         ("unmatched", "2 operators without an event: aten::relu"),
+        ("untraced", "1 operator without a record: aten::_foobar"),
         ("no layer", "0.05 ms of Memcpy DtoH"),
         ("undivided", "0.3 ms for input and weights together: head"),
         ("note", "it was cold"),
@@ -54,16 +55,42 @@ def test_remarks(about: str, says: str) -> None:
     assert says in said(small_profile(), about)
 
 
+def test_memory_that_kernels_and_others_take_is_told() -> None:
+    profile = small_profile()
+    texts = [remark.text for remark in profile_remarks(profile)]
+    assert "peak allocated 10.06 KiB measured" in texts
+    assert "allocated inside of kernels then: aten::mm 200 B" in texts
+    assert profile.measured_memory is not None
+    profile = replace(profile, measured_memory=replace(profile.measured_memory, others=1_000))
+    texts = [remark.text for remark in profile_remarks(profile)]
+    assert "of the measured, 1,000 B are not of this step" in texts
+    profile = replace(profile, measured_memory=None)
+    assert "memory" not in {remark.about for remark in profile_remarks(profile)}
+
+
 def test_nothing_is_said_of_what_is_not_there() -> None:
     profile = small_profile()
     profiled = replace(
-        profile.profiled, unmatched=Counter(), unattributed={}, undivided={}, rest={}
+        profile.profiled,
+        unmatched=Counter(),
+        untraced=Counter(),
+        unattributed={},
+        undivided={},
+        rest={},
     )
     profile = replace(
         profile, timing=replace(profile.timing, profiled=profiled), differences=[], notes=[]
     )
     abouts = {remark.about for remark in profile_remarks(profile)}
-    assert not abouts & {"unmatched", "no layer", "undivided", "note", "uncounted", "interrupted"}
+    assert not abouts & {
+        "unmatched",
+        "untraced",
+        "no layer",
+        "undivided",
+        "note",
+        "uncounted",
+        "interrupted",
+    }
     assert said(profile, "operators") == "executed = traced, in all 10 rows"
 
 
@@ -85,23 +112,24 @@ def test_what_an_interrupted_run_says() -> None:
 
 
 def test_the_explanation_begins_with_flop_and_ends_with_time() -> None:
-    first, *reasons, last = explanation_lines(small_profile())
-    assert (first.text, first.contribution) == ("backward : forward in FLOP", "1.2727")
-    assert (last.text, last.contribution) == ("backward : forward in time", "1.2500")
-    summed = sum(float(line.contribution) for line in (first, *reasons))
-    assert summed == pytest.approx(float(last.contribution), abs=1e-3)
+    (lines,) = explained(small_profile())
+    assert lines.body[0] == ["FLOP of products", "", "", "1.273"]
+    assert lines.total[0] == "measured time"
+    assert lines.total[-1] == "1.500"
+    summed = sum(float(line[-1]) for line in lines.body)
+    assert summed == pytest.approx(1.5, abs=0.001 * len(lines.body))
 
 
 def test_a_page_without_products_has_no_explanation() -> None:
     profile = small_profile()
     profile.ledger.rows[:] = [row._replace(flops=0) for row in profile.ledger.rows]
     text = printed(profile_page(profile, profile_view(profile)), 200)
-    assert "why time is not FLOP" not in text
+    assert "not that of FLOPs" not in text
     assert "there is no ratio to explain: forward has no products" in text
 
 
 def test_a_page_has_the_table_the_remarks_and_the_explanation() -> None:
     profile = small_profile()
     text = printed(profile_page(profile, profile_view(profile)), 200)
-    places = [text.index(part) for part in ("toy batch=2", "share", "split", "why time is not")]
+    places = [text.index(part) for part in ("toy batch=2", "share", "split", "not that of FLOPs")]
     assert places == sorted(places)

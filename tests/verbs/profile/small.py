@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from flopratio.hardware import DeviceProfile
-from flopratio.measure import Interval, Profiled, Timing
+from flopratio.measure import Interval, MeasuredMemory, Profiled, Timing
 from flopratio.verbs.profile import OperatorDifference, Profile
 from tests.report.small import small_ledger
 
@@ -68,7 +68,7 @@ def small_profile() -> Profile:
         ledger,
         timing,
         ROOFS,
-        measured_memory={"peak": 10_100},
+        measured_memory=MeasuredMemory("cpu", 10_100, 10_300, kernels={"aten::mm": 200}),
         differences=[OperatorDifference("head", "forward", "aten.addmm", 1, 2, 1_500_010, 10)],
         machine={"cores": 2},
         notes=["it was cold"],
