@@ -2,8 +2,8 @@
 
 Those of a sweep are written as PNG and SVG, with one panel a model. Their input is a DataFrame of a
 sweep's rows, counts as exact Python ints, the keys of the grid between the columns ``model`` and
-``forward``; they return the paths written, none where the frame lacks the data. Those of a profiled step are in
-:mod:`flopratio.report.figures.profile`.
+``forward``; they return the paths written, none where the frame lacks the data. Those of a profiled
+step are in :mod:`flopratio.report.figures.profile`.
 """
 
 from flopratio.report.figures.layers import flops_by_layer

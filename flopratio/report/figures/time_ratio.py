@@ -79,4 +79,4 @@ def _draw_line(axes: Axes, rows: pd.DataFrame, along: str, label: str) -> None:
     axes.plot(rows[along], rows["predicted_time_ratio"], color=color, marker="", linestyle=":")
     for bound, (fill, _) in BOUNDS.items():
         own = rows[rows["bound"] == bound]
-        axes.plot(own[along], own["time_ratio"], marker, color=color, **fill)
+        axes.plot(own[along], own["time_ratio"], color=color, marker=marker, linestyle="", **fill)
