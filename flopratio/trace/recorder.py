@@ -25,7 +25,6 @@ from flopratio.torch_private import (
     FakeTensor,
     FakeTensorMode,
     HigherOrderOperator,
-    OpOverload,
     TorchDispatchMode,
     active_fake_mode,
     call_below,
