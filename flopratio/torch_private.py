@@ -509,6 +509,8 @@ _COMPRESSED = {
 def sparse_parts(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """The values of a sparse tensor, and then its indices, as they lie in memory; nothing of a
     tensor of another layout."""
+    if tensor.layout is torch.strided:  # nearly all are, and to leave the modes takes long
+        return ()
     with torch.no_grad(), disable_current_modes():
         if tensor.layout is torch.sparse_coo:
             return tensor._values(), tensor._indices()
