@@ -34,8 +34,9 @@ def construct(request: Request, make: Callable[..., Any], options: Mapping[str, 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of initialisations that will change, and the like
-            if request.real:
-                return make(**options)
+            if request.device is not None:
+                with request.device:
+                    return make(**options)
             return build_weightless(lambda: make(**options))
     except ModelError:
         raise

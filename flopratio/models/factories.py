@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from flopratio.models.construct import construct, keywords, unknown_key
 from flopratio.models.example import Draft, Inputs, ModelError, Request
 from flopratio.models.guess import guess_input
 from flopratio.models.importing import importing_from
-from flopratio.models.inputs import refuse_beside_input, take_batch, take_input
+from flopratio.models.inputs import refuse_beside_input, take_batch, take_input, with_values
 from flopratio.models.lazy import has_lazy_layers, materialise
 from flopratio.models.torchvision_operators import torchvision_importable
 from flopratio.models.user_code import directory_of, imported
@@ -50,7 +51,11 @@ def factory_draft(request: Request) -> Draft:
         draft = Draft(module, *_example_inputs(request, inputs))
     _refuse_unused_sizes(request, guessed=draft.guessed)
     if has_lazy_layers(module):
-        materialise(module, draft.args, draft.kwargs, real=request.real)
+        args, kwargs = draft.args, draft.kwargs
+        if request.device is not None:
+            place = partial(with_values, device=request.device)
+            args, kwargs = tree_map_only(Tensor, place, (args, kwargs))
+        materialise(module, args, kwargs, real=request.real)
     return draft
 
 
