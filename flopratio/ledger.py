@@ -43,6 +43,9 @@ class Row(NamedTuple):
     parameters apart. (Of several micro-batches, or of graphs that are let go, not all are there at
     once.) So the table's sum is what is kept at once."""
     time_us: float | None = None
+    dtype: str = ""
+    """The element type of the operands that the operator computes with (``bfloat16`` of a product
+    under autocast, the source's of a cast); empty where it isn't known."""
 
 
 def autograd_node(op: str) -> str:

@@ -1,6 +1,7 @@
 """The ledger: sums, ratios and exactness of the one table."""
 
 import dataclasses
+import json
 import pickle
 from typing import Any
 
@@ -17,7 +18,7 @@ def a_ledger() -> Ledger:
     """A first layer of 100 FLOP (1:1), an inner one of 300 (2:1), 7 checkpointed, 20 of update."""
     return Ledger(
         [
-            Row("first", "Linear", "aten.addmm", "", "forward", flops=100, elementwise=5),
+            Row("first", "Linear", "aten.addmm", "", "forward", 100, 5, dtype="bfloat16"),
             Row("inner", "Linear", "aten.mm", "", "forward", flops=300, saved_bytes=64),
             Row("inner", "Linear", "aten.mm", "MmBackward0", "grad_input", flops=300),
             Row("inner", "Linear", "aten.mm", "MmBackward0", "grad_weight", flops=300),
@@ -109,6 +110,20 @@ def test_json_gives_the_same_ledger_back() -> None:
     again = Ledger.from_json(ledger.to_json())
     assert again.rows == ledger.rows
     assert again.document() == ledger.document()
+
+
+def test_a_row_ends_with_the_dtype_that_it_computes_in() -> None:
+    ledger = a_ledger()
+    assert ledger.document()["rows"][0][-1] == "bfloat16"
+    assert list(ledger.frame)[-2:] == ["time_us", "dtype"]
+    assert list(ledger.frame["dtype"][:2]) == ["bfloat16", ""]
+    assert ledger.to_csv().splitlines()[1].split(",")[12] == "bfloat16"
+
+
+def test_a_ledger_of_before_rows_had_a_dtype_is_read() -> None:
+    document = a_ledger().document()
+    document["rows"] = [row[:-1] for row in document["rows"]]
+    assert {row.dtype for row in Ledger.from_json(json.dumps(document)).rows} == {""}
 
 
 def test_the_document_has_the_designs_keys() -> None:

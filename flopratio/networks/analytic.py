@@ -16,6 +16,7 @@ from flopratio.formulas.optimizer import OPTIMIZERS
 from flopratio.ledger import Ledger, Row, autograd_node
 from flopratio.networks.description import LOSS_LAYER, LOSSES, Layer, Network, Repeat
 from flopratio.networks.library import describe
+from flopratio.text.dtypes import dtype_name, itemsize
 from flopratio.text.patterns import matches, matches_nothing
 from flopratio.text.suggestions import did_you_mean
 
@@ -38,9 +39,10 @@ def _less_one(times: Size) -> Size:
 class _Walk:
     """Applies a network's layers to its input, and writes down what each operator costs."""
 
-    def __init__(self, *, freeze: str | None, inference: bool) -> None:
+    def __init__(self, *, freeze: str | None, inference: bool, dtype: str) -> None:
         self.freeze = freeze
         self.inference = inference
+        self.dtype = dtype
         self.forward: list[Term] = []
         self.backward: list[Term] = []
         self.parameters: list[tuple[str, Tensor, Size]] = []
@@ -126,6 +128,7 @@ class _Walk:
             sum(tensor.nbytes for tensor in tensors.values()),
             sum(out.nbytes for out in outs),
             self._save(gradient for gradient, _ in gradients),
+            dtype=self.dtype,
         )
         self.forward.append(Term(row, times))
         for out in outs:
@@ -144,6 +147,7 @@ class _Walk:
                 gradient.elementwise,
                 outs[0].nbytes + sum(tensor.nbytes for tensor in gradient.saves),
                 tensors[operand].nbytes,
+                dtype=self.dtype,
             )
             self.backward.append(Term(row, times))
 
@@ -182,6 +186,7 @@ class _Walk:
                     tensor.numel,
                     2 * tensor.nbytes,
                     tensor.nbytes,
+                    dtype=self.dtype,
                 )
                 self.backward.append(Term(row, _less_one(times)))
 
@@ -235,7 +240,7 @@ def analyse(
     freeze: str | None = None,
     input_grad: bool = False,
     inference: bool = False,
-    itemsize: int = 4,
+    dtype: str = "float32",
 ) -> Analysis:
     """What the formulas say of a network's training step.
 
@@ -246,17 +251,17 @@ def analyse(
             that holds them, see :func:`flopratio.text.patterns.matches`.
         input_grad: whether the input needs a gradient too.
         inference: forward only, and no loss.
-        itemsize: bytes a number.
+        dtype: of all numbers (``bfloat16``).
 
     Raises:
-        UsageError: an unknown optimizer, or a pattern that matches nothing.
+        UsageError: an unknown optimizer or dtype, or a pattern that matches nothing.
     """
     if optimizer not in OPTIMIZERS:
         raise UsageError(
             f"there is no optimizer {optimizer!r}{did_you_mean(optimizer, OPTIMIZERS)}"
         )
-    walk = _Walk(freeze=freeze, inference=inference)
-    x = Tensor(network.input_shape, itemsize)
+    walk = _Walk(freeze=freeze, inference=inference, dtype=dtype_name(dtype))
+    x = Tensor(network.input_shape, itemsize(dtype))
     walk.start(x, input_grad and not inference)
     for item in network.layers:
         if isinstance(item, Repeat):
@@ -286,6 +291,7 @@ def analyse(
                 call.cost.elementwise,
                 sum(t.nbytes for t in tensors),
                 call.out.nbytes if isinstance(call.out, Tensor) else 0,
+                dtype=walk.dtype,
             )
             update.append(Term(row, times))
     return Analysis(
@@ -307,7 +313,7 @@ def analytic_ledger(network: Network | str, *, optimizer: str = "none", **option
     Raises:
         UsageError: as :func:`flopratio.networks.library.describe` and :func:`analyse` say.
     """
-    step = {key: options.pop(key) for key in ("freeze", "input_grad", "inference", "itemsize")
+    step = {key: options.pop(key) for key in ("freeze", "input_grad", "inference", "dtype")
             if key in options}  # fmt: skip
     if isinstance(network, str):
         network = describe(network, **options)

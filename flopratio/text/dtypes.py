@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from flopratio.errors import UsageError
@@ -27,6 +28,20 @@ def dtype_name(dtype: object) -> str:
     """Torch's name for a dtype that is given by any of its names, or as torch's own object."""
     name = str(dtype).removeprefix("torch.")
     return SHORT_NAMES.get(name) or ALIASES.get(name, name)
+
+
+def itemsize(dtype: str) -> int:
+    """Bytes a number of a floating-point or complex dtype, by its name: ``bfloat16`` has 16 bits.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    name = dtype_name(dtype)
+    if name not in RUNNABLE:
+        raise UsageError(f"there is no dtype '{dtype}'{did_you_mean(dtype, RUNNABLE)}")
+    bits = re.search(r"\d+", name)
+    assert bits is not None
+    return int(bits[0]) // 8
 
 
 def parse_dtype(dtype: str | torch.dtype) -> torch.dtype:

@@ -315,6 +315,7 @@ class _Pass:
                 costed.cost.elementwise,
                 costed.bytes_read,
                 costed.bytes_written,
+                dtype=costed.dtype,
             )
         )
 
@@ -454,7 +455,8 @@ class _Pass:
         self._made_for.update(dict.fromkeys(record.outputs, (layer, phase)))
         self._append(layer, costed, phase, autograd=node)
         if costed.cost.recompute:
-            beyond = Costed(costed.op, Cost(flops=costed.cost.recompute), True, (), 0, 0, ())
+            again = Cost(flops=costed.cost.recompute)
+            beyond = Costed(costed.op, again, True, (), 0, 0, (), costed.dtype)
             self._append(layer, beyond, "recompute", autograd=node)
 
     def _after_backward(self, record: Record, costed: Costed) -> None:
@@ -507,7 +509,8 @@ class _Pass:
         read, written = costed.bytes_read, costed.bytes_written
         for (layer, phase), (flops, elementwise) in work.items():
             kind = self.recording.types.get(layer, "")
+            work_and_bytes = flops, elementwise, read, written
             self.rows.append(
-                Row(layer, kind, costed.op, node, phase, flops, elementwise, read, written)
+                Row(layer, kind, costed.op, node, phase, *work_and_bytes, dtype=costed.dtype)
             )
             read = written = 0

@@ -16,6 +16,7 @@ from flopratio.formulas import (
 )
 from flopratio.formulas.attention import causal_half, is_causal
 from flopratio.formulas.formula import UNKNOWN_NONZEROS, OperatorFormula, summed
+from flopratio.trace.computing_dtype import computing_dtype
 from flopratio.trace.formula_check import (
     OUT,
     OUTPUT,
@@ -50,6 +51,8 @@ class Costed(NamedTuple):
     bytes_written: int
     saves: tuple[tuple[int, ...], ...]
     """For each gradient, what forward keeps for it: positions among its tensors, inputs first."""
+    dtype: str = ""
+    """The element type that it computes in."""
 
 
 def is_tensor(note: Any) -> bool:
@@ -310,7 +313,8 @@ def _evaluate(
         name, known = f"{name} (what its function does to a score)", False
     if formula is _contents and op.overload == GUESSED:
         name, known = f"{name} (a value tells which function runs, or how often)", False
-    return Costed(name, cost, known, tuple(operands), read, written, saves)
+    dtype = computing_dtype((*arguments, *(value for _, value in keywords)), results)
+    return Costed(name, cost, known, tuple(operands), read, written, saves, dtype)
 
 
 def _contents(*arguments: Any, out: Any, **options: Any) -> Cost:

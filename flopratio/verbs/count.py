@@ -20,7 +20,7 @@ from flopratio.step.network import network_step
 from flopratio.step.options import DEFAULTS, StepKeywords, StepOptions, takes_step_options
 from flopratio.step.random_state import own_random_state
 from flopratio.step.run import Step
-from flopratio.text.dtypes import parse_dtype
+from flopratio.text.dtypes import dtype_name, parse_dtype
 from flopratio.text.suggestions import did_you_mean
 from flopratio.trace.reconcile import NO_BACKWARD
 from flopratio.verbs.compare import compare
@@ -140,7 +140,7 @@ def _count_network(model: str, settings: Mapping[str, Any], options: StepOptions
             freeze=options.freeze,
             input_grad=options.input_grad,
             inference=options.inference,
-            itemsize=parse_dtype(options.dtype or "float32").itemsize,
+            dtype=dtype_name(options.dtype or "float32"),
         )
         ledger.mismatches += _mismatches(analytic, ledger, options.implementation)
         if ledger.not_compared == NO_BACKWARD:

@@ -213,3 +213,12 @@ def test_the_formulas_need_no_torch() -> None:
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_rows_have_the_dtype_of_the_network() -> None:
+    options = {"depth": 1, "width": 4, "batch": 2, "optimizer": "adam"}
+    single, half = (analytic_ledger("mlp", dtype=d, **options) for d in ("float32", "bf16"))
+    assert {row.dtype for row in single.rows} == {"float32"}
+    assert {row.dtype for row in half.rows} == {"bfloat16"}
+    product, *_ = (row for row in half.rows if row.flops)
+    assert 2 * product.bytes_written == next(r for r in single.rows if r.flops).bytes_written

@@ -18,7 +18,7 @@ from flopratio.step.network import network_step
 from flopratio.step.options import AUTO, StepOptions
 from flopratio.step.random_state import own_random_state
 from flopratio.step.run import Step
-from flopratio.text.dtypes import parse_dtype
+from flopratio.text.dtypes import dtype_name
 from flopratio.torch_private import parameters
 from flopratio.trace.memory import peak_bytes
 from flopratio.verbs.compare import compare
@@ -81,7 +81,7 @@ def _examine(
         optimizer=options.optimizer,
         freeze=options.freeze,
         input_grad=options.input_grad,
-        itemsize=parse_dtype(options.dtype or "float32").itemsize,
+        dtype=dtype_name(options.dtype or "float32"),
     )
     checkpointed = trace_step(replace(step, options=replace(options, checkpoint=AUTO))).ledger
     saved, flop_counter = _by_torch(step)
