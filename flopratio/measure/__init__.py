@@ -2,6 +2,7 @@
 
 from flopratio.measure.hardware import machine
 from flopratio.measure.interval import Interval
+from flopratio.measure.profiled import Profiled, StepEvent
 from flopratio.measure.timing import LayerTiming, Timing, measure_step
 
-__all__ = ["Interval", "LayerTiming", "Timing", "machine", "measure_step"]
+__all__ = ["Interval", "LayerTiming", "Profiled", "StepEvent", "Timing", "machine", "measure_step"]

@@ -30,6 +30,7 @@ from flopratio.measure.fused_halves import FusedHalves
 from flopratio.measure.interval import Interval
 from flopratio.measure.join import FORWARD_RANGE, UPDATE_RANGE, join, newest_node
 from flopratio.measure.layers import LayerTime, layer_times
+from flopratio.measure.profiled import Profiled
 from flopratio.measure.stopwatch import DeviceStopwatch, Stopwatch
 from flopratio.models import Inputs
 from flopratio.step.run import NOBODY, Observer, PreparedStep, Step
@@ -84,6 +85,7 @@ class Timing:
         time_ratio: backward over forward, taken within each repeat.
         repeats: steps that the intervals come from.
         layers: in the order in which they first ran; empty if not asked for.
+        profiled: the further steps under torch's profiler; None if not asked for.
     """
 
     forward_ms: Interval
@@ -93,6 +95,7 @@ class Timing:
     time_ratio: Interval
     repeats: int
     layers: list[LayerTiming] = field(default_factory=list)
+    profiled: Profiled | None = None
 
     def columns(self) -> dict[str, float]:
         """The columns of a sweep's row: ``forward_ms``, ``forward_ms_low``, ``forward_ms_high``,
