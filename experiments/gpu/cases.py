@@ -7,15 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from flopratio.models import Inputs, load
-from flopratio.models.example import Example
+from flopratio.models import load
 from flopratio.networks.library import NETWORKS, describe
 from flopratio.step.network import network_step
 from flopratio.step.options import StepOptions
+from flopratio.step.real import spec_step
 from flopratio.step.run import Step
-from flopratio.torch_private import tree_map_only
 
 
 @dataclass(frozen=True)
@@ -43,27 +41,7 @@ class Case:
         """The step with random weights and a random batch on a device."""
         options = StepOptions(**self.options, target=target)
         torch.manual_seed(0)
-        if self.model in NETWORKS:
-            return network_step(describe(self.model, **self.settings), options, device)
-        return Step(self._on(device, options.dtype), options)
-
-    def _on(self, device: torch.device, dtype: Any) -> Example:
-        """Made on the device, which draws the weights of a large model in no time; on the CPU and
-        moved, where its constructor will have it so."""
-        try:
-            with device:
-                example = load(self.model, self.settings, dtype=dtype, real=True)
-        except Exception:  # whatever foreign constructors raise
-            example = load(self.model, self.settings, dtype=dtype, real=True)
-        example.module.to(device)
-        inputs = tree_map_only(
-            Tensor,
-            lambda x: x.detach().to(device).requires_grad_(x.requires_grad),
-            (example.args, example.kwargs),
-        )
-        args, kwargs = Inputs(*inputs)
-        example.args, example.kwargs = args, dict(kwargs)
-        return example
+        return spec_step(self.model, self.settings, options, device)
 
 
 def sizes(settings: Mapping[str, Any]) -> str:

@@ -81,9 +81,7 @@ class Parting(NamedTuple):
 def record(step: Callable[[], object], device: torch.device) -> History:
     """Run a step on a CUDA device and note what it takes."""
     torch.cuda.synchronize(device)
-    torch.cuda.memory._record_memory_history(
-        enabled="all", context=None, max_entries=MOST_ENTRIES
-    )
+    torch.cuda.memory._record_memory_history(enabled="all", context=None, max_entries=MOST_ENTRIES)
     try:
         with profile(
             activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True

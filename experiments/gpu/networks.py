@@ -167,8 +167,7 @@ class UNet(nn.Module):
             for above, below in pairwise(widths)
         )
         self.up = nn.ModuleList(
-            nn.ConvTranspose2d(below, above, 2, stride=2)
-            for above, below in pairwise(widths)
+            nn.ConvTranspose2d(below, above, 2, stride=2) for above, below in pairwise(widths)
         )
         self.joined = nn.ModuleList(_twice(2 * above, above) for above in widths[:-1])
         self.head = nn.Conv2d(width, classes, 1)

@@ -54,8 +54,8 @@ COLUMNS = (
     *("what", "layer", "phase", "position", "predicted", "executed"),
     *("operators", "flops_equal", "saved_equal", "reconciled", "uncounted", "attention", "model"),
 )
-"""``what`` is ``operator`` in the row of a difference, and ``step`` in that of the whole step, which
-comes last: how many operators there are on either side and how many differ, and the figures."""
+"""``what`` is ``operator`` in the row of a difference, and ``step`` in that of the whole step, the
+last: how many operators there are on either side and how many differ, and the figures."""
 
 PLACES = ("device", "layout", "pin_memory", "non_blocking")
 """Keywords that differ for fake tensors of the CPU."""
