@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
@@ -333,10 +333,14 @@ class Ledger:
             "rows": [list(row) for row in self.rows],
         }
 
-    def to_json(self, *, rows: bool = True) -> str:
+    def to_json(self, *, rows: bool = True, **beside: Any) -> str:
         """The document as JSON; ``rows=False`` leaves the operators out (they can be many, and
-        :meth:`from_json` needs them)."""
-        document = self.document()
+        :meth:`from_json` needs them).
+
+        Args:
+            beside: further keys of the document, with JSON-ready values.
+        """
+        document = {**self.document(), **beside}
         if not rows:
             del document["rows"]
         return json.dumps(document, indent=1)
@@ -378,9 +382,13 @@ class Ledger:
             saved_mismatches=_mismatches(document.get("saved_mismatches", [])),
         )
 
-    def to_csv(self) -> str:
-        """The rows as CSV, each with the model, the convention and the torch version."""
-        frame = self.frame.copy()
+    def to_csv(self, **columns: Sequence[Any]) -> str:
+        """The rows as CSV, each with the model, the convention and the torch version.
+
+        Args:
+            columns: further columns, with a value for each row.
+        """
+        frame = self.frame.assign(**columns)
         frame.insert(0, "model", self.model)
         for key, value in self.convention.items():
             frame[key] = value

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import operator
+import re
 import sys
 import threading
 import warnings
@@ -735,6 +736,22 @@ def operator_names() -> list[str]:
     return list(torch._C._dispatch_get_all_op_names())
 
 
+def is_view_operator(name: str) -> bool:
+    """Whether an operator gives another view of what it is given.
+
+    Args:
+        name: with its overload: ``aten::select.int``.
+    """
+    returns = torch._C._get_schema(*_split_overload(name)).returns
+    aliases = [each.alias_info for each in returns if each.alias_info is not None]
+    return bool(aliases) and not any(alias.is_write for alias in aliases)
+
+
+def _split_overload(name: str) -> tuple[str, str]:
+    operator, _, overload = name.partition(".")
+    return operator, overload
+
+
 def taken_apart(operator: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
     """Call a composite ``OpOverload`` as if it had no kernel. (Not by its ``decompose``: torch has
     another dropout there, which copies when there is nothing to drop.)"""
@@ -773,3 +790,50 @@ cuda_sleep: Callable[[int], None] = optional(
     "a short step's time on CUDA holds the gaps in which the device waits for Python",
 ) or (lambda cycles: None)
 """Keep the device busy for so many of its clock's cycles."""
+
+_KINETO_EVENT = "torch._C._autograd._KinetoEvent"
+_kind_of_event: Callable[[Any], str] = optional(
+    f"{_KINETO_EVENT}.activity_type",
+    "calls of the CUDA runtime are told from operators by their names",
+)
+_is_hidden_event: Callable[[Any], bool] = optional(
+    f"{_KINETO_EVENT}.is_hidden_event", "the profiler's own events count as operators"
+) or (lambda event: False)
+
+_OWN_EVENTS = frozenset(
+    {
+        *("[memory]", "[OutOfMemory]", "profiler::_record_function_enter"),
+        *("profiler::_record_function_enter_new", "profiler::_record_function_exit"),
+        *("aten::is_leaf", "aten::output_nr", "aten::_version"),
+    }
+)
+"""What the profiler notes of itself and of autograd's bookkeeping, and shows nobody."""
+
+
+def profiler_events(profiler: Any) -> list[Any]:
+    """All that a ``torch.profiler.profile`` saw, in torch's own form: on the host and the device.
+    (``profiler.events()`` makes an object with forty attributes of each, which takes minutes where
+    this takes seconds, and counts a kernel twice whose launch has the number of an operator.)"""
+    return list(profiler.profiler.kineto_results.events())
+
+
+def is_host_operator(event: Any) -> bool:
+    """Whether one of :func:`profiler_events` is an operator, a node of backward or a marked range
+    on the host; and not a call of the device's runtime, or something of the profiler's own."""
+    if event.device_type().name != "CPU" or event.is_async() or _is_hidden_event(event):
+        return False
+    name = event.name()
+    if name in _OWN_EVENTS:
+        return False
+    if _kind_of_event is not None:
+        return _kind_of_event(event) in ("cpu_op", "user_annotation")
+    is_of_runtime = event.linked_correlation_id() or re.match(r"(cuda|cu|hip)[A-Z]", name)
+    return not is_of_runtime
+
+
+def is_kernel(event: Any) -> bool:
+    """Whether one of :func:`profiler_events` is something that the device does: a kernel, a copy or
+    a filling of memory; and not a marked range around some, or a wait."""
+    if event.device_type().name == "CPU" or event.is_user_annotation():
+        return False
+    return _kind_of_event is None or _kind_of_event(event) not in ("cuda_sync", "overhead")

@@ -22,7 +22,9 @@ from flopratio.cli.options import (
 from flopratio.cli.step import is_narrow, model_and_settings, options_and_keys, print_page
 
 if TYPE_CHECKING:
+    from flopratio.hardware import DeviceProfile
     from flopratio.ledger import Ledger
+    from flopratio.roofline import Prediction
 
 MOST_LINES = 40
 """So many lines of a table are printed unless ``--top`` says otherwise; a file gets all."""
@@ -74,6 +76,13 @@ def count_command(
         typer.Option("--macs", metavar="", help="Print multiply-adds: half of the products' FLOP."),
     ] = False,
     exact: Annotated[bool, typer.Option("--exact", metavar="", help="Print every digit.")] = False,
+    roofline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="cpu|cuda|GPU|FILE.json",
+            help="Predict times from the measured roofs of this device, and explain their ratio.",
+        ),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", metavar="", help="Exit 1 when an operator has no formula.")
     ] = False,
@@ -120,6 +129,7 @@ def count_command(
     check_view(by, sort)
     _check_files(output, timeline, memory_trace, force=force)
     options = options_and_keys(step, settings)
+    device = None if roofline is None else _device(roofline, options)
     with _waiting(f"counting {model}", quiet=quiet):
         from flopratio.verbs.count import count
 
@@ -134,9 +144,12 @@ def count_command(
         top=few if top is None else top,
         macs=macs,
         exact=exact,
+        prediction=None if device is None else _predicted(ledger, device),
     )
     if as_json:
-        print(ledger.to_json(rows=False))
+        from flopratio.report.files import beside
+
+        print(ledger.to_json(rows=False, **beside(shown)))
     if output is not None:
         from flopratio.report.files import write
 
@@ -164,6 +177,26 @@ def count_command(
     for note in [*failed, *([] if quiet else notes)]:
         print(f"flopratio: {note}", file=sys.stderr)
     raise typer.Exit(1 if failed else 0)
+
+
+def _device(name: str, options: dict[str, Any]) -> DeviceProfile:
+    """The device whose roofs to predict with. Unless ``--target`` says otherwise, the step runs its
+    kernels."""
+    import click
+    from click.core import ParameterSource
+
+    from flopratio.measure.roofs import roofs_of
+
+    device = roofs_of(name)
+    if click.get_current_context().get_parameter_source("target") == ParameterSource.DEFAULT:
+        options["target"] = device.device
+    return device
+
+
+def _predicted(ledger: Ledger, device: DeviceProfile) -> Prediction:
+    from flopratio.roofline import predict
+
+    return predict(ledger.rows, device)
 
 
 def _check_files(

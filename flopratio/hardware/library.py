@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
 from flopratio.errors import UsageError
 from flopratio.hardware.profile import DeviceProfile
-from flopratio.text.suggestions import did_you_mean
+from flopratio.text.suggestions import nearest
 
 
 @cache
@@ -32,21 +33,22 @@ def device_profile(name: str) -> DeviceProfile:
     Raises:
         UsageError: there is no such device or file, or the file is no device profile.
     """
-    if name.casefold().endswith(".json") or "/" in name or "\\" in name:
-        return read(name)
     shipped = shipped_profiles()
-    by_name = {
+    known = {
         alias.casefold(): profile
         for key, profile in shipped.items()
         for alias in (profile.name, key)
     }
-    profile = by_name.get(name.strip().casefold())
-    if profile is not None:
-        return profile
+    if found := known.get(name.strip().casefold()):
+        return found
+    path = Path(name)
+    if path.suffix.casefold() == ".json" or path.name != name or path.is_file():
+        return read(path)
+    near = nearest(name, shipped)
+    hint = f"did you mean {' or '.join(map(repr, near))}? One" if near else "one"
     raise UsageError(
-        f"no measured profile of {name!r} is shipped{did_you_mean(name, shipped)} (measure one: "
-        "flopratio profile MODEL --device cuda on such a GPU, or --roofline cpu for this "
-        "processor; or name the FILE.json of one that was measured elsewhere)"
+        f"no measured profile of {name!r} is shipped: {hint} is measured by flopratio profile "
+        "MODEL --device cuda where such a GPU is, or give the FILE.json of one that was measured"
     )
 
 
@@ -66,9 +68,17 @@ def read(path: str | Path) -> DeviceProfile:
 
 
 def write(profile: DeviceProfile, path: str | Path) -> None:
-    """Write a profile to where :func:`device_profile` can read it; a file that is there goes.
+    """Write a profile to where :func:`device_profile` can read it, over what is there.
 
     Raises:
         OSError: the file can't be written.
     """
-    Path(path).write_text(profile.to_json() + "\n", encoding="utf-8")
+    path = Path(path)
+    # Whole or not at all: others may be reading, or writing the same.
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_text(profile.to_json() + "\n", encoding="utf-8")
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise

@@ -9,17 +9,25 @@ from typing import Any
 
 import torch
 
+from flopratio.measure.precision import (
+    float32_matmul_precision,
+    tf32_in_convolutions,
+    tf32_in_products,
+)
 
-def machine(device: str | torch.device) -> dict[str, Any]:
+
+def machine(device: str | torch.device, *, switches: bool = True) -> dict[str, Any]:
     """The machine and the switches that decide how fast a step runs there.
 
     Args:
         device: ``cpu`` or ``cuda``; the accelerator's entries are there for ``cuda`` only.
+        switches: whether to tell what torch's settings are at the moment.
 
     Returns:
         JSON-ready values; sizes in bytes.
     """
     device = torch.device(device)
+    on_cuda = device.type == "cuda"
     figures: dict[str, Any] = {
         "device": device.type,
         "os": platform.system(),
@@ -29,10 +37,11 @@ def machine(device: str | torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
     }
-    if device.type == "cuda":
+    if on_cuda:
         figures |= _accelerator(device)
+    if switches:
+        figures |= _switches(on_cuda=on_cuda)
     return figures
 
 
@@ -63,8 +72,16 @@ def _accelerator(device: torch.device) -> dict[str, Any]:
         "compute_capability": f"{properties.major}.{properties.minor}",
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
-        "cudnn_benchmark": torch.backends.cudnn.benchmark,
-        # TF32 rounds the operands of float32 products to 10 bits of mantissa.
-        "tf32_matmul": torch.backends.cuda.matmul.allow_tf32,
-        "tf32_cudnn": torch.backends.cudnn.allow_tf32,
     }
+
+
+def _switches(*, on_cuda: bool) -> dict[str, Any]:
+    settings: dict[str, Any] = {"float32_matmul_precision": float32_matmul_precision()}
+    if on_cuda:
+        settings |= {
+            "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            # TF32 rounds the operands of float32 products to 10 bits of mantissa.
+            "tf32_matmul": tf32_in_products(),
+            "tf32_cudnn": tf32_in_convolutions(),
+        }
+    return settings

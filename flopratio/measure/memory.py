@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from flopratio.torch_private import has_kernel, operator_names, storage_address, tree_iter
+from flopratio.measure.operators import is_dispatched
+from flopratio.torch_private import storage_address, tree_iter
 
 _ALLOCATION = "Allocation"
 """The tag of an event that is no call."""
@@ -83,7 +83,7 @@ def record_allocations(step: Callable[[], object]) -> list[Allocation]:
                 if by is not None and by is call:
                     for own in (index, -1):
                         allocations[own] = allocations[own]._replace(in_kernel=True)
-            elif call is None and _is_recorded(event.name):
+            elif call is None and is_dispatched(event.name):
                 walk(event.children, event.name, event)
             else:
                 walk(event.children, operator, call)
@@ -112,18 +112,3 @@ def peak_of(start: int, allocations: Iterable[Allocation]) -> MeasuredPeak:
         if alive > peak.nbytes:
             peak = MeasuredPeak(alive, 0, {name: size for name, size in held.items() if size})
     return MeasuredPeak(peak.nbytes, outside_peak, peak.kernels)
-
-
-@cache
-def _is_recorded(name: str) -> bool:
-    """Whether a trace sees this operator: one that is not made up of others."""
-    overloads = [overload for overload in _operators() if overload.partition(".")[0] == name]
-    return bool(overloads) and not any(
-        has_kernel(overload, "CompositeImplicitAutograd") for overload in overloads
-    )
-
-
-@cache
-def _operators() -> list[str]:
-    """The names of all operators: ``aten::add.Tensor``."""
-    return operator_names()

@@ -5,18 +5,43 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from flopratio.errors import UsageError
 from flopratio.ledger import Ledger
 from flopratio.report.html import html
 from flopratio.report.markdown import markdown
+from flopratio.report.prediction import explanation_of
 from flopratio.report.summary import headline
 from flopratio.report.terminal import page
 from flopratio.report.view import View
 
+
+
+def beside(view: View) -> dict[str, Any]:
+    """What the document of a ledger has beside it: ``predicted``, where a device was named."""
+    prediction = view.prediction
+    if prediction is None:
+        return {}
+    explanation = explanation_of(prediction)
+    explained = None if explanation is None else explanation.document()
+    return {"predicted": {**prediction.document(), "explanation": explained}}
+
+
+def predicted_columns(view: View) -> dict[str, list[Any]]:
+    """The columns of a prediction, a value for each row of the ledger."""
+    if view.prediction is None:
+        return {}
+    expected = view.prediction.expected
+    return {
+        "predicted_us": [1e6 * each.seconds for each in expected],
+        "bound": [each.bound for each in expected],
+    }
+
+
 FORMATS: dict[str, Callable[[Ledger, View], str]] = {
-    ".json": lambda ledger, view: ledger.to_json(),
-    ".csv": lambda ledger, view: ledger.to_csv(),
+    ".json": lambda ledger, view: ledger.to_json(**beside(view)),
+    ".csv": lambda ledger, view: ledger.to_csv(**predicted_columns(view)),
     ".md": markdown,
     ".html": lambda ledger, view: html(page(ledger, view), headline(ledger)),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from flopratio.ledger import Ledger
+from flopratio.report.prediction import Lines, sentences, tables
 from flopratio.report.summary import headline, remarks, token_terms
 from flopratio.report.table import cells, left_out
 from flopratio.report.view import View
@@ -36,7 +37,15 @@ def markdown(ledger: Ledger, view: View) -> str:
         parts.append(more)
     if terms := token_terms(ledger):
         parts.append(pipe_table(["6·N·D and the exact count", "FLOP"], 1, terms))
+    if predicted := sentences(view):
+        parts.append("\n".join(f"- {escape(sentence)}" for sentence in predicted))
+    parts += map(_of_lines, tables(view))
     return "\n\n".join(parts) + "\n"
+
+
+def _of_lines(shown: Lines) -> str:
+    heading = [cell.replace("_\n", "_").replace("\n", " ") for cell in shown.heading]
+    return pipe_table(heading, 1, [*shown.body, shown.total])
 
 
 def pipe_table(heading: list[str], left: int, lines: Iterable[Iterable[str]]) -> str:

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flopratio.ledger import Ledger
+from flopratio.report.prediction import rich_table, sentences, tables
 from flopratio.report.summary import headline, remarks, token_terms
 from flopratio.report.table import table
 from flopratio.report.view import View
@@ -40,4 +41,8 @@ def page(ledger: Ledger, view: View, *, width: int | None = None) -> Group:
         for term in terms:
             sum_of_terms.add_row(Text(term.text), term.flops)
         parts += ["", sum_of_terms]
+    if predicted := sentences(view):
+        parts += ["", Text("\n".join(predicted))]
+    for shown in tables(view):
+        parts += ["", rich_table(shown, width)]
     return Group(*parts)

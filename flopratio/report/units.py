@@ -14,6 +14,8 @@ class Kind(Enum):
     MAC = "MAC", ("", "k", "M", "G", "T", "P", "E", "Z"), 1000
     BYTES = "B", ("", "Ki", "Mi", "Gi", "Ti", "Pi"), 1024
     PARAMETERS = "", ("", "thousand", "million", "billion", "trillion"), 1000
+    TIME = "s", ("n", "µ", "m", ""), 1000
+    """Whole nanoseconds."""
     ITEMS = "", ("",), 1
     """Whatever is few enough to be written out."""
 

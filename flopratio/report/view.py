@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from typing import Any
 
 from flopratio.errors import UsageError
 from flopratio.ledger import PHASES, LayerTotals, Ledger, Row
 from flopratio.report.units import Kind
+from flopratio.roofline import Prediction
 from flopratio.text.grammar import unknown
 
 ROOT = "(model)"
@@ -119,6 +121,8 @@ class View:
         left_out: how many lines more there are.
         macs: contractions are shown in multiply-adds, half as many.
         exact: every figure is shown to the last digit.
+        line_of: the name of the line that a row is in, listed or not; None if it is in none.
+        prediction: what the step should take on a device, to be shown too.
     """
 
     by: str
@@ -128,6 +132,8 @@ class View:
     left_out: int = 0
     macs: bool = False
     exact: bool = False
+    line_of: Callable[[Row], str | None] = attrgetter("layer")
+    prediction: Prediction | None = None
 
 
 def check_view(by: str, sort: str | None) -> None:
@@ -151,6 +157,7 @@ def view(
     top: int = 0,
     macs: bool = False,
     exact: bool = False,
+    prediction: Prediction | None = None,
 ) -> View:
     """Sum a ledger's rows.
 
@@ -160,7 +167,7 @@ def view(
             so is its type; 0 folds all into the model.
         sort: a column: figures fall, names rise. Otherwise lines come as they first ran.
         top: keep the first so many lines; 0 keeps all.
-        macs, exact: see :class:`View`.
+        macs, exact, prediction: see :class:`View`.
 
     Raises:
         UsageError: as :func:`check_view` says, or a negative ``depth`` or ``top``.
@@ -177,28 +184,37 @@ def view(
     def kind(name: str) -> str:
         return types.get(_folded(name, depth), "")
 
-    rows: Sequence[Row] = ledger.rows
+    keys: dict[str, Callable[[Row], str]] = {
+        "layer": layer,
+        "type": lambda row: kind(row.layer),
+        "op": lambda row: row.op,
+        "phase": lambda row: row.phase,
+        "autograd": lambda row: row.autograd or RECOMPUTE,
+    }
+    key, unnamed = keys[by], {"layer": ROOT, "type": NO_TYPE}.get(by, "")
+
+    def is_in(row: Row) -> bool:
+        return by != "autograd" or row.autograd != "" or row.phase == "recompute"
+
+    rows = list(filter(is_in, ledger.rows))
+    groups = _groups(rows, key)
     if by == "layer":
         parameters = _sums((_folded(name, depth), n) for name, n in ledger.parameters.items())
         lines = [
             _line(name or ROOT, types.get(name, ""), group, layer, parameters.get(name, 0))
-            for name, group in _groups(rows, layer).items()
+            for name, group in groups.items()
         ]
     elif by == "type":
         parameters = _sums((kind(name), n) for name, n in ledger.parameters.items())
         lines = [
             _line(name or NO_TYPE, "", group, layer, parameters.get(name, 0))
-            for name, group in _groups(rows, lambda row: kind(row.layer)).items()
+            for name, group in groups.items()
         ]
     elif by == "op":
-        groups = _groups(rows, lambda row: row.op)
         lines = [_line(name, "", group, layer) for name, group in groups.items()]
     elif by == "phase":
-        groups = _groups(rows, lambda row: row.phase)
         lines = [_line(name, "", groups[name], layer) for name in PHASES if name in groups]
     else:
-        rows = [row for row in rows if row.autograd or row.phase == "recompute"]
-        groups = _groups(rows, lambda row: row.autograd or RECOMPUTE)
         lines = [_node(name, group, layer, sort) for name, group in groups.items()]
     lines = _sorted(lines, sort)
     shown = lines[: top or None]
@@ -212,6 +228,8 @@ def view(
         left_out=len(lines) - len(shown),
         macs=macs,
         exact=exact,
+        line_of=lambda row: (key(row) or unnamed) if is_in(row) else None,
+        prediction=prediction,
     )
 
 
