@@ -16,7 +16,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from flopratio.allocator import Workspace
-from flopratio.measure.memory import _is_recorded as is_recorded
+from flopratio.measure.operators import is_dispatched
 from flopratio.memory import Memory
 
 MOST_ENTRIES = 1_000_000
@@ -115,7 +115,7 @@ def changes(tree: Iterable[Any], device_type: str = "cuda") -> list[Change]:
                 if place.device.type == device_type:
                     change = Change(place.ptr, place.alloc_size, operator, call)
                     found.append((event.start_time_ns, change))
-            elif not operator and is_recorded(event.name):
+            elif not operator and is_dispatched(event.name):
                 walk(event.children, event.name.replace("::", ".", 1), next(numbers))
             else:
                 walk(event.children, operator, call)

@@ -183,7 +183,7 @@ def laid_out_afresh(prepared: PreparedStep, device: torch.device) -> int:
     storages = {
         storage_address(storage): storage
         for tensor in _tensors(prepared)
-        if tensor.device == device or tensor.device.type == device.type
+        if tensor.device.type == device.type
         for storage in [tensor.untyped_storage()]
     }
     parked = []

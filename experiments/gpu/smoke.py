@@ -47,7 +47,7 @@ CASES = (
         )
     ),
 )
-SMALL = ("mlp", "gpt", "lstm", "adam fused")
+SMALL = ("mlp", "gpt autocast", "lstm", "adam fused")
 """Of these, what the rehearsal runs."""
 
 COLUMNS = (

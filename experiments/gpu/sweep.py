@@ -19,7 +19,9 @@ def plan_of(dtype: str, *, device: str, small: bool = False) -> Plan:
     """The sweep in one dtype: the default grids, or the rehearsal's."""
     options = swept_options(dtype=dtype)
     if small:
-        return make_plan("mlp", {"depth": (1, 2), "batch": (2,)}, options, measure=device)
+        return make_plan(
+            "mlp", {"depth": (1, 2), "batch": (2,), "width": (32,)}, options, measure=device
+        )
     return make_plan(None, None, options, measure=device)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
-from flopratio.roofline import Prediction, explain, predict
 
 from experiments.gpu.cases import Case, sizes
 from experiments.gpu.roofs import roofs_of
@@ -17,6 +16,7 @@ from flopratio.hardware import DeviceProfile
 from flopratio.ledger import Ledger
 from flopratio.measure import Timing, measure_step
 from flopratio.measure.profiled import Profiled
+from flopratio.roofline import Prediction, StepTimes, explain, predict
 from flopratio.verbs.traced import trace_step
 
 OWN = "experiments.gpu.networks"
@@ -71,9 +71,8 @@ ZOO: dict[str, tuple[str, Mapping[str, Any]]] = {
     ),
 }
 SMALL: dict[str, tuple[str, Mapping[str, Any]]] = {
-    "mlp": ("mlp", {"batch": 8}),
-    "unet": (f"{OWN}:unet", {}),
-    "gpt": (f"{OWN}:gpt", {}),
+    "mlp": ("mlp", {"batch": 8, "width": 64}),
+    "gpt": (f"{OWN}:gpt", {"depth": 1}),
 }
 """Name -> MODEL and its sizes; those of the rehearsal."""
 
@@ -121,7 +120,10 @@ def timed(run: Run, case: Case, roofs: DeviceProfile) -> dict[str, Any]:
     if run.on_cuda:
         torch.cuda.empty_cache()
     timing = measure_step(
-        case.real(run.device, run.target), repeats=REPEATS, budget_s=BUDGET_S, layers=True
+        case.real(run.device, run.target),
+        repeats=REPEATS,
+        budget_s=BUDGET_S / 10 if run.small else BUDGET_S,
+        layers=True,
     )
     precision = "bfloat16" if case.options.get("amp") else "float32"
     return {
@@ -204,7 +206,16 @@ def _under_profiler(profiled: Profiled, roofs: DeviceProfile) -> dict[str, Any]:
 
 def _explained(profiled: Profiled, roofs: DeviceProfile) -> dict[str, float]:
     """The ratios, and what each reason contributes to their difference."""
-    found = explain(profiled.times(), roofs, tf32="none")
+    idle_us = {phase: 1e3 * idle.median for phase, idle in profiled.idle_ms.items()}
+    times = StepTimes(
+        profiled.ledger.rows,
+        profiled.rest,
+        profiled.undivided,
+        idle_us.get("forward", 0.0),
+        idle_us.get("backward", 0.0),
+        profiled.time_ratio,
+    )
+    found = explain(times, roofs, tf32="none")
     reasons = {reason.name: reason.contribution for reason in found.reasons}
     return {"flop_ratio": found.flop_ratio, "time_ratio": found.time_ratio, **reasons}
 
