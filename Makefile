@@ -61,13 +61,14 @@ experiments: $(STAMP) ## run the published claims again, each into results/
 # Everything that only a GPU can tell. PYTHON is used as it is, if it has torch for the DEVICE.
 DEVICE ?= cuda
 OUT ?= gpu-results
-gpu: ## measure all that only a GPU can tell, into OUT=gpu-results: STAGE=smoke,zoo MINUTES=8
-	python='$(PYTHON)'; \
-	ready='import sys, torch; sys.exit(sys.argv[1] == "cuda" and not torch.cuda.is_available())'; \
-	"$$python" -c "$$ready" $(DEVICE) 2>/dev/null || { $(MAKE) install && python=$(BIN)/python; } && \
-	PYTHONPATH=.$${PYTHONPATH:+:$$PYTHONPATH} "$$python" -m experiments.gpu --device $(DEVICE) \
-		-o '$(OUT)' $(if $(STAGE),--stage $(STAGE)) $(if $(MINUTES),--minutes $(MINUTES)) \
-		$(if $(SMALL),--small) $(if $(AGAIN),--again)
+HAS_TORCH := import sys, torch; sys.exit("$(DEVICE)" == "cuda" and not torch.cuda.is_available())
+ifneq ($(filter gpu,$(MAKECMDGOALS)),)
+GPU_PYTHON := $(shell $(PYTHON) -c '$(HAS_TORCH)' 2> /dev/null && echo $(PYTHON))
+endif
+gpu: $(if $(GPU_PYTHON),,$(STAMP)) ## measure what only a GPU can tell, into OUT=gpu-results: STAGE=smoke,zoo MINUTES=8
+	PYTHONPATH=.$${PYTHONPATH:+:$$PYTHONPATH} $(or $(GPU_PYTHON),$(BIN)/python) -m experiments.gpu \
+		--device $(DEVICE) -o '$(OUT)' $(if $(STAGE),--stage $(STAGE)) \
+		$(if $(MINUTES),--minutes $(MINUTES)) $(if $(SMALL),--small) $(if $(AGAIN),--again)
 
 FROM ?= $(OUT)
 TO ?= results/h200

@@ -27,7 +27,7 @@ OWN = "experiments.gpu.networks"
 MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "mlp": ("mlp", {"batch": 512, "width": 2048, "depth": 4}, {"batch": 8}),
     "resnet": ("torchvision:resnet50", {"batch": 32}, {"batch": 2, "image": 64}),
-    "vit": ("torchvision:vit_b_16", {"batch": 32}, {"batch": 1, "num_layers": 2}),
+    "vit": ("timm:vit_base_patch16_224", {"batch": 32}, {"batch": 1, "depth": 2}),
     "convnext": ("torchvision:convnext_tiny", {"batch": 32}, {"batch": 1, "image": 64}),
     "gpt": (
         f"{OWN}:gpt",
