@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from flopratio.errors import message_of
@@ -38,7 +39,7 @@ def construct(request: Request, make: Callable[..., Any], options: Mapping[str, 
                 with request.device:
                     return make(**options)
             return build_weightless(lambda: make(**options))
-    except ModelError:
+    except (ModelError, MemoryError, torch.OutOfMemoryError):
         raise
     except (Exception, SystemExit) as error:  # whatever foreign code raises becomes one sentence
         unknown = (

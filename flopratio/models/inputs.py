@@ -27,8 +27,8 @@ def integers(*shape: int, value: int = 0) -> Tensor:
 
 
 def drawn(request: Request, tensor: Tensor, below: int) -> Tensor:
-    """An integer input, for a real step with each element drawn below a number: looked up in
-    a table, many times the same row takes another time than many rows. A step on shapes keeps it."""
+    """An integer input as it is, or for a real step with each element drawn below a number: to look
+    up one row of a table many times takes another time than to look up many."""
     return torch.randint_like(tensor, below) if request.real else tensor
 
 

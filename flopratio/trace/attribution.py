@@ -71,7 +71,7 @@ def attribute(recording: Recording, *, strict: bool = True) -> Attribution:
     Raises:
         FormulaError: there is such a formula.
     """
-    with _without_garbage_collection():
+    with without_garbage_collection():
         attributing = _Pass(recording)
         attributing.run(strict=strict)
     return Attribution(
@@ -86,9 +86,10 @@ def attribute(recording: Recording, *, strict: bool = True) -> Attribution:
 
 
 @contextmanager
-def _without_garbage_collection() -> Iterator[None]:
+def without_garbage_collection() -> Iterator[None]:
     """Many small tuples are made here and none in a cycle; looking for cycles among them, and among
-    all the modules of a large model, can take longer than the work itself."""
+    all the modules of a large model, can take longer than the work itself, or fall into a step that
+    is timed."""
     enabled = gc.isenabled()
     gc.disable()
     try:

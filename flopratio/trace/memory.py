@@ -44,7 +44,10 @@ def step_memory(recording: Recording, attribution: Attribution) -> Memory:
     rows = attribution.row_of_each_record()
     memory = Memory(
         blocks=_blocks(recording, rows),
-        operators=[OperatorRun(row.layer, row.op, row.phase) for row in rows],
+        operators=[
+            OperatorRun(row.layer, row.op, row.phase, first)
+            for row, first in zip(rows, attribution.first_rows, strict=True)
+        ],
     )
     if recording.target != "cpu":
         memory.unknown_workspaces = unknown_workspaces(row.op for row in rows)
