@@ -75,7 +75,7 @@ COLUMNS = {
 
 _OF_PHASES = ("forward", "grad_input", "grad_weight", UNDIVIDED, "recompute", "update")
 _TIMES = tuple(f"{phase}_time" for phase in _OF_PHASES)
-_WORK = ("predicted", "flops", "achieved", "moved", "intensity", "bound")
+_WORK = ("predicted", "flops", "achieved", "intensity", "bound", "moved")
 _RATIOS = ("ratio", "time_ratio")
 
 VIEWS = {
