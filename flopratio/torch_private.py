@@ -510,6 +510,8 @@ _COMPRESSED = {
 def sparse_parts(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """The values of a sparse tensor, and then its indices, as they lie in memory; nothing of a
     tensor of another layout."""
+    if tensor.layout is torch.strided:  # nearly all are, and to leave the modes takes long
+        return ()
     with torch.no_grad(), disable_current_modes():
         if tensor.layout is torch.sparse_coo:
             return tensor._values(), tensor._indices()
@@ -738,19 +740,22 @@ def operator_names() -> list[str]:
 
 
 def is_view_operator(name: str) -> bool:
-    """Whether an operator gives another view of what it is given.
+    """Whether an operator only gives another view of what it is given, or makes it one.
 
     Args:
-        name: with its overload: ``aten::select.int``.
+        name: without an overload: ``aten::select``.
     """
-    returns = torch._C._get_schema(*_split_overload(name)).returns
-    aliases = [each.alias_info for each in returns if each.alias_info is not None]
-    return bool(aliases) and not any(alias.is_write for alias in aliases)
+    namespace, _, short = name.partition("::")
+    packet = getattr(getattr(torch.ops, namespace), short, None)
+    if packet is None:
+        return False
+    return all(_is_view(getattr(packet, overload)) for overload in packet.overloads())
 
 
-def _split_overload(name: str) -> tuple[str, str]:
-    operator, _, overload = name.partition(".")
-    return operator, overload
+def _is_view(overload: OpOverload) -> bool:
+    aliases = [each.alias_info for each in overload._schema.returns if each.alias_info is not None]
+    only_read = bool(aliases) and not any(alias.is_write for alias in aliases)
+    return only_read or torch.Tag.inplace_view in overload.tags
 
 
 def taken_apart(operator: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -812,10 +817,11 @@ _OWN_EVENTS = frozenset(
 
 
 def profiler_events(profiler: Any) -> list[Any]:
-    """All that a ``torch.profiler.profile`` saw, in torch's own form: on the host and the device.
-    (``profiler.events()`` makes an object with forty attributes of each, which takes minutes where
-    this takes seconds, and counts a kernel twice whose launch has the number of an operator.)"""
-    return list(profiler.profiler.kineto_results.events())
+    """All that a ``torch.autograd.profiler.profile`` saw, in torch's own form: on the host and the
+    device. (``profiler.function_events`` are objects with forty attributes each, which take several
+    times as long to make; and there a call of the device's runtime outside of all operators is
+    given the kernels of the operator that happens to have its number.)"""
+    return list(profiler.kineto_results.events())
 
 
 def is_host_operator(event: Any) -> bool:

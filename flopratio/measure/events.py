@@ -72,7 +72,7 @@ class ProfiledEvents:
 
 
 def read_events(profiler: Any) -> ProfiledEvents:
-    """What a ``torch.profiler.profile`` saw, once it has ended."""
+    """What a ``torch.autograd.profiler.profile`` saw, once it has ended."""
     events = ProfiledEvents()
     for event in profiler_events(profiler):
         if is_host_operator(event):
@@ -106,7 +106,6 @@ class Event:
 
     Attributes:
         host: the event itself.
-        parent: what is around it.
         children: in order of their start.
         kernels: those that it launched itself.
         time_ns: of its kernels and its children's; on the CPU as long as it lasts, but of a marked
@@ -116,11 +115,10 @@ class Event:
         row: index of the first row of the ledger that it is the operator of.
     """
 
-    __slots__ = ("children", "host", "in_operator", "kernels", "parent", "place", "row", "time_ns")
+    __slots__ = ("children", "host", "in_operator", "kernels", "place", "row", "time_ns")
 
     def __init__(self, host: HostEvent, parent: Event | None) -> None:
         self.host = host
-        self.parent = parent
         self.children: list[Event] = []
         self.kernels: list[Kernel] = []
         self.time_ns = 0
@@ -156,12 +154,14 @@ class EventTree:
 
     Args:
         events: every one on the host, thread by thread, each before what ran inside of it.
+        parents: what is around each of them.
         roots: those with nothing around them, in order of their start.
         orphans: kernels that no operator launched.
         total_ns: of all kernels; on the CPU, of all operators.
     """
 
     events: list[Event]
+    parents: list[Event | None]
     roots: list[Event]
     orphans: list[Kernel]
     total_ns: int
@@ -175,6 +175,7 @@ def event_tree(profiled: ProfiledEvents, *, on_device: bool) -> EventTree:
     """
     ordered = sorted(profiled.host, key=lambda e: (e.thread, e.start_ns, -e.end_ns, e.number))
     events: list[Event] = []
+    parents: list[Event | None] = []
     roots: list[Event] = []
     for _, of_thread in groupby(ordered, key=lambda event: event.thread):
         around: list[Event] = []
@@ -187,24 +188,25 @@ def event_tree(profiled: ProfiledEvents, *, on_device: bool) -> EventTree:
             event = Event(host, parent)
             (roots if parent is None else parent.children).append(event)
             events.append(event)
+            parents.append(parent)
             around.append(event)
     by_number = {event.host.number: event for event in events}
     orphans: list[Kernel] = []
     for kernel in profiled.kernels:
         owner = by_number.get(kernel.operator) if kernel.operator else None
         (orphans if owner is None else owner.kernels).append(kernel)
-    for event in reversed(events):
+    for event, parent in zip(reversed(events), reversed(parents), strict=True):
         if on_device:
             event.time_ns += sum(kernel.duration_ns for kernel in event.kernels)
         elif not event.is_range:
             event.time_ns = event.host.end_ns - event.host.start_ns
-        if event.parent is not None:
-            event.parent.time_ns += event.time_ns
+        if parent is not None:
+            parent.time_ns += event.time_ns
     roots.sort(key=lambda event: event.host.start_ns)
     total = sum(event.time_ns for event in roots)
     if on_device:
         total += sum(kernel.duration_ns for kernel in orphans)
-    return EventTree(events, roots, orphans, total)
+    return EventTree(events, parents, roots, orphans, total)
 
 
 def below(event: Event, depth: int = 0) -> Iterator[Below]:
@@ -242,13 +244,13 @@ def is_update(event: Event) -> bool:
 def step_phases(tree: EventTree) -> dict[Event, str]:
     """Event -> the phase of the step in which it ran: forward, if nothing tells of another."""
     phases: dict[Event, str] = {}
-    for event in tree.events:
+    for event, parent in zip(tree.events, tree.parents, strict=True):
         if event.is_node or event.name == BACKWARD_RANGE:
             phases[event] = "backward"
         elif is_update(event):
             phases[event] = "update"
         else:
-            phases[event] = "forward" if event.parent is None else phases[event.parent]
+            phases[event] = "forward" if parent is None else phases[parent]
     return phases
 
 

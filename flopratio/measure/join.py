@@ -13,7 +13,7 @@ All time is booked once: on a row, around the recorded operators of a layer, or 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 from typing import NamedTuple
@@ -38,8 +38,9 @@ from flopratio.trace.recording import ACCUMULATE_GRAD, Recording
 ACCUMULATE = "torch::autograd::AccumulateGrad"
 
 NEARBY = 50
-"""How many events further on an operator is looked for. One that torch runs in another way while a
-dispatch mode watches is not to be taken for the next of its name, and all between for lost."""
+"""How many events further on an operator is looked for, of those that have the name of some. One
+that torch runs in another way while a dispatch mode watches is not to be taken for the next of its
+name, and all between for lost."""
 
 
 @dataclass
@@ -284,39 +285,46 @@ class _Join:
     def _match(self, events: Sequence[Below], records: Sequence[int]) -> dict[int, Event]:
         """Record -> the event of it."""
         matched: dict[int, Event] = {}
+        # Views are made in other ways while a dispatch mode watches; they are part of the rest.
+        wanted = [
+            (record, self._name_of(record)) for record in records if not self._is_view(record)
+        ]
+        names = {name for _, name in wanted}
+        candidates = [i for i, (event, _) in enumerate(events) if _is_called(event.name, names)]
         position = 0
-        for record in records:
-            if self._is_view(record):
-                continue  # made in other ways while a dispatch mode watches; part of the rest
-            name = self._name_of(record)
-            # Sums that torch adds up in place it makes anew while a dispatch mode watches.
-            names = (name, f"{name}_")
-            near = range(position, min(position + NEARBY, len(events)))
-            following = next((i for i in near if events[i].event.name in names), None)
-            if following is None:
+        for record, name in wanted:
+            near = range(position, min(position + NEARBY, len(candidates)))
+            found = next(
+                (i for i in near if _is_called(events[candidates[i]].event.name, (name,))), None
+            )
+            if found is None:
                 self._timed.unmatched[name] += 1
                 continue
-            event = events[following].event
+            event, depth = events[candidates[found]]
             matched[record] = event
             event.row = self._rows_of[record].start
             row = self._timed.rows[event.row]
             event.place = row.layer, row.phase
             self._put(record, event.time_ns)
-            position = following + 1
-            while position < len(events) and events[position].depth > events[following].depth:
-                position += 1  # what a kernel calls for itself
+            position = found + 1
+            # What a kernel calls for itself is passed over.
+            following = candidates[found] + 1
+            while following < len(events) and events[following].depth > depth:
+                following += 1
+            while position < len(candidates) and candidates[position] < following:
+                position += 1
         return matched
 
     def _name_untraced(self, tree: EventTree) -> None:
         """The operators without a record that a trace would have seen, not what they call, nor what
         calls one with a record."""
         around_matched = set()
-        for event in reversed(tree.events):
-            if (event.row is not None or event in around_matched) and event.parent is not None:
-                around_matched.add(event.parent)
+        for event, parent in zip(reversed(tree.events), reversed(tree.parents), strict=True):
+            if event.row is not None or event in around_matched:
+                around_matched.add(parent)
         inside = set()
-        for event in tree.events:
-            if event.parent in inside or event.row is not None:
+        for event, parent in zip(tree.events, tree.parents, strict=True):
+            if parent in inside or event.row is not None:
                 inside.add(event)
             elif event not in around_matched and does_something(event.name):
                 inside.add(event)
@@ -410,3 +418,9 @@ def _sort_out(event: Event, called: list[Event], updates: list[Event]) -> None:
         called = updates
     for child in event.children:
         _sort_out(child, called, updates)
+
+
+def _is_called(name: str, names: Container[str]) -> bool:
+    """Whether an event has one of these names; sums that torch adds up in place, it makes anew
+    while a dispatch mode watches."""
+    return name in names or (name.endswith("_") and name[:-1] in names)

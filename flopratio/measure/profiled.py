@@ -14,6 +14,7 @@ from flopratio.measure.interval import Interval
 from flopratio.measure.join import Timed
 from flopratio.measure.layers import LayerTime, layer_times
 from flopratio.memory import STEP_PHASES
+from flopratio.roofline import StepTimes
 
 PHASES = ("forward", "grad_input", "grad_weight", "undivided", "backward", "recompute", "update")
 """What the time in kernels is split into; ``backward`` is the three before it together."""
@@ -78,6 +79,17 @@ class Profiled:
     time_ratio: float | None = None
     events: list[StepEvent] = field(default_factory=list)
     repeats: int = 0
+
+    def times(self) -> StepTimes:
+        """What the explanation of a time ratio starts from."""
+        return StepTimes(
+            self.ledger.rows,
+            self.rest,
+            self.undivided,
+            self.idle_ms["forward"].median * 1e3,
+            self.idle_ms["backward"].median * 1e3,
+            self.time_ratio,
+        )
 
 
 @dataclass(frozen=True)
@@ -165,13 +177,13 @@ def step_events(tree: EventTree) -> list[StepEvent]:
     kept: list[tuple[int, int, str, str, Place, int | None]] = []
     threads = {root.host.thread for root in tree.roots if phases[root] != "backward"}
     hidden = set()
-    for event in tree.events:
-        above = places[event.parent] if event.parent is not None else (("", ""), None)
+    for event, parent in zip(tree.events, tree.parents, strict=True):
+        above = places[parent] if parent is not None else (("", ""), None)
         place = event.place or above[0]
         row = event.row if event.row is not None else above[1]
         places[event] = place, row
         track = "host" if event.host.thread in threads else "host backward"
-        if event.parent in hidden or above[1] is not None:
+        if parent in hidden or above[1] is not None:
             hidden.add(event)
         elif not event.is_range:
             host = event.host

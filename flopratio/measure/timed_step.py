@@ -7,13 +7,12 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from functools import cache
 from itertools import cycle
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile, record_function
+from torch.autograd.profiler import profile, record_function
 
 from flopratio.ledger import Ledger
 from flopratio.measure.events import (
@@ -103,9 +102,6 @@ class TimedStep:
         self._clock = clock
         self._watch = DeviceStopwatch(clock) if self._on_device else Stopwatch(clock)
         self._has_fused_backward = True
-        self._activities: tuple[ProfilerActivity, ...] = (ProfilerActivity.CPU,)
-        if self._on_device:
-            self._activities += (ProfilerActivity.CUDA,)
         self.phase = "forward"
         self.events: list[StepEvent] = []
 
@@ -228,14 +224,25 @@ class TimedStep:
 
     # -- under torch's profiler ----------------------------------------------------------------
 
+    def warm_up_profiler(self) -> None:
+        """The first start loads and probes, for up to seconds, and a first step is slower."""
+        self.record()
+        self._profile()
+
+    def _profile(self) -> tuple[profile, float]:
+        """A step under torch's profiler, and how long it took."""
+        device = "cuda" if self._on_device else None
+        # torch.profiler's own is this, and makes objects of all events that nobody looks at.
+        with profile(use_device=device, use_kineto=True) as profiler:
+            wall_ms = self._wall_ms(within=record_function)
+        return profiler, wall_ms
+
     def profile(self) -> ProfiledStep:
         """One step under torch's profiler, and one without beside it."""
-        _start_profiler_once(self._activities)
         recording, attribution = self.record()
         shares = self._fused_shares() if self._has_fused_backward else {}
         plain_ms = self._wall_ms()
-        with profile(activities=self._activities, acc_events=True) as profiler:
-            wall_ms = self._wall_ms(within=record_function)
+        profiler, wall_ms = self._profile()
         tree = event_tree(read_events(profiler), on_device=self._on_device)
         timed = join(recording, attribution, tree, shares=by_node(recording, shares))
         if not self.events:
@@ -266,13 +273,6 @@ class TimedStep:
                 halves.nodes, laps[::3], laps[1::3], strict=True
             )
         }
-
-
-@cache
-def _start_profiler_once(activities: tuple[ProfilerActivity, ...]) -> None:
-    """The first start loads and probes, for up to seconds that are nobody's budget."""
-    with profile(activities=activities, acc_events=True):  # torch 2.11 warns without
-        pass
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from flopratio.memory import Memory
 from flopratio.networks.description import LOSS_LAYER
 from flopratio.step.out_of_memory import OutOfMemoryError, is_out_of_memory
 from flopratio.step.run import Step
+from flopratio.trace.attribution import without_garbage_collection
 
 MIN_REPEATS = 3
 PROFILED_REPEATS = 5
@@ -141,7 +142,11 @@ def measure_step(
     if step.options.optimizer_implementation is None:  # left to torch, as in anybody's step
         optimizer_arguments["foreach"] = None
     watched = WatchedBy()
-    with left_as_found(step), step.prepared(watched, **optimizer_arguments) as prepared:
+    with (
+        without_garbage_collection(),
+        left_as_found(step),
+        step.prepared(watched, **optimizer_arguments) as prepared,
+    ):
         timed = TimedStep(step, prepared, watched, repeats=repeats, clock=clock)
         try:
             return _Measurement(timed, repeats, budget_s, clock).run(layers=layers)
@@ -179,6 +184,8 @@ class _Measurement:
             )
         time_ratio = Interval.of(ratios)
         profiled: list[ProfiledStep] = []
+        if layers and not self._interrupted:
+            self._within_budget(self._timed.warm_up_profiler, 1, 1)
         if layers and not self._interrupted:
             profiled = self._within_budget(self._timed.profile, 1, PROFILED_REPEATS)
             if not any(each.kernels_us for each in profiled):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.autograd.profiler import profile, record_function
 from torch.nn import functional
-from torch.profiler import ProfilerActivity, profile, record_function
 
 import flopratio as fr
 from flopratio.measure.events import (
@@ -286,7 +286,7 @@ def test_every_operator_of_a_real_step_has_its_event(model, shape):
     optimizer = torch.optim.AdamW(model.parameters())
     recording_of(model, x, optimizer=optimizer)  # which makes the optimizer's state
     recording = recording_of(model, x, optimizer=optimizer)
-    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
+    with profile(use_kineto=True) as profiler:
         with record_function(FORWARD_RANGE):
             loss = model(x).sum()
         with record_function(BACKWARD_RANGE):
