@@ -52,6 +52,9 @@ SMALL = Fraction(1, 100)
 """A reason with less than this part of all contributions (without their signs) is folded into
 ``other``."""
 
+NAMED = 3
+"""So many of the reasons in ``other`` are named."""
+
 AS_PREDICTED = 1e-9
 """A time that differs by no more than this part from the predicted one is the predicted one, and
 what differs a rounding."""
@@ -216,9 +219,7 @@ def _parts(row: Row, expected: Expected, us: float) -> Iterator[tuple[str, float
         yield OFF_ROOF, us - at_roof - beyond - launch
 
 
-def _reasons(
-    groups: Mapping[str, _Group], contributions: Mapping[str, Fraction]
-) -> list[Reason]:
+def _reasons(groups: Mapping[str, _Group], contributions: Mapping[str, Fraction]) -> list[Reason]:
     """The largest first; the small ones in one, which comes last."""
     least = SMALL * sum(map(abs, contributions.values()))
     ordered = sorted(contributions, key=lambda name: -abs(contributions[name]))
@@ -238,10 +239,12 @@ def _reasons(
 
     reasons = [reason(name, [name]) for name in large]
     if small:
-        reasons.append(reason(f"{OTHER} ({'; '.join(map(_short, small))})", small))
+        reasons.append(reason(f"{OTHER} ({_listed(small)})", small))
     return reasons
 
 
-def _short(name: str) -> str:
-    """A reason's name without what explains it."""
-    return name.partition(" (")[0].partition(":")[0]
+def _listed(names: list[str]) -> str:
+    """The first few of some reasons, by their names without what explains these."""
+    listed = [name.partition(" (")[0].partition(":")[0] for name in names]
+    more = len(listed) - NAMED
+    return "; ".join([*listed[:NAMED], *([f"{more} more"] if more > 0 else [])])
