@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import operator
+import re
 import sys
 import threading
 import warnings
@@ -32,6 +33,7 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
 )
 from torch._subclasses.functional_tensor import FunctionalTensor
+from torch.autograd import forward_ad
 from torch.library import _scoped_library as scoped_library
 from torch.utils._python_dispatch import (
     TorchDispatchMode,
@@ -383,10 +385,10 @@ def gradients_at_once(roots: Iterable[torch.Tensor], gradients: Iterable[torch.T
 
 
 def has_tangents() -> bool:
-    """Whether ``torch.func.jvp`` or its kin (``jacfwd``, ``hessian``) is under way: operators then
-    compute directional derivatives besides."""
-    stack = functorch.get_interpreter_stack() or ()
-    return any(each.key() == functorch.TransformType.Jvp for each in stack)
+    """Whether a level of forward mode is open (``forward_ad.dual_level``, or ``torch.func.jvp`` and
+    its kin): operators then compute directional derivatives besides."""
+    level: int = forward_ad._current_level
+    return level >= 0
 
 
 KEEP_CHECKPOINT_INPUT = "_make_saved_tensor"
@@ -508,6 +510,8 @@ _COMPRESSED = {
 def sparse_parts(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """The values of a sparse tensor, and then its indices, as they lie in memory; nothing of a
     tensor of another layout."""
+    if tensor.layout is torch.strided:  # nearly all are, and to leave the modes takes long
+        return ()
     with torch.no_grad(), disable_current_modes():
         if tensor.layout is torch.sparse_coo:
             return tensor._values(), tensor._indices()
@@ -735,6 +739,25 @@ def operator_names() -> list[str]:
     return list(torch._C._dispatch_get_all_op_names())
 
 
+def is_view_operator(name: str) -> bool:
+    """Whether an operator only gives another view of what it is given, or makes it one.
+
+    Args:
+        name: without an overload: ``aten::select``.
+    """
+    namespace, _, short = name.partition("::")
+    packet = getattr(getattr(torch.ops, namespace), short, None)
+    if packet is None:
+        return False
+    return all(_is_view(getattr(packet, overload)) for overload in packet.overloads())
+
+
+def _is_view(overload: OpOverload) -> bool:
+    aliases = [each.alias_info for each in overload._schema.returns if each.alias_info is not None]
+    only_read = bool(aliases) and not any(alias.is_write for alias in aliases)
+    return only_read or torch.Tag.inplace_view in overload.tags
+
+
 def taken_apart(operator: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
     """Call a composite ``OpOverload`` as if it had no kernel. (Not by its ``decompose``: torch has
     another dropout there, which copies when there is nothing to drop.)"""
@@ -773,3 +796,51 @@ cuda_sleep: Callable[[int], None] = optional(
     "a short step's time on CUDA holds the gaps in which the device waits for Python",
 ) or (lambda cycles: None)
 """Keep the device busy for so many of its clock's cycles."""
+
+_KINETO_EVENT = "torch._C._autograd._KinetoEvent"
+_kind_of_event: Callable[[Any], str] = optional(
+    f"{_KINETO_EVENT}.activity_type",
+    "calls of the CUDA runtime are told from operators by their names",
+)
+_is_hidden_event: Callable[[Any], bool] = optional(
+    f"{_KINETO_EVENT}.is_hidden_event", "the profiler's own events count as operators"
+) or (lambda event: False)
+
+_OWN_EVENTS = frozenset(
+    {
+        *("[memory]", "[OutOfMemory]", "profiler::_record_function_enter"),
+        *("profiler::_record_function_enter_new", "profiler::_record_function_exit"),
+        *("aten::is_leaf", "aten::output_nr", "aten::_version"),
+    }
+)
+"""What the profiler notes of itself and of autograd's bookkeeping, and shows nobody."""
+
+
+def profiler_events(profiler: Any) -> list[Any]:
+    """All that a ``torch.autograd.profiler.profile`` saw, in torch's own form: on the host and the
+    device. (``profiler.function_events`` are objects with forty attributes each, which take several
+    times as long to make; and there a call of the device's runtime outside of all operators is
+    given the kernels of the operator that happens to have its number.)"""
+    return list(profiler.kineto_results.events())
+
+
+def is_host_operator(event: Any) -> bool:
+    """Whether one of :func:`profiler_events` is an operator, a node of backward or a marked range
+    on the host; and not a call of the device's runtime, or something of the profiler's own."""
+    if event.device_type().name != "CPU" or event.is_async() or _is_hidden_event(event):
+        return False
+    name = event.name()
+    if name in _OWN_EVENTS:
+        return False
+    if _kind_of_event is not None:
+        return _kind_of_event(event) in ("cpu_op", "user_annotation")
+    is_of_runtime = event.linked_correlation_id() or re.match(r"(cuda|cu|hip)[A-Z]", name)
+    return not is_of_runtime
+
+
+def is_kernel(event: Any) -> bool:
+    """Whether one of :func:`profiler_events` is something that the device does: a kernel, a copy or
+    a filling of memory; and not a marked range around some, or a wait."""
+    if event.device_type().name == "CPU" or event.is_user_annotation():
+        return False
+    return _kind_of_event is None or _kind_of_event(event) not in ("cuda_sync", "overhead")

@@ -4,33 +4,43 @@ recorded operator, and so of each row of the ledger.
 Forward and update run in the recorded order, so their events meet the records one after another, by
 name. Backward runs node by node: ``autograd::engine::evaluate_function: AddmmBackward0``, an event,
 carries the sequence number of the node, which a recorded operator carries too; the two steps count
-from different numbers, but from the newest node back they count alike.
+from different numbers, but from the newest node back they count alike. (Each thread counts for
+itself: a node that autograd's thread for a device has made is told by that thread.)
+
+All time is booked once: on a row, around the recorded operators of a layer, or by its name.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Any, NamedTuple
+from itertools import groupby, pairwise
+from typing import NamedTuple
 
 from flopratio.formulas.dependence import DATA, depends_on, phase_of
 from flopratio.ledger import Row
+from flopratio.measure.events import (
+    STEP_PHASE_OF_RANGE,
+    Below,
+    Event,
+    EventTree,
+    Place,
+    below,
+    is_update,
+    nodes_below,
+    operators_of,
+)
+from flopratio.measure.operators import does_something
 from flopratio.trace.attribution import Attribution
 from flopratio.trace.recording import ACCUMULATE_GRAD, Recording
 
-FORWARD_RANGE = "flopratio.forward"
-UPDATE_RANGE = "flopratio.update"
-"""The names of the ranges in the profile around forward and update."""
-
-EVALUATE = "autograd::engine::evaluate_function: "
 ACCUMULATE = "torch::autograd::AccumulateGrad"
 
-
 NEARBY = 50
-"""How many events further on an operator is looked for. One that torch runs in another way while a
-dispatch mode watches is not to be taken for the next of its name, and all between for lost."""
+"""How many events further on an operator is looked for, of those that have the name of some. One
+that torch runs in another way while a dispatch mode watches is not to be taken for the next of its
+name, and all between for lost."""
 
 
 @dataclass
@@ -44,179 +54,304 @@ class Timed:
             nothing tells how long for each.
         rest: (layer, phase) -> time around the recorded operators.
         unmatched: recorded operators that no event answers to, with their number.
+        untraced: operators that ran and that no record answers to, with their number.
+        unattributed: time that belongs to no layer, by the events' names.
     """
 
     rows: list[Row]
     undivided: dict[str, float] = field(default_factory=dict)
-    rest: dict[tuple[str, str], float] = field(default_factory=dict)
+    rest: dict[Place, float] = field(default_factory=dict)
     unmatched: Counter[str] = field(default_factory=Counter)
+    untraced: Counter[str] = field(default_factory=Counter)
+    unattributed: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def total(self) -> float:
+        """All time that was booked."""
+        of_rows = sum(row.time_us or 0.0 for row in self.rows)
+        others = (self.undivided, self.rest, self.unattributed)
+        return of_rows + sum(sum(each.values()) for each in others)
 
 
 def newest_node(recording: Recording) -> int:
     """The sequence number of the newest node that a backward of the step reached."""
-    numbers = (node for graph in recording.graphs for node in graph.nodes)
+    return _newest(graph.nodes for graph in recording.graphs)
+
+
+def _newest(graphs: Iterable[Mapping[int, object]]) -> int:
+    numbers = (node for graph in graphs for node in graph)
     return max((node for node in numbers if node != ACCUMULATE_GRAD), default=-1)
+
+
+def by_node(recording: Recording, shares: Mapping[int, float]) -> dict[int, float]:
+    """Sequence number of a node, as recorded -> what is known of it by how far it lies behind the
+    newest of its backward."""
+    by_number = {}
+    for graph in recording.graphs:
+        if graph.within is None:
+            newest = _newest([graph.nodes])
+            behind = ((newest - back, share) for back, share in shares.items())
+            by_number.update({node: share for node, share in behind if node in graph.nodes})
+    return by_number
 
 
 def join(
     recording: Recording,
     attribution: Attribution,
-    events: Iterable[Any],
+    tree: EventTree,
     *,
-    on_device: bool,
     shares: Mapping[int, float] | None = None,
 ) -> Timed:
-    """The time of every row.
+    """The time of every row; the events of the tree are told their layer, phase and row.
 
     Args:
         recording, attribution: of the step.
-        events: the host's, of a profile of one such step, with :data:`FORWARD_RANGE` around its
-            forward and :data:`UPDATE_RANGE` around its update.
-        on_device: whether kernels' times count, rather than the processor's.
+        tree: of a profile of one such step; the ranges around its phases may be in it.
         shares: sequence number of a fused node, as recorded -> the part of its time that goes to
             grad_input.
     """
-    return _Join(recording, attribution, on_device, shares or {}).run(events)
+    return _Join(recording, attribution, shares or {}).run(tree)
+
+
+class _Key(NamedTuple):
+    """A node of backward, as recorded."""
+
+    in_other_thread: bool
+    """Whether another thread than the one of forward made it."""
+    number: int
 
 
 class _Join:
     def __init__(
-        self,
-        recording: Recording,
-        attribution: Attribution,
-        on_device: bool,
-        shares: Mapping[int, float],
+        self, recording: Recording, attribution: Attribution, shares: Mapping[int, float]
     ) -> None:
         self._recording = recording
         self._attribution = attribution
-        self._time = "device_time_total" if on_device else "cpu_time_total"
         self._shares = shares
         self._timed = Timed(list(attribution.rows))
         ends = [*attribution.first_rows, len(attribution.rows)]
         self._rows_of = [range(start, end) for start, end in pairwise(ends)]
-        self._forward: list[int] = []
-        self._update: list[int] = []
-        self._accumulated: list[int] = []
-        self._of_node: defaultdict[int, list[int]] = defaultdict(list)
+
+    def run(self, tree: EventTree) -> Timed:
+        """Book all time of a profile."""
+        runs = sorted((event for event in tree.events if event.is_node), key=_start)
+        thread = _thread_of_forward(tree)
+        others = any(event.host.made_in not in (0, thread) for event in runs)
+        forward, update, of_node, accumulated = self._records(others)
+        called: list[Event] = []
+        updates: list[Event] = []
+        for root in tree.roots:
+            if root.host.thread == thread:
+                _sort_out(root, called, updates)
+            elif not root.is_node:
+                for event in operators_of([root]):
+                    self._unattributed(event.name, event.time_ns)
+        self._in_order(called, forward)
+        self._in_order(updates, update)
+        self._backward(runs, thread, of_node)
+        accumulations = [event for event in runs if event.name.endswith(ACCUMULATE)]
+        self._accumulations(accumulations, accumulated)
+        for kernel in tree.orphans:
+            self._unattributed(kernel.name, kernel.duration_ns)
+        self._name_untraced(tree)
+        return self._timed
+
+    def _records(
+        self, others: bool
+    ) -> tuple[list[int], list[int], dict[_Key, list[int]], list[list[int]]]:
+        """The records of forward, of the update, of each node and of each AccumulateGrad.
+
+        Args:
+            others: whether other threads made nodes: those of a backward inside of another.
+        """
+        recording = self._recording
+        inside = {
+            index
+            for graph in recording.graphs
+            if others and graph.within is not None
+            for index in recording.records_of(graph)
+        }
+        forward, update, accumulated = [], [], []
+        of_node: defaultdict[_Key, list[int]] = defaultdict(list)
         for index, record in enumerate(recording.records):
             if record.scope == "update":
-                self._update.append(index)
+                update.append(index)
             elif record.node is None:
-                self._forward.append(index)
+                forward.append(index)
             elif record.node == ACCUMULATE_GRAD:
-                self._accumulated.append(index)
+                accumulated.append(index)
             else:
-                self._of_node[record.node].append(index)
-
-    def run(self, events: Iterable[Any]) -> Timed:
-        host = sorted(events, key=lambda event: event.time_range.start)
-        evaluations = [event for event in host if event.name.startswith(EVALUATE)]
-        for event in host:
-            if event.name == FORWARD_RANGE:
-                self._in_order(event, self._forward)
-            elif event.name == UPDATE_RANGE:
-                self._in_order(event, self._update)
-        newest = max((event.sequence_nr for event in evaluations), default=-1)
-        offset = newest_node(self._recording) - newest
-        accumulated = iter(self._accumulated)
-        for event in evaluations:
-            if event.name.endswith(ACCUMULATE):
-                self._accumulate(event, next(accumulated, None))
-            else:
-                self._node(event, event.sequence_nr + offset)
-        return self._timed
+                of_node[_Key(index in inside, record.node)].append(index)
+        # One after another for one leaf they are of one node.
+        leaf_of = recording.accumulated.get
+        return forward, update, dict(of_node), [list(g) for _, g in groupby(accumulated, leaf_of)]
 
     # -- whose time an event is ----------------------------------------------------------------
 
-    def _in_order(self, event: Any, records: Sequence[int]) -> None:
-        """Forward and update: what lies around a recorded operator is its layer's and phase's."""
-        matched, _ = self._match(event, records)
-        answers = {id(own): record for record, own in matched.items()}
-        place: tuple[str, str] | None = None
-        before = 0.0
-        for child in _ordered(event.cpu_children):
-            family = [child, *(below.event for below in _below(child))]
-            inside = [answers[id(member)] for member in family if id(member) in answers]
-            around = self._of(child) - sum(self._of(matched[record]) for record in inside)
+    def _in_order(self, events: Sequence[Event], records: Sequence[int]) -> None:
+        """Forward and update: what lies around a recorded operator is its layer's and phase's, and
+        so is what comes after it; what comes before the first is the first one's."""
+        self._match([one for event in events for one in _with_below(event)], records)
+        place: Place | None = None
+        waiting: list[Event] = []
+        for event in events:
+            inside = [one.event for one in _with_below(event) if one.event.row is not None]
             if inside:
-                row = self._timed.rows[self._rows_of[inside[0]].start]
-                place = row.layer, row.phase
-                around, before = around + before, 0.0
-            if place is None:  # before the first recorded operator: the first one's
-                before += around
-            else:
-                self._around(place, around)
-        self._book(matched)
+                place = inside[0].place
+            if place is None:
+                waiting.append(event)
+                continue
+            for early in waiting:
+                self._around(place, self._own_time(early, []))
+                early.place = place
+            waiting = []
+            self._around(place, self._own_time(event, inside))
+            event.place = event.place or place
+        for event in waiting:
+            self._unattributed(event.name, self._own_time(event, []))
 
-    def _node(self, event: Any, node: int) -> None:
+    def _own_time(self, event: Event, inside: Iterable[Event]) -> int:
+        """Nanoseconds of an event without those of the matched ones, and of nodes, inside of it."""
+        nodes = sum(node.time_ns for node in nodes_below(event))
+        return event.time_ns - nodes - sum(one.time_ns for one in inside)
+
+    def _backward(self, runs: Iterable[Event], thread: int, of_node: dict[_Key, list[int]]) -> None:
+        """Node by node, by number."""
+        keys = [
+            (event, _Key(event.host.made_in not in (0, thread), event.host.sequence))
+            for event in runs
+            if not event.name.endswith(ACCUMULATE)
+        ]
+        newest: dict[bool, int] = {}
+        for _, key in keys:
+            newest[key.in_other_thread] = max(key.number, newest.get(key.in_other_thread, -1))
+        graphs = self._recording.graphs
+        split = True in newest
+        recorded = {
+            other: _newest(g.nodes for g in graphs if not split or (g.within is not None) is other)
+            for other in (False, True)
+        }
+        for event, (other, number) in keys:
+            number += recorded[other] - newest[other]
+            self._node(event, of_node.pop(_Key(other, number), []), number)
+        for records in of_node.values():
+            self._lost(records)
+
+    def _node(self, event: Event, records: Sequence[int], number: int | None) -> None:
         """One node of backward: what lies around its operators is shared out by their times."""
-        records = self._of_node.get(node, [])
-        matched, inner = self._match(event, records)
-        self._book(matched)
-        rest = self._of(event) - sum(map(self._of, matched.values())) - inner
-        own = [self._timed.rows[row] for record in matched for row in self._rows_of[record]]
-        times: defaultdict[tuple[str, str], float] = defaultdict(float)
-        for row in own:
-            times[row.layer, row.phase] += row.time_us or 0.0
+        matched = self._match(list(below(event)), records)
+        rest = self._own_time(event, matched.values())
+        times: defaultdict[Place, float] = defaultdict(float)
+        for record in matched:
+            for row in self._rows_of[record]:
+                own = self._timed.rows[row]
+                times[own.layer, own.phase] += own.time_us or 0.0
         total = sum(times.values())
+        place = self._place_of(records, number)
+        if place is not None:
+            event.place = place if len(times) < 2 else (place[0], "")
         if total:
-            for place, time in times.items():
-                self._around(place, rest * time / total)
-        elif own:
-            self._around((own[0].layer, own[0].phase), rest)
-        elif node in self._attribution.forward_calls:
-            call = self._attribution.forward_calls[node][0]
-            needed = call.needed(call.wanted).values()
-            self._around((call.layer, phase_of(depends_on(needed) if needed else DATA)), rest)
+            for each, time in times.items():
+                self._around(each, rest * time / total)
+        elif place is not None:
+            self._around(place, rest)
+        else:
+            self._unattributed(event.name, rest)
 
-    def _accumulate(self, event: Any, record: int | None) -> None:
+    def _place_of(self, records: Sequence[int], number: int | None) -> Place | None:
+        """Whom a node works for: by its operators, else by the forward operator behind it."""
+        for record in records:
+            row = self._timed.rows[self._rows_of[record].start]
+            return row.layer, row.phase
+        calls = self._attribution.forward_calls.get(-1 if number is None else number)
+        if not calls:
+            return None
+        needed = calls[0].needed(calls[0].wanted).values()
+        return calls[0].layer, phase_of(depends_on(needed) if needed else DATA)
+
+    def _accumulations(self, events: Sequence[Event], records: Sequence[list[int]]) -> None:
         """AccumulateGrad nodes have no number, but run in the recorded order."""
-        if record is not None:
-            self._put(record, self._of(event))
+        if len(events) == len(records):
+            for event, own in zip(events, records, strict=True):
+                self._node(event, own, None)
+            return
+        for own in records:
+            self._lost(own)
+        for event in events:
+            self._node(event, [], None)
 
     # -- matching ------------------------------------------------------------------------------
 
-    def _match(self, event: Any, records: Sequence[int]) -> tuple[dict[int, Any], float]:
-        """Record -> the event of it, among those below an event; and the time of the backward nodes
-        that ran inside (of a reentrant checkpoint), which have their own."""
-        everything = list(_below(event))
-        inner = sum(self._of(below.event) for below in everything if below.is_node)
-        below = [one for one in everything if not one.is_node]
-        matched: dict[int, Any] = {}
+    def _match(self, events: Sequence[Below], records: Sequence[int]) -> dict[int, Event]:
+        """Record -> the event of it."""
+        matched: dict[int, Event] = {}
+        # Views are made in other ways while a dispatch mode watches; they are part of the rest.
+        wanted = [
+            (record, self._name_of(record)) for record in records if not self._is_view(record)
+        ]
+        names = {name for _, name in wanted}
+        candidates = [i for i, (event, _) in enumerate(events) if _is_called(event.name, names)]
         position = 0
-        for record in records:
-            if self._is_view(record):
-                continue  # made in other ways while a dispatch mode watches; part of the rest
-            name = self._recording.records[record].op.name.replace(".", "::", 1)
-            # Sums that torch adds up in place it makes anew while a dispatch mode watches.
-            names = (name, f"{name}_")
-            near = range(position, min(position + NEARBY, len(below)))
-            following = next((i for i in near if below[i].event.name in names), None)
-            if following is None:
+        for record, name in wanted:
+            near = range(position, min(position + NEARBY, len(candidates)))
+            found = next(
+                (i for i in near if _is_called(events[candidates[i]].event.name, (name,))), None
+            )
+            if found is None:
                 self._timed.unmatched[name] += 1
                 continue
-            matched[record] = below[following].event
-            position = following + 1
-            while position < len(below) and below[position].depth > below[following].depth:
-                position += 1  # what a kernel calls for itself
-        return matched, inner
+            event, depth = events[candidates[found]]
+            matched[record] = event
+            event.row = self._rows_of[record].start
+            row = self._timed.rows[event.row]
+            event.place = row.layer, row.phase
+            self._put(record, event.time_ns)
+            position = found + 1
+            # What a kernel calls for itself is passed over.
+            following = candidates[found] + 1
+            while following < len(events) and events[following].depth > depth:
+                following += 1
+            while position < len(candidates) and candidates[position] < following:
+                position += 1
+        return matched
+
+    def _name_untraced(self, tree: EventTree) -> None:
+        """The operators without a record that a trace would have seen, not what they call, nor what
+        calls one with a record."""
+        around_matched = set()
+        for event, parent in zip(reversed(tree.events), reversed(tree.parents), strict=True):
+            if event.row is not None or event in around_matched:
+                around_matched.add(parent)
+        inside = set()
+        for event, parent in zip(tree.events, tree.parents, strict=True):
+            if parent in inside or event.row is not None:
+                inside.add(event)
+            elif event not in around_matched and does_something(event.name):
+                inside.add(event)
+                self._timed.untraced[event.name] += 1
+        # Views, and what gives a value to Python, have a record, and are not looked for.
+        records = range(len(self._recording.records))
+        self._timed.untraced -= Counter(self._name_of(i) for i in records if self._is_view(i))
+
+    def _lost(self, records: Iterable[int]) -> None:
+        """Records of which no node ran."""
+        self._timed.unmatched.update(
+            self._name_of(record) for record in records if not self._is_view(record)
+        )
+
+    def _name_of(self, record: int) -> str:
+        return self._recording.records[record].op.name.replace(".", "::", 1)
 
     def _is_view(self, record: int) -> bool:
-        rows = (self._timed.rows[row] for row in self._rows_of[record])
+        rows = (self._attribution.rows[row] for row in self._rows_of[record])
         return not any(row.flops or row.elementwise or row.bytes_written for row in rows)
-
-    def _of(self, event: Any) -> float:
-        return float(getattr(event, self._time))
 
     # -- booking -------------------------------------------------------------------------------
 
-    def _book(self, matched: Mapping[int, Any]) -> None:
-        for record, event in matched.items():
-            self._put(record, self._of(event))
-
-    def _put(self, record: int, time: float) -> None:
+    def _put(self, record: int, time_ns: float) -> None:
         """The time of a record, to its rows: one, or several of a fused operator."""
         rows = [self._timed.rows[row] for row in self._rows_of[record]]
+        time = time_ns / 1e3
         if len(rows) == 1:
             parts = [time]
         elif len({row.layer for row in rows}) > 1:  # an update of all parameters: by what it moves
@@ -241,27 +376,51 @@ class _Join:
             return None
         return [time * (share if phase == "grad_input" else 1 - share) for phase in phases]
 
-    def _around(self, place: tuple[str, str], time: float) -> None:
-        self._timed.rest[place] = self._timed.rest.get(place, 0.0) + time
+    def _around(self, place: Place, time_ns: float) -> None:
+        if time_ns:
+            self._timed.rest[place] = self._timed.rest.get(place, 0.0) + time_ns / 1e3
+
+    def _unattributed(self, name: str, time_ns: float) -> None:
+        if time_ns:
+            before = self._timed.unattributed.get(name, 0.0)
+            self._timed.unattributed[name] = before + time_ns / 1e3
 
 
-def _ordered(events: Iterable[Any]) -> list[Any]:
-    return sorted(events, key=lambda event: event.time_range.start)
+def _start(event: Event) -> int:
+    return event.host.start_ns
 
 
-class _Below(NamedTuple):
-    """An event below another, so many levels deep."""
-
-    event: Any
-    depth: int
-    is_node: bool
-    """Whether another node of backward is evaluated here; what is below that is left out."""
+def _with_below(event: Event) -> Iterator[Below]:
+    """An event, and those below it."""
+    yield Below(event, -1)
+    yield from below(event)
 
 
-def _below(event: Any, depth: int = 0) -> Iterator[_Below]:
-    """The events below an event, each before its own children."""
-    for child in _ordered(event.cpu_children):
-        is_node = child.name.startswith(EVALUATE)
-        yield _Below(child, depth, is_node)
-        if not is_node:
-            yield from _below(child, depth + 1)
+def _thread_of_forward(tree: EventTree) -> int:
+    """The thread that called the step: the one with a range of it, else the one in which most ran
+    that is no backward, else the one that made most nodes."""
+    roots = tree.roots
+    threads = (
+        [root.host.thread for root in roots if root.name in STEP_PHASE_OF_RANGE]
+        or [root.host.thread for root in roots if not root.is_node]
+        or [root.host.made_in for root in roots if root.host.made_in]
+    )
+    return Counter(threads).most_common(1)[0][0] if threads else 0
+
+
+def _sort_out(event: Event, called: list[Event], updates: list[Event]) -> None:
+    """Append the operators of an event to those that the step called, or to an update's."""
+    if not event.is_range:
+        if not event.is_node:
+            called.append(event)
+        return
+    if is_update(event):
+        called = updates
+    for child in event.children:
+        _sort_out(child, called, updates)
+
+
+def _is_called(name: str, names: Container[str]) -> bool:
+    """Whether an event has one of these names; sums that torch adds up in place, it makes anew
+    while a dispatch mode watches."""
+    return name in names or (name.endswith("_") and name[:-1] in names)

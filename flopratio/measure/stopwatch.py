@@ -23,7 +23,8 @@ class Stopwatch:
         self._marks: list[float] = []
 
     def prepare(self) -> None:
-        """To be called ahead of a step."""
+        """To be called ahead of a step: starts over, also after one that was broken off."""
+        self._marks = []
 
     def mark(self) -> None:
         self._marks.append(self._clock())
@@ -44,6 +45,8 @@ class DeviceStopwatch(Stopwatch):
         """What the host needs at best to enqueue a step; None before the first one."""
 
     def prepare(self) -> None:
+        super().prepare()
+        self._events = []
         torch.cuda.synchronize()
         if self._enqueueing_s is not None:
             pause_s = min(1.5 * self._enqueueing_s, MAX_PAUSE_S)

@@ -10,42 +10,35 @@ the device waits for Python is counted.
 
 from __future__ import annotations
 
-import math
-import os
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from itertools import cycle
 from typing import Any, TypeVar
 
-import torch
-from torch import Tensor
-from torch.profiler import ProfilerActivity, profile, record_function
-
-from flopratio.measure.fused_halves import FusedHalves
+from flopratio.errors import UsageError
 from flopratio.measure.interval import Interval
-from flopratio.measure.join import FORWARD_RANGE, UPDATE_RANGE, join, newest_node
-from flopratio.measure.layers import LayerTime, layer_times
-from flopratio.measure.stopwatch import DeviceStopwatch, Stopwatch
-from flopratio.models import Inputs
-from flopratio.step.run import NOBODY, Observer, PreparedStep, Step
-from flopratio.torch_private import buffers, parameters, sequence_number, tree_map_only
-from flopratio.trace.attribution import Attribution, attribute
-from flopratio.trace.profiler import Profiler
-from flopratio.trace.recording import Recording
-
-# Without it the profiler writes a line on stderr at each start and stop.
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+from flopratio.measure.layers import LayerTime
+from flopratio.measure.profiled import Profiled, ProfiledStep, profiled_of
+from flopratio.measure.timed_step import TimedStep, WatchedBy, layer_of_failure, left_as_found
+from flopratio.memory import Memory
+from flopratio.networks.description import LOSS_LAYER
+from flopratio.step.out_of_memory import OutOfMemoryError, is_out_of_memory
+from flopratio.step.run import Step
+from flopratio.trace.attribution import without_garbage_collection
 
 MIN_REPEATS = 3
-MAX_WARM_UP = 10
-AGREEMENT = 0.1
-"""Two warm-up steps agree when their times differ by no more than this share."""
 PROFILED_REPEATS = 5
+SHORT_STEP_MS = 0.1
+"""A step that takes less is no hundred times as long as what Python and the clock add to it."""
+SHORT_REPEATS = 10
+"""How many times as often a short step is repeated."""
+
+NO_KERNELS = (
+    "torch's profiler saw no kernel on the device: another profiler may hold it, or this process "
+    "may not read its counters; times are without layers"
+)
 
 Result = TypeVar("Result")
 
@@ -84,6 +77,10 @@ class Timing:
         time_ratio: backward over forward, taken within each repeat.
         repeats: steps that the intervals come from.
         layers: in the order in which they first ran; empty if not asked for.
+        profiled: the further steps under torch's profiler; None if not asked for, or if there was
+            none: ``notes`` says why.
+        notes: what else to know of the figures, a sentence each.
+        interrupted: whether the user stopped it, so that fewer steps are in it than were asked for.
     """
 
     forward_ms: Interval
@@ -93,6 +90,9 @@ class Timing:
     time_ratio: Interval
     repeats: int
     layers: list[LayerTiming] = field(default_factory=list)
+    profiled: Profiled | None = None
+    notes: list[str] = field(default_factory=list)
+    interrupted: bool = False
 
     def columns(self) -> dict[str, float]:
         """The columns of a sweep's row: ``forward_ms``, ``forward_ms_low``, ``forward_ms_high``,
@@ -112,254 +112,138 @@ def measure_step(
     repeats: int = 20,
     budget_s: float = 1.0,
     layers: bool = True,
+    predicted: Memory | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Timing:
-    """Time a training step: forward and loss, ``backward()``, ``Optimizer.step()``.
+    """Time a training step: forward and loss, ``backward()``, ``Optimizer.step()``; of an inference
+    the forward alone.
 
     Parameters, gradients, buffers, random state and modes are afterwards as they were, also after
     an exception: the optimizer runs at a learning rate of 0, which costs the same and moves
-    nothing.
+    nothing. Ctrl-C ends it early, with what was measured so far.
 
     Args:
         step: on real tensors, its module in the mode (train or eval) that is to be timed.
-        repeats: steps to time at most.
+        repeats: steps to time at most; ten times as many of one that is over in
+            :data:`SHORT_STEP_MS`, and a note says so.
         budget_s: seconds after which no further step is timed; three are timed at any cost. The
             profiled steps have the same budget once more, and are one at least.
         layers: whether to split the phases over the layers, in further steps.
+        predicted: what the step should need of memory, for the message if it does not fit.
         clock: seconds; a fake one tests the bookkeeping.
 
     Raises:
-        UsageError: an option that doesn't fit the module, a loss without a gradient.
-        torch.OutOfMemoryError: the step does not fit.
+        UsageError: an option that doesn't fit the module, a loss without a gradient, a step that is
+            over before the clock ticks.
+        OutOfMemoryError: the step does not fit.
     """
     # A rate of 0 costs what any other does, and leaves the parameters where they are.
     optimizer_arguments: dict[str, Any] = {"lr": 0.0}
     if step.options.optimizer_implementation is None:  # left to torch, as in anybody's step
         optimizer_arguments["foreach"] = None
-    observer = _Observer()
-    with _left_as_found(step), step.prepared(observer, **optimizer_arguments) as prepared:
-        batches = _rotation(step.inputs, step.device, repeats)
-        timed = _TimedStep(step, prepared, observer, batches, clock)
-        timed.warm_up(budget_s / 4)
-        laps = _within_budget(timed.lap, clock, MIN_REPEATS, repeats, budget_s)
-        profiled: list[dict[str, LayerTime]] = []
-        if layers:
-            _start_profiler_once(timed.activities)
-            profiled = _within_budget(timed.profiled, clock, 1, PROFILED_REPEATS, budget_s)
-    return Timing(
-        forward_ms=Interval.of(forward for forward, _, _ in laps),
-        backward_ms=Interval.of(backward for _, backward, _ in laps),
-        update_ms=Interval.of(update for _, _, update in laps),
-        step_ms=Interval.of(sum(lap) for lap in laps),
-        time_ratio=Interval.of(backward / forward for forward, backward, _ in laps),
-        repeats=len(laps),
-        layers=_layer_timings(timed.types, profiled),
-    )
-
-
-class _Observer:
-    """Whoever watches the step at the moment: nobody, while it is timed."""
-
-    def __init__(self) -> None:
-        self._now: Observer = NOBODY
-
-    def layer(self, name: str, kind: str = "") -> AbstractContextManager[Any]:
-        return self._now.layer(name, kind)
-
-    def paused(self) -> AbstractContextManager[Any]:
-        return self._now.paused()
-
-    @contextmanager
-    def replaced_by(self, observer: Observer) -> Iterator[None]:
-        self._now = observer
+    watched = WatchedBy()
+    with (
+        without_garbage_collection(),
+        left_as_found(step),
+        step.prepared(watched, **optimizer_arguments) as prepared,
+    ):
+        timed = TimedStep(step, prepared, watched, repeats=repeats, clock=clock)
         try:
-            yield
-        finally:
-            self._now = NOBODY
+            return _Measurement(timed, repeats, budget_s, clock).run(layers=layers)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            phase, layer = timed.phase, layer_of_failure(error, step)
+        # Out of the handler, whose traceback keeps the step's tensors alive.
+        if layer is None:
+            layer = LOSS_LAYER if phase == "forward" else timed.last_layer()
+        raise OutOfMemoryError(phase, layer, None if predicted is None else predicted.get("peak"))
 
 
-class _TimedStep:
-    """A step that is run again and again, in several ways."""
+class _Measurement:
+    """The laps, and the profiled steps."""
 
     def __init__(
-        self,
-        step: Step,
-        prepared: PreparedStep,
-        observer: _Observer,
-        batches: list[Inputs],
-        clock: Callable[[], float],
+        self, timed: TimedStep, repeats: int, budget_s: float, clock: Callable[[], float]
     ) -> None:
-        self._step = step
-        self._prepared = prepared
-        self._observer = observer
-        self._recorded: tuple[Recording, Attribution] | None = None
-        self._batches = cycle(batches)
-        self._on_device = step.device.type == "cuda"
+        self._timed = timed
+        self._repeats = repeats
+        self._budget_s = budget_s
         self._clock = clock
-        self._watch = DeviceStopwatch(clock) if self._on_device else Stopwatch(clock)
-        self._parameters = [p for p in parameters(step.module) if p.requires_grad]
-        inputs = [x for batch in batches for x in batch.tensors if x.requires_grad]
-        self._leaves = [*self._parameters, *inputs]
-        self._has_fused_backward = True
-        self.activities: tuple[ProfilerActivity, ...] = (ProfilerActivity.CPU,)
-        if self._on_device:
-            self.activities += (ProfilerActivity.CUDA,)
+        self._notes: list[str] = []
+        self._interrupted = False
 
-    def warm_up(self, budget_s: float) -> None:
-        """Run until two steps in a row agree, or the budget or the patience is spent; two steps at
-        least, of which the first one creates the optimizer's state."""
-        start = self._clock()
-        previous = math.inf
-        for count in range(1, MAX_WARM_UP + 1):
-            duration = sum(self.lap())
-            agree = abs(duration - previous) <= AGREEMENT * duration
-            if agree or (count > 1 and self._clock() - start > budget_s):
-                return
-            previous = duration
-
-    def lap(self) -> list[float]:
-        """Milliseconds of forward, backward and update."""
-        batch = next(self._batches)
-        self._watch.prepare()
-        self._watch.mark()
-        loss = self._prepared.forward(batch)
-        self._watch.mark()
-        loss.backward()
-        self._watch.mark()
-        self._prepared.update()
-        self._watch.mark()
-        self._clear()
-        return self._watch.laps_ms()
-
-    @property
-    def types(self) -> Mapping[str, str]:
-        """Layer path -> class, once a step has been profiled."""
-        return {} if self._recorded is None else self._recorded[0].types
-
-    def recorded(self) -> tuple[Recording, Attribution]:
-        """The step as the Profiler sees it, and what each of its operators works for."""
-        profiler = Profiler(self._step.module, names=self._step.names)
-        with self._observer.replaced_by(profiler), profiler:
-            self._prepared.forward(next(self._batches)).backward()
-            self._prepared.update()
-        self._clear()
-        return profiler.recording, attribute(profiler.recording)
-
-    def profiled(self) -> dict[str, LayerTime]:
-        """Microseconds of each layer."""
-        if self._recorded is None:
-            self._recorded = self.recorded()
-        recording, attribution = self._recorded
-        batch = next(self._batches)
-        shares = self._fused_shares(batch) if self._has_fused_backward else {}
-        with profile(activities=self.activities, acc_events=True) as profiler:
-            with record_function(FORWARD_RANGE):
-                loss = self._prepared.forward(batch)
-            loss.backward()
-            with record_function(UPDATE_RANGE):
-                self._prepared.update()
-            if self._on_device:
-                torch.cuda.synchronize()
-        self._clear()
-        newest = newest_node(recording)
-        timed = join(
-            recording,
-            attribution,
-            [event for event in profiler.events() or () if event.device_type.name == "CPU"],
-            on_device=self._on_device,
-            shares={newest - back: share for back, share in shares.items()},
-        )
-        return layer_times(timed)
-
-    def _fused_shares(self, batch: Inputs) -> dict[int, float]:
-        """The input's part in the time of each fused backward node, by how far its sequence number
-        lies behind the loss's: the distance is the same in every step."""
-        loss = self._prepared.forward(batch)
-        newest = _number(loss)
-        halves = FusedHalves(self._watch.mark)
-        self._watch.prepare()
-        with halves:
-            loss.backward()
-        self._clear()
-        self._has_fused_backward = bool(halves.nodes)
-        laps = self._watch.laps_ms()
-        # Three marks a node: the third lap of each lies between two nodes.
-        return {
-            newest - node: for_input / (for_input + for_weights or math.inf)
-            for node, for_input, for_weights in zip(
-                halves.nodes, laps[::3], laps[1::3], strict=True
+    def run(self, *, layers: bool) -> Timing:
+        self._timed.warm_up(self._budget_s / 4)
+        laps = self._laps()
+        forward = Interval.of(lap[0] for lap in laps)
+        ratios = [backward / lap for lap, backward, _ in laps if lap]
+        if not ratios:
+            raise UsageError(
+                "the forward of this step is over before the clock ticks: use a larger batch"
             )
-        }
+        time_ratio = Interval.of(ratios)
+        profiled: list[ProfiledStep] = []
+        if layers and not self._interrupted:
+            self._within_budget(self._timed.warm_up_profiler, 1, 1)
+        if layers and not self._interrupted:
+            profiled = self._within_budget(self._timed.profile, 1, PROFILED_REPEATS)
+            if not any(each.kernels_us for each in profiled):
+                profiled = []
+                if not self._interrupted:
+                    self._notes.append(NO_KERNELS)
+        if self._interrupted:
+            self._notes.append(
+                f"interrupted: {len(laps)} of {self._repeats} steps were timed, and "
+                f"{len(profiled)} profiled"
+            )
+        return Timing(
+            forward_ms=forward,
+            backward_ms=Interval.of(backward for _, backward, _ in laps),
+            update_ms=Interval.of(update for _, _, update in laps),
+            step_ms=Interval.of(sum(lap) for lap in laps),
+            time_ratio=time_ratio,
+            repeats=len(laps),
+            layers=_layer_timings(self._timed.types, [each.layers for each in profiled]),
+            profiled=self._profiled(profiled, time_ratio) if profiled else None,
+            notes=self._notes,
+            interrupted=self._interrupted,
+        )
 
-    def _clear(self) -> None:
-        for leaf in self._leaves:
-            leaf.grad = None
+    def _laps(self) -> list[list[float]]:
+        """Milliseconds of forward, backward and update, of each repeat."""
+        laps = self._within_budget(self._timed.lap, MIN_REPEATS, self._repeats)
+        if not laps:
+            raise KeyboardInterrupt
+        takes = statistics.median(sum(lap) for lap in laps)
+        if takes < SHORT_STEP_MS and len(laps) == self._repeats:
+            more = (SHORT_REPEATS - 1) * self._repeats
+            laps += self._within_budget(self._timed.lap, 0, more)
+            self._notes.append(
+                f"a step takes {takes:.3f} ms, too short to be timed one by one to a percent: "
+                f"{len(laps)} were timed, not {self._repeats}"
+            )
+        return laps
 
+    def _profiled(self, steps: list[ProfiledStep], time_ratio: Interval) -> Profiled:
+        return profiled_of(
+            self._timed.ledger(), steps, events=self._timed.events, time_ratio=time_ratio.median
+        )
 
-@cache
-def _start_profiler_once(activities: tuple[ProfilerActivity, ...]) -> None:
-    """The first start loads and probes, for up to seconds that are nobody's budget."""
-    with profile(activities=activities, acc_events=True):  # torch 2.11 warns without
-        pass
-
-
-def _number(loss: Tensor) -> int:
-    assert loss.grad_fn is not None
-    return sequence_number(loss.grad_fn)
-
-
-@contextmanager
-def _left_as_found(step: Step) -> Iterator[None]:
-    """Put buffers and random state back, whatever happens within."""
-    values = [(buffer, buffer.clone()) for buffer in buffers(step.module)]
-    with ExitStack() as stack:
-        on_device = step.device.type == "cuda"
-        if on_device:
-            stack.enter_context(torch.cuda.device(step.device))
-        devices = [torch.cuda.current_device()] if on_device else []
-        stack.enter_context(torch.random.fork_rng(devices))
-        stack.enter_context(torch.enable_grad())
+    def _within_budget(self, action: Callable[[], Result], least: int, most: int) -> list[Result]:
+        """Results of doing it again while the budget has room for one more, and nobody stops it."""
+        start = self._clock()
+        results: list[Result] = []
         try:
-            yield
-        finally:
-            with torch.no_grad():
-                for buffer, value in values:
-                    buffer.copy_(value)
-
-
-def _rotation(inputs: Inputs, device: torch.device, repeats: int) -> list[Inputs]:
-    """The inputs; on CUDA so many copies of them that no step finds its own in the L2 cache."""
-    if device.type != "cuda":
-        return [inputs]
-    size = sum(x.untyped_storage().nbytes() for x in inputs.tensors)
-    cache = torch.cuda.get_device_properties(device).L2_cache_size
-    copies = min(repeats, 1 + cache // max(size, 1))
-
-    def copy(x: Tensor) -> Tensor:
-        return x.detach().clone().requires_grad_(x.requires_grad)
-
-    return [
-        inputs,
-        *(Inputs(*tree_map_only(Tensor, copy, tuple(inputs))) for _ in range(copies - 1)),
-    ]
-
-
-def _within_budget(
-    action: Callable[[], Result],
-    clock: Callable[[], float],
-    least: int,
-    most: int,
-    budget_s: float,
-) -> list[Result]:
-    """Results of doing it again while the budget has room for one more."""
-    start = clock()
-    results: list[Result] = []
-    while len(results) < most:
-        spent = clock() - start
-        if len(results) >= least and spent * (1 + 1 / len(results)) > budget_s:
-            break
-        results.append(action())
-    return results
+            while len(results) < most:
+                spent = self._clock() - start
+                next_too = spent * (1 + 1 / len(results)) if results else spent
+                if len(results) >= least and next_too > self._budget_s:
+                    break
+                results.append(action())
+        except KeyboardInterrupt:
+            self._interrupted = True
+        return results
 
 
 def _layer_timings(

@@ -71,7 +71,7 @@ def attribute(recording: Recording, *, strict: bool = True) -> Attribution:
     Raises:
         FormulaError: there is such a formula.
     """
-    with _without_garbage_collection():
+    with without_garbage_collection():
         attributing = _Pass(recording)
         attributing.run(strict=strict)
     return Attribution(
@@ -86,9 +86,10 @@ def attribute(recording: Recording, *, strict: bool = True) -> Attribution:
 
 
 @contextmanager
-def _without_garbage_collection() -> Iterator[None]:
+def without_garbage_collection() -> Iterator[None]:
     """Many small tuples are made here and none in a cycle; looking for cycles among them, and among
-    all the modules of a large model, can take longer than the work itself."""
+    all the modules of a large model, can take longer than the work itself, or fall into a step that
+    is timed."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -96,6 +97,20 @@ def _without_garbage_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+class _Dependences(dict[int, int]):
+    """Storage number -> what its values depend on; of one that nothing has been written to yet, by
+    what it is."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._storages = recording.storages
+
+    def __missing__(self, number: int) -> int:
+        kind = self._storages[number].kind if number >= 0 else "outside"
+        dependence = {"parameter": PARAMETERS, "buffer": CONSTANT}.get(kind, DATA)
+        self[number] = dependence
+        return dependence
 
 
 class _Pass:
@@ -119,8 +134,7 @@ class _Pass:
         }
         self._sequence = -1
         self._awaiting: int | None = None
-        self._dependences: dict[int, int] = {}
-        """Storage number -> what its values depend on."""
+        self._dependences = _Dependences(recording)
         self._made_for: dict[int, tuple[str, str]] = {}
         """Storage number -> (layer, phase) of the backward operator that wrote it last."""
         self._rows_of_nodes: dict[int, int] = {}
@@ -249,17 +263,10 @@ class _Pass:
 
     # -- what a value depends on ------------------------------------------------------------
 
-    def _dependence(self, number: int) -> int:
-        dependence = self._dependences.get(number)
-        if dependence is None:
-            kind = self.recording.storages[number].kind if number >= 0 else "outside"
-            dependence = {"parameter": PARAMETERS, "buffer": CONSTANT}.get(kind, DATA)
-            self._dependences[number] = dependence
-        return dependence
-
     def _flow(self, record: Record) -> tuple[int, ...]:
         """What a record's inputs depend on; what it writes depends on all of that."""
-        dependences = tuple(self._dependence(number) for number in record.inputs)
+        known, storages = self._dependences, self.recording.storages
+        dependences = tuple([known[number] for number in record.inputs])
         if dependences:
             dependence = max(dependences)
         else:
@@ -269,9 +276,9 @@ class _Pass:
             dependence = DATA if record.op.is_random or in_step else CONSTANT
         for number in written_by(record):
             # Parameters and buffers stay what they are when the step writes to them.
-            if number >= 0 and self.recording.storages[number].kind in ("made", "outside"):
-                before = self._dependences.get(number, dependence)
-                self._dependences[number] = max(dependence, before)
+            less = known.get(number, -1) < dependence
+            if less and number >= 0 and storages[number].kind in ("made", "outside"):
+                known[number] = dependence
         return dependences
 
     # -- saved tensors ----------------------------------------------------------------------
@@ -475,7 +482,7 @@ class _Pass:
             layer, _ = self._made_for.get(record.inputs[-1], (None, ""))
         if layer is None:
             layer = self._layer_of_node(index, record)
-        self._append(layer, costed, phase_of(self._dependence(number)), autograd="AccumulateGrad")
+        self._append(layer, costed, phase_of(self._dependences[number]), autograd="AccumulateGrad")
 
     def _fused_backward(
         self,

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from functools import cache, partial
 
 from flopratio.ledger import SAVED, Ledger, Mismatch
-from flopratio.trace.attribution import attribute
+from flopratio.trace.attribution import Attribution, attribute
 from flopratio.trace.law import count_by_law
 from flopratio.trace.memory import step_memory
 from flopratio.trace.nonzero import nonzero_flops
@@ -18,18 +18,22 @@ from flopratio.trace.saved import saved_by_formulas, saved_by_hooks
 NO_BACKWARD = "nothing ran backward"
 
 
-def reconcile(recording: Recording, *, strict: bool = True) -> Ledger:
+def reconcile(
+    recording: Recording, *, strict: bool = True, attribution: Attribution | None = None
+) -> Ledger:
     """The ledger of a recorded step. Its memory, and what the formulas say of saved bytes, are
     worked out when they are asked for.
 
     Args:
         strict: whether a formula that does not fit its operator is an error; else the operator is
             uncounted, and listed with what is wrong.
+        attribution: of the recording, if it has been made already.
 
     Raises:
         FormulaError: there is such a formula.
     """
-    attribution = attribute(recording, strict=strict)
+    if attribution is None:
+        attribution = attribute(recording, strict=strict)
     law = count_by_law(recording.graphs, attribution.nodes, attribution.ran)
     ledger = Ledger(
         attribution.rows,

@@ -5,21 +5,23 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from torch.autograd.profiler_util import FunctionEvent
+from torch.autograd.profiler import profile, record_function
 from torch.nn import functional
-from torch.profiler import ProfilerActivity, profile, record_function
 
 import flopratio as fr
-from flopratio.measure.fused_halves import FusedHalves
-from flopratio.measure.join import (
-    ACCUMULATE,
+from flopratio.measure.events import (
+    BACKWARD_RANGE,
     EVALUATE,
     FORWARD_RANGE,
     UPDATE_RANGE,
-    Timed,
-    join,
-    newest_node,
+    HostEvent,
+    Kernel,
+    ProfiledEvents,
+    event_tree,
+    read_events,
 )
+from flopratio.measure.fused_halves import FusedHalves
+from flopratio.measure.join import ACCUMULATE, Timed, join, newest_node
 from flopratio.measure.layers import LayerTime, layer_times
 from flopratio.trace.attribution import attribute
 from flopratio.trace.recording import Recording
@@ -30,33 +32,44 @@ from flopratio.trace.recording import Recording
 class Profile:
     """Writes down made-up events; every event lies within the one that is open, and lasts."""
 
-    def __init__(self, events=()) -> None:
-        self.events: list[FunctionEvent] = [e for e in events if e.device_type.name == "CPU"]
+    def __init__(self, thread=1) -> None:
+        self.events = ProfiledEvents()
+        self.thread = thread
         self.now = 0
+        self.device_now = 0
 
     def event(self, name, us=0, *, number=-1, kernel=0, within=()):
         """``us`` and ``kernel``: its own time on the host and the device, without its children's.
         ``within``: functions that write its children."""
-        event = FunctionEvent(
-            id=len(self.events),
-            name=name,
-            thread=1,
-            start_us=self.now,
-            end_us=self.now,
-            sequence_nr=number,
-            use_device="cuda",
-        )
-        self.events.append(event)
+        start, own = self.now, len(self.events.host) + 1
+        self.events.host.append(None)
         if kernel:
-            event.append_kernel("kernel", 0, kernel)
+            self.launch("kernel", kernel, operator=own)
         for child in within:
-            event.append_cpu_child(child())
-        self.now += us
-        event.time_range.end = self.now
-        return event
+            child()
+        self.now += us * 1000
+        self.events.host[own - 1] = HostEvent(
+            name,
+            start,
+            self.now,
+            self.thread,
+            own,
+            number,
+            1 if number >= 0 else 0,
+            name.startswith(("flopratio.", "Optimizer.step#")),
+        )
+
+    def launch(self, name, us, *, operator=0, stream=7, after=0):
+        """A kernel, so long after the one before."""
+        start = self.device_now + after * 1000
+        self.device_now = start + us * 1000
+        self.events.kernels.append(Kernel(name, start, self.device_now, stream, operator))
 
     def __call__(self, name, us=0, **options):
         return lambda: self.event(name, us, **options)
+
+    def tree(self, on_device=False):
+        return event_tree(self.events, on_device=on_device)
 
 
 def recording_of(model, *batch, optimizer=None) -> Recording:
@@ -71,9 +84,11 @@ def recording_of(model, *batch, optimizer=None) -> Recording:
     return profiler.recording
 
 
-def joined(recording: Recording, events: Profile, **options) -> Timed:
-    options = {"on_device": False, **options}
-    return join(recording, attribute(recording), events.events, **options)
+def joined(recording: Recording, profile: Profile, *, on_device=False, **options) -> Timed:
+    tree = profile.tree(on_device)
+    timed = join(recording, attribute(recording), tree, **options)
+    assert timed.total == pytest.approx(tree.total_ns / 1e3)
+    return timed
 
 
 @pytest.fixture
@@ -142,12 +157,15 @@ def test_backward_meets_by_sequence_number_and_operand(two):
         ],
     )
     p.event(EVALUATE + ACCUMULATE, 2)
+    p.event(EVALUATE + ACCUMULATE)
     p.event(
         EVALUATE + "AddmmBackward0",
         10,
         number=a,
         within=[p("AddmmBackward0", number=a, within=[p("aten::mm", 50)])],
     )
+    p.event(EVALUATE + ACCUMULATE)
+    p.event(EVALUATE + ACCUMULATE)
     timed = joined(two, p)
     layers = layer_times(timed)
     assert layers["loss"].grad_input == 5
@@ -216,7 +234,7 @@ def test_fused_operator_is_divided_as_its_halves_and_else_not_at_all():
 def test_update_goes_to_the_parameters_in_their_order(two):
     p = Profile()
     added = [p("aten::add_", us) for us in (1, 2, 3, 4)]  # weight and bias of a, then of b
-    p.event(UPDATE_RANGE, 9, within=[p("Optimizer.step#SGD.step", within=added)])
+    p.event(UPDATE_RANGE, 9, within=[p("Optimizer.step#SGD.step", 5, within=added)])
     layers = layer_times(joined(two, p))
     assert (layers["a"].update, layers["b"].update) == (1 + 2, 3 + 4)
 
@@ -229,7 +247,9 @@ def test_update_of_all_parameters_at_once_goes_by_what_it_moves():
         optimizer=lambda parameters: torch.optim.SGD(parameters, foreach=True),
     )
     p = Profile()
-    p.event(UPDATE_RANGE, within=[p("Optimizer.step", within=[p("aten::_foreach_add_", 4)])])
+    p.event(
+        UPDATE_RANGE, within=[p("Optimizer.step#SGD.step", within=[p("aten::_foreach_add_", 4)])]
+    )
     layers = layer_times(joined(recording, p))
     assert (layers["0"].update, layers["1"].update) == pytest.approx((3, 1))
 
@@ -266,15 +286,17 @@ def test_every_operator_of_a_real_step_has_its_event(model, shape):
     optimizer = torch.optim.AdamW(model.parameters())
     recording_of(model, x, optimizer=optimizer)  # which makes the optimizer's state
     recording = recording_of(model, x, optimizer=optimizer)
-    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
+    with profile(use_kineto=True) as profiler:
         with record_function(FORWARD_RANGE):
             loss = model(x).sum()
-        loss.backward()
+        with record_function(BACKWARD_RANGE):
+            loss.backward()
         with record_function(UPDATE_RANGE):
             optimizer.step()
-    timed = joined(recording, Profile(profiler.events()))
-    # backward() makes the gradient that it starts with outside of all ranges.
-    assert set(timed.unmatched) <= {"aten::ones_like"}
+    tree = event_tree(read_events(profiler), on_device=False)
+    timed = join(recording, attribute(recording), tree)
+    assert (timed.unmatched, timed.untraced, timed.unattributed) == ({}, {}, {})
+    assert timed.total == pytest.approx(tree.total_ns / 1e3)
     layers = layer_times(timed)
     assert all(time.update > 0 for path, time in layers.items() if recording.parameters.get(path))
 
