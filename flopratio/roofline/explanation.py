@@ -39,7 +39,7 @@ NO_ROOF = "products in a dtype without a measured roof"
 LAUNCHES = "launches: what an operator costs however small it is"
 RECOMPUTE = "recompute: forward done again in backward"
 AROUND = "around operators: Python, autograd's engine"
-IDLE = "no kernel running: gaps, waiting for Python"
+IDLE = "nothing running: gaps, waiting for Python"
 PROFILER = "the profiler's own cost"
 OTHER = "other"
 
