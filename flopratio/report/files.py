@@ -17,7 +17,6 @@ from flopratio.report.terminal import page
 from flopratio.report.view import View
 
 
-
 def beside(view: View) -> dict[str, Any]:
     """What the document of a ledger has beside it: ``predicted``, where a device was named."""
     prediction = view.prediction

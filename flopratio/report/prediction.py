@@ -92,9 +92,7 @@ def lines(view: View, prediction: Prediction) -> Lines:
     in_view = prediction.lines(lambda row: None if view.line_of(row) is None else "total")
     total = in_view[0] if in_view else NOTHING
     shown = [
-        column
-        for number, column in enumerate(COLUMNS)
-        if number < ALWAYS or getattr(total, column)
+        column for number, column in enumerate(COLUMNS) if number < ALWAYS or getattr(total, column)
     ]
     units = {
         column: choose([_column(line, column) for line in (listed or [total])], Kind.TIME)
@@ -265,4 +263,3 @@ def rich_table(shown: Lines, width: int | None = None) -> Table:
     for line in shown.body:
         result.add_row(named(line[0]), *line[1:kept])
     return result
-

@@ -216,9 +216,7 @@ def _parts(row: Row, expected: Expected, us: float) -> Iterator[tuple[str, float
         yield OFF_ROOF, us - at_roof - beyond - launch
 
 
-def _reasons(
-    groups: Mapping[str, _Group], contributions: Mapping[str, Fraction]
-) -> list[Reason]:
+def _reasons(groups: Mapping[str, _Group], contributions: Mapping[str, Fraction]) -> list[Reason]:
     """The largest first; the small ones in one, which comes last."""
     least = SMALL * sum(map(abs, contributions.values()))
     ordered = sorted(contributions, key=lambda name: -abs(contributions[name]))
