@@ -216,8 +216,11 @@ class _Join:
         for (place, node), records in runs.items():
             within = place >= 0 and recording.graphs[place].within is not None
             of_node[_Key(others and within, node)].append(records)
-        # One after another for one leaf they are of one node.
-        leaf_of = recording.accumulated.get
+
+        def leaf_of(index: int) -> tuple[int, int | None]:
+            return graph_of[index], recording.accumulated.get(index)
+
+        # For one leaf in one backward they are of one node.
         return forward, update, dict(of_node), [list(g) for _, g in groupby(accumulated, leaf_of)]
 
     # -- whose time an event is ----------------------------------------------------------------
@@ -268,11 +271,11 @@ class _Join:
             for number, found in _same_nodes(own, numbers, self._recording.nodes).items():
                 recorded[_Key(other, number)] = found
         for event, key in keys:
-            number = recorded[key]
-            runs = of_node.get(_Key(key.in_other_thread, -1 if number is None else number))
-            self._node(event, runs.pop(0) if runs else [], number)
-        for runs in of_node.values():
-            for run in runs:
+            same = recorded[key]
+            runs = [] if same is None else of_node.get(_Key(key.in_other_thread, same), [])
+            self._node(event, runs.pop(0) if runs else [], same)
+        for lost in of_node.values():
+            for run in lost:
                 self._lost(run)
 
     def _node(self, event: Event, records: Sequence[int], number: int | None) -> None:
