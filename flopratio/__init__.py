@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from flopratio.trace.profiler import Profiler
     from flopratio.verbs.count import count
     from flopratio.verbs.fit import Fit, fit
+    from flopratio.verbs.profile import Profile, profile
     from flopratio.verbs.sweep import sweep
 
 __all__ = [
@@ -22,11 +23,13 @@ __all__ = [
     "Gradient",
     "Ledger",
     "Part",
+    "Profile",
     "Profiler",
     "UsageError",
     "__version__",
     "count",
     "fit",
+    "profile",
     "register",
     "sweep",
 ]
@@ -38,6 +41,7 @@ _HOMES = {
     "UsageError": "flopratio.errors",
     "count": "flopratio.verbs.count",
     **dict.fromkeys(("Fit", "fit"), "flopratio.verbs.fit"),
+    **dict.fromkeys(("Profile", "profile"), "flopratio.verbs.profile"),
     "sweep": "flopratio.verbs.sweep",
 }
 """The names that are imported when somebody asks for them: the package itself comes in

@@ -57,6 +57,8 @@ class OperatorRun(NamedTuple):
     """Its name (``aten.addmm``)."""
     phase: str
     """One of :data:`flopratio.ledger.PHASES`."""
+    row: int = -1
+    """The place of its (first) row in the ledger; -1 if it isn't known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ def heavy_after(code):
         "import flopratio as fr; fr.sweep, fr.Ledger, fr.__version__",
         "from flopratio.cli import main; main(['--help'])",
         "from flopratio.cli import main; main(['sweep', '--help'])",
+        "from flopratio.cli import main; main(['profile', '--help'])",
         "from flopratio.cli import main; main(['--version'])",
         "from flopratio.cli import main; main(['sweep', 'mlp', 'depth=5..1'])",
     ],
@@ -42,7 +43,7 @@ def test_public_names():
     assert set(fr.__all__) <= set(dir(fr))
 
 
-@pytest.mark.parametrize("verb", ["count", "fit", "sweep"])
+@pytest.mark.parametrize("verb", ["count", "fit", "profile", "sweep"])
 def test_a_verb_is_the_function_even_after_its_module_was_imported(verb):
     code = f"import flopratio.verbs.{verb}, flopratio; flopratio.{verb}.__call__"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -18,6 +18,7 @@ import typer
 
 from flopratio.cli.count import count_command
 from flopratio.cli.fit import fit_command
+from flopratio.cli.profile import profile_command
 from flopratio.cli.sweep import sweep_command
 from flopratio.errors import UntestedTorch, UsageError, message_of
 from flopratio.text.suggestions import nearest
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.command("count")(count_command)
 app.command("fit")(fit_command)
+app.command("profile")(profile_command)
 app.command("sweep")(sweep_command)
 
 

@@ -48,7 +48,8 @@ def device_profile(name: str) -> DeviceProfile:
     hint = f"did you mean {' or '.join(map(repr, near))}? One" if near else "one"
     raise UsageError(
         f"no measured profile of {name!r} is shipped: {hint} is measured by flopratio profile "
-        "MODEL --device cuda where such a GPU is, or give the FILE.json of one that was measured"
+        "MODEL --device cuda where such a GPU is; give the FILE.json of one that was measured, or "
+        "cpu for this machine"
     )
 
 

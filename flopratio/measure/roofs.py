@@ -42,7 +42,7 @@ SMALLEST_PRODUCT = 256
 PRODUCT_S = {"cpu": 50e-3, "cuda": 1e-3}
 """A product is large when it takes this long: starting it and waiting for the last of its threads
 or blocks is then a small part."""
-LONGEST_PRODUCT_S = 1.0
+LONGEST_PRODUCT_S = 1.2
 GAIN = 1.1
 """A large product is doubled once more while that made it faster by this."""
 COPIED_BYTES = {"cpu": 256 << 20, "cuda": 1 << 30}
@@ -222,7 +222,7 @@ def _product(bench: _Bench, dtype: str, *, called: str = "") -> float:
     bench.progress(f"a large product in {called or dtype}")
     kind: torch.dtype = getattr(torch, dtype)
     values = torch.Generator(bench.device).manual_seed(0)
-    best, size = 0.0, SMALLEST_PRODUCT
+    best, size, previous = 0.0, SMALLEST_PRODUCT, 0.0
     while True:
         a, b = (
             torch.randn((size, size), dtype=kind, device=bench.device, generator=values)
@@ -235,8 +235,11 @@ def _product(bench: _Bench, dtype: str, *, called: str = "") -> float:
         best = max(best, rate)
         size *= 2
         fits = 3 * size**2 * kind.itemsize <= MEMORY_SHARE * _free_bytes(bench.device)
-        if is_large or not fits or 8 * seconds > LONGEST_PRODUCT_S:
+        # Eight times the work; less where starting it, or other programs, take most of the time.
+        growth = min(8.0, seconds / previous) if previous else 8.0
+        if is_large or not fits or growth * seconds > LONGEST_PRODUCT_S:
             return best
+        previous = seconds
 
 
 def _copy(bench: _Bench) -> float:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from flopratio.errors import message_of
@@ -34,10 +35,11 @@ def construct(request: Request, make: Callable[..., Any], options: Mapping[str, 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of initialisations that will change, and the like
-            if request.real:
-                return make(**options)
+            if request.device is not None:
+                with request.device:
+                    return make(**options)
             return build_weightless(lambda: make(**options))
-    except ModelError:
+    except (ModelError, MemoryError, torch.OutOfMemoryError):
         raise
     except (Exception, SystemExit) as error:  # whatever foreign code raises becomes one sentence
         unknown = (

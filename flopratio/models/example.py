@@ -152,9 +152,15 @@ class Request:
     """The MODEL without its prefix."""
     settings: Mapping[str, object]
     dtype: torch.dtype | None
-    real: bool
+    device: torch.device | None = None
+    """Where a real example is made; None: it is of fake tensors."""
     used: dict[str, object] = field(default_factory=dict)
     """The settings taken so far, defaults included."""
+
+    @property
+    def real(self) -> bool:
+        """Whether parameters and inputs are to have values."""
+        return self.device is not None
 
     def take(self, key: str, default: object) -> Any:
         """The setting `key`, or `default`."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from flopratio.models.construct import construct, keywords, unknown_key
 from flopratio.models.example import Draft, Inputs, ModelError, Request
 from flopratio.models.guess import guess_input
 from flopratio.models.importing import importing_from
-from flopratio.models.inputs import refuse_beside_input, take_batch, take_input
+from flopratio.models.inputs import refuse_beside_input, take_batch, take_input, with_values
 from flopratio.models.lazy import has_lazy_layers, materialise
 from flopratio.models.torchvision_operators import torchvision_importable
 from flopratio.models.user_code import directory_of, imported
@@ -50,7 +52,11 @@ def factory_draft(request: Request) -> Draft:
         draft = Draft(module, *_example_inputs(request, inputs))
     _refuse_unused_sizes(request, guessed=draft.guessed)
     if has_lazy_layers(module):
-        materialise(module, draft.args, draft.kwargs, real=request.real)
+        args, kwargs = draft.args, draft.kwargs
+        if request.device is not None:
+            place = partial(with_values, device=request.device)
+            args, kwargs = tree_map_only(Tensor, place, (args, kwargs))
+        materialise(module, args, kwargs, real=request.real)
     return draft
 
 
@@ -69,6 +75,8 @@ def _example_inputs(request: Request, inputs: Any) -> tuple[tuple[Any, ...], dic
 
     if not request.real:
         inputs = tree_map_only(Tensor, _without_values, inputs)
+    elif request.dtype is not None:
+        inputs = tree_map_only(Tensor, partial(_floating_as, dtype=request.dtype), inputs)
     args, kwargs = Inputs.of(inputs)
     return args, dict(kwargs)
 
@@ -77,6 +85,10 @@ def _without_values(tensor: Tensor) -> Tensor:
     if not tensor.is_floating_point():
         return tensor
     return tensor.detach().to("meta").requires_grad_(tensor.requires_grad)
+
+
+def _floating_as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
 def _refuse_unused_sizes(request: Request, *, guessed: bool) -> None:

@@ -7,7 +7,7 @@ import inspect
 from torch import Tensor, nn
 
 from flopratio.models.example import ModelError, Request
-from flopratio.models.inputs import floats, integers, take_batch, take_image
+from flopratio.models.inputs import drawn, floats, integers, take_batch, take_image
 
 CONVOLUTIONS = (
     nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
@@ -52,7 +52,7 @@ def _input_of(layer: nn.Module, request: Request) -> Tensor | None:
         positions = [_seq(request)] if "seq" in request.settings else []
         return floats(take_batch(request), *positions, layer.in_features)
     if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
-        return integers(take_batch(request), _seq(request))
+        return drawn(request, integers(take_batch(request), _seq(request)), layer.num_embeddings)
     if isinstance(layer, CONVOLUTIONS) and layer.in_channels:
         dimensions = len(layer.kernel_size)
         sides = [_seq(request)] if dimensions == 1 else [*take_image(request, _IMAGE)]

@@ -26,6 +26,20 @@ def integers(*shape: int, value: int = 0) -> Tensor:
     return torch.full(shape, value)
 
 
+def drawn(request: Request, tensor: Tensor, below: int) -> Tensor:
+    """An integer input as it is, or for a real step with each element drawn below a number: to look
+    up one row of a table many times takes another time than to look up many."""
+    return torch.randint_like(tensor, below) if request.real else tensor
+
+
+def with_values(tensor: Tensor, device: torch.device) -> Tensor:
+    """A real tensor of the shape: random where it is floating and has no values, else ones."""
+    if not tensor.is_meta:
+        return tensor.to(device)
+    made = torch.randn_like if tensor.is_floating_point() else torch.ones_like
+    return made(tensor, device=device, requires_grad=tensor.requires_grad)
+
+
 def take_image(request: Request, default: tuple[int, int]) -> tuple[int, int]:
     """(height, width) in pixels by the setting `image`: 224, or 224x160."""
     height, width = default

@@ -29,7 +29,7 @@ from flopratio.models.explain import VALUE_READERS, explain_failure
 from flopratio.models.factories import factory_draft, name_a_factory
 from flopratio.models.fakes import StepMode, fake, fake_module
 from flopratio.models.importing import importing_from
-from flopratio.models.inputs import refuse_beside_input
+from flopratio.models.inputs import refuse_beside_input, with_values
 from flopratio.models.timm_models import timm_draft
 from flopratio.models.torchvision_models import torchvision_draft
 from flopratio.models.torchvision_operators import torchvision_importable
@@ -54,11 +54,13 @@ def load(
     *,
     dtype: str | None = None,
     real: bool = False,
+    device: str | torch.device = "cpu",
 ) -> Example:
     """The model that `spec` names, in training mode, with inputs made by the KEY=VALUE `settings`.
 
     dtype: of parameters and floating inputs, by torch's name or fp32, bf16, fp16; None leaves the
-        model's own. real: random weights and inputs on the CPU, instead of fake tensors.
+        model's own. real: weights by the model's own initialisation and random inputs, on
+        `device`, instead of fake tensors.
     ModelError: the model, one of its settings or its inputs can't be used.
     """
     prefix, colon, name = spec.partition(":")
@@ -69,7 +71,8 @@ def load(
             f"'{spec}' is no MODEL: write torchvision:NAME, timm:NAME, hf:TYPE, "
             "package.module:factory or path/file.py:factory"
         )
-    request = Request(spec, name, settings, parse_dtype(dtype) if dtype else None, real)
+    made_in = parse_dtype(dtype) if dtype else None
+    request = Request(spec, name, settings, made_in, torch.device(device) if real else None)
     if prefix not in _LOADERS:
         return _load_own(request)
     draft = _LOADERS[prefix](request)
@@ -211,16 +214,19 @@ def _examples(draft: Draft, request: Request) -> Callable[[dict[str, Any]], Exam
     module = draft.module.train()
     if request.dtype is not None and draft.cast:
         module.to(request.dtype)
-    mode = None if request.real else StepMode(select_all=draft.select_all, spread=draft.spread)
+    device = request.device
+    mode = None if device else StepMode(select_all=draft.select_all, spread=draft.spread)
     if mode is not None:
         fake_module(module, mode, keep_integers=not draft.enter_mode)
+    else:
+        module.to(device)  # what its constructor has placed itself
 
     def place(tensor: Tensor) -> Tensor:
         if request.dtype is not None and tensor.is_meta and tensor.is_floating_point():
             tensor = tensor.to(request.dtype)
-        if mode is None:
-            return _with_values(tensor)
-        if draft.enter_mode or tensor.is_meta:
+        if device is not None:
+            return with_values(tensor, device)
+        if mode is not None and (draft.enter_mode or tensor.is_meta):
             return fake(tensor, mode, keep_integers=False)
         return tensor
 
@@ -240,11 +246,3 @@ def _examples(draft: Draft, request: Request) -> Callable[[dict[str, Any]], Exam
         )
 
     return example
-
-
-def _with_values(tensor: Tensor) -> Tensor:
-    """A real CPU tensor of the shape: random where it is floating, else ones."""
-    if not tensor.is_meta:
-        return tensor
-    made = torch.randn_like if tensor.is_floating_point() else torch.ones_like
-    return made(tensor, device="cpu", requires_grad=tensor.requires_grad)

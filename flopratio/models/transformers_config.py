@@ -91,12 +91,18 @@ def lookup(config: Any, *names: str, part: str = "") -> Any:
 
 def plain_token(config: Any) -> int:
     """A token that is no padding, no start or end of a text, and no place of an image."""
+    special = special_tokens(config)
+    return next(token for token in range(1, len(special) + 2) if token not in special)
+
+
+def special_tokens(config: Any) -> set[object]:
+    """The tokens that stand for something else than text."""
     special: set[object] = set()
     for part in configs_within(config):
         for name, value in vars(part).items():
             if name.endswith(("_token_id", "_token_index")):
                 special.update(value if isinstance(value, list) else [value])
-    return next(token for token in range(1, len(special) + 2) if token not in special)
+    return special
 
 
 def _named_config(request: Request, transformers: Any) -> tuple[dict[str, Any], Any]:

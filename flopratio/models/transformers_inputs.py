@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from flopratio.models.example import ModelError, Request
 from flopratio.models.inputs import (
+    drawn,
     floats,
     integers,
     parse_shape,
@@ -26,7 +27,7 @@ from flopratio.models.inputs import (
     take_image,
     take_input,
 )
-from flopratio.models.transformers_config import lookup, plain_token
+from flopratio.models.transformers_config import lookup, plain_token, special_tokens
 from flopratio.models.transformers_shapes import documented_forms, of_shape, parse_documented
 from flopratio.text.dtypes import parse_dtype
 from flopratio.torch_private import tree_map_only
@@ -255,9 +256,9 @@ def _labels(request: Request, model: Any, config: Any, kind: str) -> dict[str, T
     batch = take_batch(request, take_input(request))
     if kind in ("causal-lm", "masked-lm", "seq2seq", "speech"):
         seq = _seq(request, config, kind)
-        return {"labels": integers(batch, seq, value=plain_token(config))}
+        return {"labels": _text(request, config, batch, seq)}
     if kind == "vision" and type(model).__name__.endswith("ForImageClassification"):
-        return {"labels": integers(batch)}
+        return {"labels": drawn(request, integers(batch), lookup(config, "num_labels") or 1)}
     return {}
 
 
@@ -268,7 +269,7 @@ def _forms(request: Request, model: Any, config: Any, kind: str) -> dict[str, li
     batch = take_batch(request, given)
     reads_text = kind == "speech" or "input_ids" in parameters
     seq = _seq(request, config, kind) if reads_text else _SEQ
-    text = integers(batch, seq, value=plain_token(config))
+    text = _text(request, config, batch, seq)
     hidden = floats(batch, seq, lookup(config, "hidden_size", "d_model") or 1)
     forms: dict[str, list[Tensor]] = {
         "input_ids": [text, *_code_forms(config, text)],
@@ -296,6 +297,15 @@ def _forms(request: Request, model: Any, config: Any, kind: str) -> dict[str, li
     if given and main != "input_ids":  # a text has its shape from `batch` and `seq` by now
         forms[main] = given[:1]
     return forms
+
+
+def _text(request: Request, config: Any, batch: int, seq: int) -> Tensor:
+    """Plain tokens [N, T]: of a real step drawn from the vocabulary."""
+    plain = plain_token(config)
+    text = integers(batch, seq, value=plain)
+    words = drawn(request, text, lookup(config, "vocab_size", part="text") or plain + 1)
+    special = [token for token in special_tokens(config) if isinstance(token, int)]
+    return torch.where(torch.isin(words, torch.tensor(special, dtype=words.dtype)), text, words)
 
 
 def _code_forms(config: Any, text: Tensor) -> list[Tensor]:

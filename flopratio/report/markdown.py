@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from flopratio.ledger import Ledger
 from flopratio.report.prediction import Lines, sentences, tables
-from flopratio.report.summary import headline, remarks, token_terms
+from flopratio.report.summary import Remark, headline, remarks, token_terms
 from flopratio.report.table import cells, left_out
 from flopratio.report.view import View
 
@@ -17,6 +17,29 @@ def markdown(ledger: Ledger, view: View) -> str:
     Args:
         view: of this ledger.
     """
+    parts = [
+        f"**{escape(headline(ledger))}**",
+        remark_list(remarks(ledger, view)),
+        *view_table(view),
+    ]
+    if terms := token_terms(ledger):
+        parts.append(pipe_table(["6·N·D and the exact count", "FLOP"], 1, terms))
+    if predicted := sentences(view):
+        parts.append("\n".join(f"- {escape(sentence)}" for sentence in predicted))
+    parts += map(lines_table, tables(view))
+    return "\n\n".join(parts) + "\n"
+
+
+def remark_list(lines: Iterable[Remark]) -> str:
+    """Remarks as a list."""
+    return "\n".join(
+        escape(f"- {remark.about}: {remark.text}" if remark.about else f"  - {remark.text}")
+        for remark in lines
+    )
+
+
+def view_table(view: View) -> list[str]:
+    """A view as a table, and the sentence about the lines that it leaves out."""
     shown = cells(view)
     typed = any(kind for _, kind, _ in shown.lines)
     named = [view.by, "type"] if typed else [view.by]
@@ -26,24 +49,13 @@ def markdown(ledger: Ledger, view: View) -> str:
     ]
     body = [[*([name, kind] if typed else [name]), *texts] for name, kind, texts in shown.lines]
     total = [*(["total", ""] if typed else ["total"]), *shown.total]
-    lines = [f"- {remark.about}: {remark.text}" if remark.about else f"  - {remark.text}"
-            for remark in remarks(ledger, view)]  # fmt: skip
-    parts = [
-        f"**{escape(headline(ledger))}**",
-        "\n".join(map(escape, lines)),
-        pipe_table([*named, *figures], len(named), [*body, total]),
-    ]
-    if more := left_out(view):
-        parts.append(more)
-    if terms := token_terms(ledger):
-        parts.append(pipe_table(["6·N·D and the exact count", "FLOP"], 1, terms))
-    if predicted := sentences(view):
-        parts.append("\n".join(f"- {escape(sentence)}" for sentence in predicted))
-    parts += map(_of_lines, tables(view))
-    return "\n\n".join(parts) + "\n"
+    more = left_out(view)
+    written = pipe_table([*named, *figures], len(named), [*body, total])
+    return [written, more] if more else [written]
 
 
-def _of_lines(shown: Lines) -> str:
+def lines_table(shown: Lines) -> str:
+    """A name and figures, as a table."""
     heading = [cell.replace("_\n", "_").replace("\n", " ") for cell in shown.heading]
     return pipe_table(heading, 1, [*shown.body, shown.total])
 

@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flopratio.report.trace_events import complete, memory_counter, process, thread, trace
 from flopratio.report.view import ROOT
 
 if TYPE_CHECKING:
@@ -29,56 +30,25 @@ def write_memory_trace(memory: Memory, path: Path) -> None:
 def chrome_trace(memory: Memory) -> dict[str, Any]:
     """The trace event format: a counter of the bytes of each category, and above it the phases, the
     layers and the operators. An operator takes one tick of the clock, for there is no time."""
-    events: list[dict[str, Any]] = [
-        {"name": "process_name", "ph": "M", "pid": 0, "args": {"name": "training step"}}
-    ]
+    events = [process("training step")]
     operators = memory.operators
     tracks: list[tuple[str, list[str]]] = [
         ("phases", [phase for phase, records in memory.phases() for _ in records]),
         ("layers", [row.layer or ROOT for row in operators]),
     ]
-    for thread, (track, names) in enumerate(tracks):
-        events.append(_thread(thread, track))
+    for number, (track, names) in enumerate(tracks):
+        events += thread(number, track)
         start = 0
         for name, run in groupby(names):
             length = len(list(run))
-            events.append(_slice(thread, name, start, length))
+            events.append(complete(number, name, start, length))
             start += length
-    thread = len(tracks)
-    events.append(_thread(thread, "operators"))
+    events += thread(len(tracks), "operators")
     for index, row in enumerate(operators):
         arguments = {"layer": row.layer, "phase": row.phase}
-        events.append({**_slice(thread, row.op, index, 1), "args": arguments})
-    timeline = memory.timeline()
-    before: dict[str, int] = {}
-    for index in range(len(operators)):
-        alive = {category: figures[index] for category, figures in timeline.items()}
-        if alive != before:
-            counter = {"name": "live bytes", "ph": "C", "pid": 0, "ts": index, "args": alive}
-            events.append(counter)
-            before = alive
-    peak = memory.at_peak
-    events.append(
-        {
-            "name": f"peak: {peak.nbytes:,} bytes",
-            "ph": "i",
-            "s": "g",
-            "pid": 0,
-            "tid": thread,
-            "ts": peak.record,
-            "args": peak.by_category,
-        }
-    )
-    return {"traceEvents": events, "displayTimeUnit": "ms"}
-
-
-def _thread(number: int, name: str) -> dict[str, Any]:
-    named = {"name": name}
-    return {"name": "thread_name", "ph": "M", "pid": 0, "tid": number, "args": named}
-
-
-def _slice(thread: int, name: str, start: int, length: int) -> dict[str, Any]:
-    return {"name": name, "ph": "X", "pid": 0, "tid": thread, "ts": start, "dur": length}
+        events.append(complete(len(tracks), row.op, index, 1, arguments))
+    events += memory_counter(memory, range(len(operators)))
+    return trace(events)
 
 
 def snapshot(memory: Memory) -> dict[str, Any]:

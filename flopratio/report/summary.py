@@ -39,7 +39,8 @@ def headline(ledger: Ledger) -> str:
             step.append(f"{key} {ledger.convention[key]}")
     if ledger.convention.get("accumulate", 1) > 1:
         step.append(f"{ledger.convention['accumulate']} micro-batches")
-    if ledger.convention.get("target", "cuda") != "cuda":
+    is_predicted = ledger.convention.get("device", "fake") == "fake"
+    if is_predicted and ledger.convention.get("target", "cuda") != "cuda":
         step.append(f"on {ledger.convention['target']}")
     return f"{' '.join([ledger.model, *sizes])}: {', '.join(step)}"
 
@@ -53,7 +54,7 @@ def remarks(ledger: Ledger, view: View) -> list[Remark]:
     lines = [
         Remark("total", _totals(ledger, macs=view.macs, exact=view.exact)),
         Remark("ratio", _ratios(ledger)),
-        *_verdict(ledger),
+        *verdict(ledger),
     ]
     if ledger.uncounted_ops:
         names = ", ".join(
@@ -129,7 +130,8 @@ def _ratios(ledger: Ledger) -> str:
     return "; ".join(ratios)
 
 
-def _verdict(ledger: Ledger) -> list[Remark]:
+def verdict(ledger: Ledger) -> list[Remark]:
+    """Whether the law and the executed operators agree."""
     if ledger.mismatches:
         layers = len({mismatch.layer for mismatch in ledger.mismatches})
         return [

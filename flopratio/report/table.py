@@ -9,7 +9,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
-from flopratio.report.units import Kind, Unit, choose, plural, ratio_text, shorten
+from flopratio.report.units import Kind, Unit, choose, plural, shorten
 from flopratio.report.view import Column, Line, View
 
 LEAST_NAME = 16
@@ -66,19 +66,27 @@ def _units(view: View, lines: list[Line]) -> list[Unit | None]:
         exact=view.exact,
     )
 
+    times = choose(
+        figures(column for column in view.columns if column.kind is Kind.TIME),
+        Kind.TIME,
+        exact=view.exact,
+    )
+
     def unit(column: Column) -> Unit | None:
         if column.kind is None:
             return None
-        return (
-            products if column.product else choose(figures([column]), column.kind, exact=view.exact)
-        )
+        if column.product:
+            return products
+        if column.kind is Kind.TIME:
+            return times
+        return choose(figures([column]), column.kind, exact=view.exact)
 
     return [unit(column) for column in view.columns]
 
 
 def _texts(line: Line, view: View, units: list[Unit | None]) -> list[str]:
     return [
-        ratio_text(column.figure(line))
+        column.text(column.figure(line))
         if unit is None
         else unit.format(_figure(line, column, view))
         for column, unit in zip(view.columns, units, strict=True)

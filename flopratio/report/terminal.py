@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from flopratio.ledger import Ledger
 from flopratio.report.prediction import rich_table, sentences, tables
-from flopratio.report.summary import headline, remarks, token_terms
+from flopratio.report.summary import Remark, headline, remarks, token_terms
 from flopratio.report.table import table
 from flopratio.report.view import View
 
@@ -22,17 +24,12 @@ def page(ledger: Ledger, view: View, *, width: int | None = None) -> Group:
         view: of this ledger.
         width: of the terminal in characters; None: as wide as it needs to be.
     """
-    notes = Table.grid(padding=(0, 2, 0, 0))
-    notes.add_column(no_wrap=True, style="bold")
-    notes.add_column()
-    for remark in remarks(ledger, view):
-        notes.add_row(remark.about, Text(remark.text, STYLES[remark.good]))
     parts: list[RenderableType] = [
         Text(headline(ledger), "bold"),
         "",
         table(view, width=width),
         "",
-        notes,
+        notes(remarks(ledger, view)),
     ]
     if terms := token_terms(ledger):
         sum_of_terms = Table.grid(padding=(0, 2, 0, 0))
@@ -46,3 +43,13 @@ def page(ledger: Ledger, view: View, *, width: int | None = None) -> Group:
     for shown in tables(view):
         parts += ["", rich_table(shown, width)]
     return Group(*parts)
+
+
+def notes(lines: Iterable[Remark]) -> Table:
+    """Remarks, one below the other."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True, style="bold")
+    grid.add_column()
+    for remark in lines:
+        grid.add_row(remark.about, Text(remark.text, STYLES[remark.good]))
+    return grid

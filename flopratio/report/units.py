@@ -16,6 +16,8 @@ class Kind(Enum):
     PARAMETERS = "", ("", "thousand", "million", "billion", "trillion"), 1000
     TIME = "s", ("n", "µ", "m", ""), 1000
     """Whole nanoseconds."""
+    FLOP_RATE = "FLOP/s", ("", "k", "M", "G", "T", "P", "E"), 1000
+    BYTE_RATE = "B/s", ("", "k", "M", "G", "T"), 1000
     ITEMS = "", ("",), 1
     """Whatever is few enough to be written out."""
 

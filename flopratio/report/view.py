@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 from flopratio.errors import UsageError
 from flopratio.ledger import PHASES, LayerTotals, Ledger, Row
-from flopratio.report.units import Kind
+from flopratio.report.units import Kind, ratio_text
 from flopratio.roofline import Prediction
 from flopratio.text.grammar import unknown
 
@@ -54,9 +54,10 @@ class Column:
     Args:
         name: the attribute of a :class:`Line`.
         heading: what it is called, in the pieces in which a narrow heading may stand.
-        kind: of its unit; None for a ratio.
+        kind: of its unit; None for what :attr:`text` writes.
         product: counts contractions, which share one unit, and are MAC on request.
         optional: left out where all its figures are 0.
+        text: writes a figure without a unit: a ratio, unless given.
     """
 
     name: str
@@ -64,9 +65,10 @@ class Column:
     kind: Kind | None
     product: bool = False
     optional: bool = False
+    text: Callable[[Any], str] = ratio_text
 
     def figure(self, line: Line) -> Any:
-        """The line's figure: an int, or a float or None where it is a ratio."""
+        """The line's figure: an int, or what :attr:`text` writes where it has no unit."""
         return getattr(line, self.name)
 
 
@@ -179,10 +181,10 @@ def view(
     types = {row.layer: row.type for row in ledger.rows} | ledger.types
 
     def layer(row: Row) -> str:
-        return _folded(row.layer, depth)
+        return folded(row.layer, depth)
 
     def kind(name: str) -> str:
-        return types.get(_folded(name, depth), "")
+        return types.get(folded(name, depth), "")
 
     keys: dict[str, Callable[[Row], str]] = {
         "layer": layer,
@@ -199,7 +201,7 @@ def view(
     rows = list(filter(is_in, ledger.rows))
     groups = _groups(rows, key)
     if by == "layer":
-        parameters = _sums((_folded(name, depth), n) for name, n in ledger.parameters.items())
+        parameters = _sums((folded(name, depth), n) for name, n in ledger.parameters.items())
         lines = [
             _line(name or ROOT, types.get(name, ""), group, layer, parameters.get(name, 0))
             for name, group in groups.items()
@@ -216,7 +218,7 @@ def view(
         lines = [_line(name, "", groups[name], layer) for name in PHASES if name in groups]
     else:
         lines = [_node(name, group, layer, sort) for name, group in groups.items()]
-    lines = _sorted(lines, sort)
+    lines = sorted_lines(lines, sort, COLUMNS)
     shown = lines[: top or None]
     total = _line("total", "", rows, layer, sum(ledger.parameters.values()))
     columns = [COLUMNS[name] for name in VIEWS[by]]
@@ -233,7 +235,8 @@ def view(
     )
 
 
-def _folded(name: str, depth: int | None) -> str:
+def folded(name: str, depth: int | None) -> str:
+    """The path of the module that a layer is folded into, see :func:`view`."""
     return name if depth is None else ".".join(name.split(".")[:depth])
 
 
@@ -276,15 +279,21 @@ def _node(name: str, rows: Sequence[Row], layer: Callable[[Row], str], sort: str
     """An autograd node, and the operators that it runs."""
     groups = _groups(rows, lambda row: row.op)
     parts = [_line(op, "", group, layer) for op, group in groups.items()]
-    return _line(name, "", rows, layer, parts=tuple(_sorted(parts, sort)))
+    return _line(name, "", rows, layer, parts=tuple(sorted_lines(parts, sort, COLUMNS)))
 
 
-def _sorted(lines: list[Line], sort: str | None) -> list[Line]:
+AnyLine = TypeVar("AnyLine", bound=Line)
+
+
+def sorted_lines(
+    lines: list[AnyLine], sort: str | None, columns: Mapping[str, Column]
+) -> list[AnyLine]:
+    """Lines by a column: figures fall, names rise; as they are if there is none to sort by."""
     if sort is None:
         return lines
     if sort in ("name", "type"):
         return sorted(lines, key=lambda line: str(getattr(line, sort)))
-    column = COLUMNS[sort]
+    column = columns[sort]
 
     def figure(line: Line) -> float:
         figure = column.figure(line)

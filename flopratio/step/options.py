@@ -260,6 +260,11 @@ DEFAULTS: dict[str, Any] = {
 }
 """The options and their defaults."""
 
+MEASURED_DEFAULTS: dict[str, Any] = {
+    name: default for name, default in DEFAULTS.items() if name not in ("target", "inference")
+}
+"""Those of a step that is measured: forward and backward, with the kernels of its device."""
+
 
 def about_options() -> dict[str, Option]:
     """What there is to say of each option, by name."""

@@ -130,7 +130,7 @@ class Step:
                 checkpointed(
                     module,
                     options.checkpoint,
-                    partial(self._explained, prepared.output),
+                    partial(self.explained, prepared.output),
                     layer=observer.layer,
                     # Where the fake mode is entered, nothing that is drawn has a value.
                     preserve_rng_state=self.example.mode is None or not self.example.enter_mode,
@@ -156,7 +156,7 @@ class Step:
         ):
             yield
 
-    def _explained(self, run: Callable[[], Any]) -> Any:
+    def explained(self, run: Callable[[], Any]) -> Any:
         """A failure inside of the model's code becomes one sentence; torch's log of it is not
         shown."""
         try:
@@ -223,7 +223,7 @@ class PreparedStep:
         Returns:
             The loss of the last micro-batch, if it is held; of an inference the output.
         """
-        return self.step._explained(self._run)
+        return self.step.explained(self._run)
 
     def _run(self) -> Any:
         options = self.step.options

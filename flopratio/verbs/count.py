@@ -79,6 +79,26 @@ def count_step(
 def _count_step(
     model: torch.nn.Module | str, batch: Any, settings: Mapping[str, Any], options: StepOptions
 ) -> Ledger:
+    settings = checked(model, batch, settings, "count")
+    if isinstance(model, torch.nn.Module):
+        return _count_module(model, batch, options)
+    if model in NETWORKS:
+        return _count_network(model, settings, options)
+    dtype = None if options.dtype is None else str(options.dtype)
+    return _ledger(Step(load(model, settings, dtype=dtype), options), model)
+
+
+def checked(
+    model: torch.nn.Module | str, batch: Any, settings: Mapping[str, Any], verb: str
+) -> Mapping[str, Any]:
+    """The settings of a spec, with its batch; none of a module.
+
+    Args:
+        verb: what is called with them.
+
+    Raises:
+        UsageError: the three don't fit each other, or there is no such model.
+    """
     if isinstance(model, torch.nn.Module):
         if settings:
             raise UsageError(
@@ -87,20 +107,17 @@ def _count_step(
                 f"{did_you_mean(next(iter(settings)), ('batch', *DEFAULTS))}"
             )
         if batch is None:
-            raise UsageError("give the module an example batch: count(model, batch)")
-        return _count_module(model, batch, options)
+            raise UsageError(f"give the module an example batch: {verb}(model, batch)")
+        return settings
     if not isinstance(model, str):
-        raise UsageError(f"give count() a module or the name of a model, not {_kind(model)}")
+        raise UsageError(f"give {verb}() a module or the name of a model, not {_kind(model)}")
     if batch is not None:
         settings = {**settings, "batch": batch}
     if isinstance(settings.get("batch"), torch.Tensor | tuple | list | dict):
         raise UsageError(f"{model} makes its own inputs: give it the batch size, a whole number")
-    if model in NETWORKS:
-        return _count_network(model, settings, options)
-    if ":" not in model and not model.endswith(".py"):
+    if model not in NETWORKS and ":" not in model and not model.endswith(".py"):
         raise UsageError(f"there is no model {model!r}{did_you_mean(model, (*NETWORKS, *SPECS))}")
-    dtype = None if options.dtype is None else str(options.dtype)
-    return _ledger(Step(load(model, settings, dtype=dtype), options), model)
+    return settings
 
 
 def _kind(thing: object) -> str:
@@ -163,20 +180,25 @@ def _mismatches(analytic: Ledger, executed: Ledger, implementation: str) -> list
 
 def _ledger(step: Step, name: str) -> Ledger:
     """Run the step, and make the ledger of it."""
-    example, options = step.example, step.options
     ledger = trace_step(step).ledger
+    describe_ledger(ledger, step, name, "fake")
+    ledger.memory["inference_peak"] = (
+        ledger.memory["peak"] if step.options.inference else inference_peak(step)
+    )
+    return ledger
+
+
+def describe_ledger(ledger: Ledger, step: Step, name: str, device: str) -> None:
+    """Note in a ledger of which step it is, and how and with what that was run."""
+    example = step.example
     ledger.model = name
     ledger.settings = dict(example.settings)
     if example.tokens is not None:
         ledger.settings["tokens"] = example.tokens
     ledger.convention = {
         "flop_per_mac": 2,
-        **options.convention(),
+        **step.options.convention(),
         "attention": backend(row.op for row in ledger.rows),
-        "device": "fake",
+        "device": device,
     }
     ledger.versions = versions()
-    ledger.memory["inference_peak"] = (
-        ledger.memory["peak"] if options.inference else inference_peak(step)
-    )
-    return ledger

@@ -125,8 +125,8 @@ def test_an_unknown_device_is_never_guessed(shipped):
         device_profile("madeup10")
     assert str(error.value) == (
         "no measured profile of 'madeup10' is shipped: did you mean 'madeup100'? One is measured "
-        "by flopratio profile MODEL --device cuda where such a GPU is, or give the FILE.json of "
-        "one that was measured"
+        "by flopratio profile MODEL --device cuda where such a GPU is; give the FILE.json of one "
+        "that was measured, or cpu for this machine"
     )
 
 
@@ -136,7 +136,8 @@ def test_a_device_that_is_not_measured_yet(monkeypatch):
         device_profile("h200")
     assert str(error.value) == (
         "no measured profile of 'h200' is shipped: one is measured by flopratio profile MODEL "
-        "--device cuda where such a GPU is, or give the FILE.json of one that was measured"
+        "--device cuda where such a GPU is; give the FILE.json of one that was measured, or cpu "
+        "for this machine"
     )
 
 

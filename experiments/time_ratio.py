@@ -1,0 +1,113 @@
+"""From steps that are all launches to steps that are all products: an MLP's ratio of times,
+backward over forward, at every batch and width, measured on this machine, beside that of its FLOPs
+and the one that the machine's roofs predict.
+
+    python experiments/time_ratio.py
+
+A point takes a second or two; a run that was ended goes on where it was.
+"""
+
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+import torch
+from judged import RESULTS, conclude
+
+import flopratio as fr
+from flopratio.measure import machine
+from flopratio.measure.roofs import roofs_of
+from flopratio.report.figures import time_ratio_against_size
+from flopratio.roofline import predict
+
+DEVICE = "cpu"
+DEPTH = 4
+WIDTHS = (32, 128, 512, 2048)
+BATCHES = "1..1024*4"
+
+UNFINISHED = RESULTS / "time_ratio.unfinished"
+"""Where the points stand until all are there."""
+
+
+KEPT = ["model", "depth", "width", "batch", "forward", "backward", "ratio"]
+KEPT += [
+    f"{name}{end}"
+    for name in ("forward_ms", "backward_ms", "time_ratio")
+    for end in ("", "_low", "_high")
+]
+"""Columns of a sweep that are of use here."""
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    frame = pd.concat([measured(width) for width in WIDTHS], ignore_index=True)
+    here = machine(DEVICE)
+    frame = frame[KEPT].assign(
+        **predicted(frame),
+        device=DEVICE,
+        processor=here["processor"],
+        threads=here["threads"],
+        torch=here["torch"],
+    )
+    off = (frame["time_ratio"] / frame["ratio"] - 1).abs()
+    departure = (frame["predicted_time_ratio"] / frame["time_ratio"] - 1).abs()
+    print(f"time departs from FLOP by {off.median():.0%} (median), {off.max():.0%} (worst)")
+    print(f"predicted ratios depart from measured ones by {departure.median():.0%} (median)")
+    bound = frame["bound"]
+    shutil.rmtree(UNFINISHED)
+    with TemporaryDirectory() as directory:
+        conclude(
+            "time_ratio",
+            frame,
+            time_ratio_against_size(frame, Path(directory)),
+            [
+                ("steps timed", len(WIDTHS) * 6, int(frame["time_ratio"].notna().sum())),
+                ("the smallest step is all launches", "launch", bound.iloc[0]),
+                ("the largest is all arithmetic", "compute", bound.iloc[-1]),
+                (
+                    "the largest step's time is nearer its FLOPs than the smallest's",
+                    True,
+                    bool(off.iloc[-1] < off.iloc[0]),
+                ),
+            ],
+        )
+
+
+def measured(width: int) -> pd.DataFrame:
+    """The points of a width, those of an earlier run among them. The input is as wide as every
+    other layer, so that the ratio of FLOP is about the same at every size."""
+    return fr.sweep(
+        "mlp",
+        width=width,
+        input=width,
+        depth=DEPTH,
+        batch=BATCHES,
+        measure=DEVICE,
+        output=UNFINISHED / str(width),
+    )
+
+
+def predicted(frame: pd.DataFrame) -> dict[str, list[object]]:
+    """What the machine's roofs let one expect of each point."""
+    roofs = roofs_of(DEVICE)
+    steps = [
+        fr.count(
+            "mlp",
+            batch=row["batch"],
+            width=row["width"],
+            input=row["width"],
+            depth=DEPTH,
+            target="cpu",
+        )
+        for _, row in frame.iterrows()
+    ]
+    predictions = [predict(step.rows, roofs) for step in steps]
+    return {
+        "predicted_time_ratio": [prediction.time_ratio for prediction in predictions],
+        "bound": [max(each.bounds, key=lambda name: each.bounds[name]) for each in predictions],
+    }
+
+
+if __name__ == "__main__":
+    main()
