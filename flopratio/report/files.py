@@ -17,6 +17,7 @@ from flopratio.report.terminal import page
 from flopratio.report.view import View
 from flopratio.verbs.sweep.file import FILE_SUFFIXES
 
+
 def beside(view: View) -> dict[str, Any]:
     """What the document of a ledger has beside it: ``predicted``, where a device was named."""
     prediction = view.prediction

@@ -522,6 +522,35 @@ def test_what_ran_otherwise_than_in_the_trace_is_named():
     assert timed.total == pytest.approx(tree.total_ns / 1e3)
 
 
+def test_what_ran_otherwise_in_one_layer_leaves_the_others_where_they_are():
+    class Chooses(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+            self.fused = False
+
+        def forward(self, x):
+            x = self.linear(x)
+            return functional.silu(x) if self.fused else x * torch.sigmoid(x)
+
+    model, x = nn.Sequential(*(Chooses() for _ in range(20))), torch.randn(2, 4)
+    recording = recording_of(model, x)
+    model.zero_grad()
+    model[12].fused = True
+    tree = event_tree(profile_of(model, x), on_device=False)
+    timed = join(recording, attribute(recording), tree)
+    assert timed.total == pytest.approx(tree.total_ns / 1e3)
+    assert timed.untraced == {"aten::silu": 1, "aten::silu_backward": 1}
+    # Of two nodes one was not there, and so one sum of their gradients.
+    backward = {"aten::sigmoid_backward": 1, "aten::add": 1}
+    assert timed.unmatched == {"aten::sigmoid": 1, "aten::mul": 1 + 2, **backward}
+    runs = sorted((e for e in tree.events if e.row is not None), key=lambda e: e.host.start_ns)
+    forward = [e.place[0] for e in runs if e.name == "aten::addmm"]
+    assert forward == [f"{layer}.linear" for layer in range(20)]
+    products = [e.place[0] for e in runs if e.name == "aten::mm"]
+    assert products == [f"{layer}.linear" for layer in range(19, -1, -1) for _ in (0, 1)][:-1]
+
+
 def test_a_profile_of_something_else_is_all_named():
     recording = recording_of(nn.Linear(2, 3), torch.randn(1, 2))
     p = Profile()
