@@ -4,7 +4,8 @@ BIN := .venv/bin
 STAMP := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install sweep test test-fuzz test-torch lint check bench experiments test-zoo
+.PHONY: help install sweep test test-fuzz test-torch lint check bench experiments test-zoo gpu \
+	gpu-results
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,3 +57,20 @@ test-zoo: $(STAMP) ## try every model of torchvision, timm and transformers, int
 
 experiments: $(STAMP) ## run the published claims again, each into results/
 	for script in experiments/*.py; do $(BIN)/python $$script || exit 1; done
+
+# Everything that only a GPU can tell. PYTHON is used as it is, if it has torch for the DEVICE.
+DEVICE ?= cuda
+OUT ?= gpu-results
+HAS_TORCH := import sys, torch; sys.exit("$(DEVICE)" == "cuda" and not torch.cuda.is_available())
+ifneq ($(filter gpu,$(MAKECMDGOALS)),)
+GPU_PYTHON := $(shell $(PYTHON) -c '$(HAS_TORCH)' 2> /dev/null && echo $(PYTHON))
+endif
+gpu: $(if $(GPU_PYTHON),,$(STAMP)) ## measure what only a GPU can tell, into OUT=gpu-results: STAGE=smoke,zoo MINUTES=8
+	PYTHONPATH=.$${PYTHONPATH:+:$$PYTHONPATH} $(or $(GPU_PYTHON),$(BIN)/python) -m experiments.gpu \
+		--device $(DEVICE) -o '$(OUT)' $(if $(STAGE),--stage $(STAGE)) \
+		$(if $(MINUTES),--minutes $(MINUTES)) $(if $(SMALL),--small) $(if $(AGAIN),--again)
+
+FROM ?= $(OUT)
+TO ?= results/h200
+gpu-results: $(STAMP) ## draw and judge what make gpu brought back: FROM=gpu-results TO=results/h200
+	PYTHONPATH=. $(BIN)/python -m experiments.gpu.results '$(FROM)' '$(TO)'

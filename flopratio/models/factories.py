@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from flopratio.models.construct import construct, keywords, unknown_key
@@ -74,6 +75,8 @@ def _example_inputs(request: Request, inputs: Any) -> tuple[tuple[Any, ...], dic
 
     if not request.real:
         inputs = tree_map_only(Tensor, _without_values, inputs)
+    elif request.dtype is not None:
+        inputs = tree_map_only(Tensor, partial(_floating_as, dtype=request.dtype), inputs)
     args, kwargs = Inputs.of(inputs)
     return args, dict(kwargs)
 
@@ -82,6 +85,10 @@ def _without_values(tensor: Tensor) -> Tensor:
     if not tensor.is_floating_point():
         return tensor
     return tensor.detach().to("meta").requires_grad_(tensor.requires_grad)
+
+
+def _floating_as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
 def _refuse_unused_sizes(request: Request, *, guessed: bool) -> None:

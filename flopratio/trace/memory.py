@@ -7,7 +7,7 @@ Tensors that share a storage (views, in-place results) are one block, of the sto
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from flopratio.allocator.caching import CachingAllocator
 from flopratio.allocator.cpu import CpuAllocator
@@ -110,19 +110,32 @@ def _first_step_peak(memory: Memory, recording: Recording) -> int:
 def _allocated(memory: Memory, flash_backwards: FlashBackwards, target: str) -> tuple[int, int]:
     """Peak bytes that the device's allocator hands out, and that it takes from the device; with
     what kernels and libraries take of it, as far as that is known."""
-    moves = list(memory.events())
-    events = (Event(event.kind, event.block, event.nbytes) for event in moves)
+    events = (Event(event.kind, event.block, event.nbytes) for event in memory.events())
     if target == "cpu":
         replayed = replay(events, CpuAllocator())
     else:
-        after = [event.record for event in moves]
-        workspaces = [
-            workspace._replace(before=place, until=None if workspace.until is None else place)
-            for workspace in _workspaces(memory, flash_backwards, target)
-            for place in [bisect_right(after, workspace.before)]
-        ]
+        workspaces = _placed(memory, _workspaces(memory, flash_backwards, target))
         replayed = replay(events, CachingAllocator(), workspaces=workspaces)
     return replayed.peak_allocated, replayed.peak_reserved
+
+
+def known_workspaces(recording: Recording, attribution: Attribution) -> list[Workspace]:
+    """What kernels and libraries take of a CUDA device's allocator in a profiled step, as far as
+    that is known; their places are those of :meth:`Memory.events`."""
+    memory = step_memory(recording, attribution)
+    flash_backwards = _flash_backwards(recording, attribution)
+    return _placed(memory, _workspaces(memory, flash_backwards, recording.target))
+
+
+def _placed(memory: Memory, workspaces: Iterable[Workspace]) -> list[Workspace]:
+    """Workspaces by the events of the memory, whose places were those of its records."""
+    by_record = list(workspaces)
+    after = [event.record for event in memory.events()] if by_record else []
+    return [
+        workspace._replace(before=place, until=None if workspace.until is None else place)
+        for workspace in by_record
+        for place in [bisect_right(after, workspace.before)]
+    ]
 
 
 def _workspaces(
