@@ -55,6 +55,7 @@ def main() -> None:
     print(f"time departs from FLOP by {off.median():.0%} (median), {off.max():.0%} (worst)")
     print(f"predicted ratios depart from measured ones by {departure.median():.0%} (median)")
     bound = frame["bound"]
+    shutil.rmtree(UNFINISHED)
     with TemporaryDirectory() as directory:
         conclude(
             "time_ratio",
@@ -71,7 +72,6 @@ def main() -> None:
                 ),
             ],
         )
-    shutil.rmtree(UNFINISHED)
 
 
 def measured(width: int) -> pd.DataFrame:

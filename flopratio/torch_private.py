@@ -33,6 +33,7 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
 )
 from torch._subclasses.functional_tensor import FunctionalTensor
+from torch.autograd import forward_ad
 from torch.library import _scoped_library as scoped_library
 from torch.utils._python_dispatch import (
     TorchDispatchMode,
@@ -384,10 +385,10 @@ def gradients_at_once(roots: Iterable[torch.Tensor], gradients: Iterable[torch.T
 
 
 def has_tangents() -> bool:
-    """Whether ``torch.func.jvp`` or its kin (``jacfwd``, ``hessian``) is under way: operators then
-    compute directional derivatives besides."""
-    stack = functorch.get_interpreter_stack() or ()
-    return any(each.key() == functorch.TransformType.Jvp for each in stack)
+    """Whether a level of forward mode is open (``forward_ad.dual_level``, or ``torch.func.jvp`` and
+    its kin): operators then compute directional derivatives besides."""
+    level: int = forward_ad._current_level
+    return level >= 0
 
 
 KEEP_CHECKPOINT_INPUT = "_make_saved_tensor"
@@ -509,6 +510,8 @@ _COMPRESSED = {
 def sparse_parts(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """The values of a sparse tensor, and then its indices, as they lie in memory; nothing of a
     tensor of another layout."""
+    if tensor.layout is torch.strided:  # nearly all are, and to leave the modes takes long
+        return ()
     with torch.no_grad(), disable_current_modes():
         if tensor.layout is torch.sparse_coo:
             return tensor._values(), tensor._indices()

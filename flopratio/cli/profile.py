@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,9 @@ from flopratio.cli.options import Debug, Json, ModelArguments, Quiet, Verbose, w
 from flopratio.cli.progress import late_progress
 from flopratio.cli.step import is_narrow, model_and_settings, options_and_keys, print_page
 from flopratio.step.options import MEASURED_DEFAULTS
+
+if TYPE_CHECKING:
+    from flopratio.verbs.profile import Profile
 
 REPEATS, BUDGET_S = 20, 10.0
 """As of :func:`flopratio.profile`, which takes seconds to import."""
@@ -93,7 +96,21 @@ def profile_command(
             help="Write .json, .csv, .md or .html, and print nothing.",
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", metavar="", help="Overwrite FILE.")] = False,
+    plots: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Draw the roofline, the layers' shares of time and FLOPs, and predicted against"
+            " measured times.",
+        ),
+    ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write one step, with its memory, for Perfetto: .json."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", metavar="", help="Overwrite what is there.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -114,10 +131,7 @@ def profile_command(
         arguments, verb="profile", instead="flopratio sweep --measure cpu times many"
     )
     check_profile_view(by, sort)
-    if output is not None:
-        from flopratio.report.files import check_file
-
-        check_file(output, force=force)
+    _check_places(output, plots, trace, force=force)
     options = options_and_keys(
         step, settings, others=("device", "repeats", "budget", "roofs", "progress", "budget_s")
     )
@@ -144,6 +158,7 @@ def profile_command(
 
         write_profile(profiled, shown, output, force=force)
         print(output, file=sys.stderr)
+    _draw(profiled, plots, trace)
     if not as_json and output is None:
         from rich.console import Console
 
@@ -161,3 +176,35 @@ def profile_command(
     if profiled.interrupted:
         print("flopratio: interrupted", file=sys.stderr)
         raise typer.Exit(130)
+
+
+def _check_places(
+    output: Path | None, plots: Path | None, trace: Path | None, *, force: bool
+) -> None:
+    """Check that everything can be written, before anything is measured for it."""
+    from flopratio.report.files import FORMATS, check_directory, check_file
+
+    if output is not None:
+        check_file(output, force=force, formats=FORMATS)
+    if trace is not None:
+        from flopratio.report.step_trace import TRACE_FORMATS
+
+        check_file(trace, force=force, formats=TRACE_FORMATS)
+    if plots is not None:
+        from flopratio.report.figures.profile import FIGURES
+
+        check_directory(plots, [figure.__name__ for figure in FIGURES], force=force)
+
+
+def _draw(profiled: Profile, plots: Path | None, trace: Path | None) -> None:
+    """Draw the pictures, and write the trace."""
+    if plots is not None:
+        from flopratio.report.figures.profile import draw_profile
+
+        for path in draw_profile(profiled, plots):
+            print(path, file=sys.stderr)
+    if trace is not None:
+        from flopratio.report.step_trace import write_step_trace
+
+        write_step_trace(profiled, trace)
+        print(trace, file=sys.stderr)

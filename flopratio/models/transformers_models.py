@@ -25,6 +25,7 @@ from flopratio.models.transformers_inputs import (
     propose_inputs,
 )
 from flopratio.models.transformers_parts import classes_for, has_forward, made_of, wholes_of
+from flopratio.text.grammar import format_value
 
 _HEADS = (
     ("causal-lm", "AutoModelForCausalLM"),
@@ -80,7 +81,8 @@ def _draft(request: Request, transformers: Any) -> Draft:
     assumed = INPUTS.get(request.name, {})
     assumed = {key: value for key, value in assumed.items() if key not in request.settings}
     request = replace(request, settings={**assumed, **request.settings})
-    wanted = request.take("head", None) if "head" in request.settings else None
+    head = request.take("head", None) if "head" in request.settings else None
+    wanted = None if head is None else format_value(head)
     config, rest, fields = make_config(request, transformers, DEFAULTS.get(request.name, {}))
     kind, model_class = _head(request, transformers, config, wanted)
     parts = configs_within(config)  # a head may be that of a part: of the text, of a decoder

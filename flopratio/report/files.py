@@ -15,6 +15,7 @@ from flopratio.report.prediction import explanation_of
 from flopratio.report.summary import headline
 from flopratio.report.terminal import page
 from flopratio.report.view import View
+from flopratio.verbs.sweep.file import FILE_SUFFIXES
 
 
 def beside(view: View) -> dict[str, Any]:
@@ -69,6 +70,32 @@ def check_file(path: Path, *, force: bool, formats: Iterable[str] = FORMATS) -> 
         raise UsageError(f"there is no directory {path.parent} for {path.name}")
     if not os.access(path.parent, os.W_OK):
         raise UsageError(f"can't write in {path.parent}: choose another directory")
+
+
+def check_directory(directory: Path, names: Iterable[str], *, force: bool) -> None:
+    """Make a directory if need be, and check that files can be written there, before anything is
+    measured for them.
+
+    Args:
+        names: of the files, without their extensions.
+        force: overwrite what is there.
+
+    Raises:
+        UsageError: a file, a name that is meant for one, one that can't be made or written in, or
+            one that holds such files already.
+    """
+    if directory.is_file() or (directory.suffix in FILE_SUFFIXES and not directory.exists()):
+        raise UsageError(f"{directory} should be a directory: several files are written there")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"can't make the directory {directory}: {error.strerror}") from error
+    if not os.access(directory, os.W_OK):
+        raise UsageError(f"can't write in {directory}: choose another directory")
+    wanted = set(names)
+    there = sorted(path.name for path in directory.iterdir() if path.stem in wanted)
+    if there and not force:
+        raise UsageError(f"{directory} holds {there[0]} already: --force overwrites it")
 
 
 def write(ledger: Ledger, view: View, path: Path, *, force: bool = False) -> None:

@@ -201,7 +201,7 @@ def _operators(rows: list[Row], device: str) -> Iterator[list[Row]]:
     operator: list[Row] = rows[:1]
     layers = {row.layer for row in operator}
     for before, row in pairwise(rows):
-        if _is_more_of(before, row) or (
+        if is_more_of(before, row) or (
             _takes_a_list_at_once(row, device)
             and (row.op, row.phase) == (before.op, before.phase)
             and row.layer not in layers  # else it is called once more
@@ -215,7 +215,7 @@ def _operators(rows: list[Row], device: str) -> Iterator[list[Row]]:
         yield operator
 
 
-def _is_more_of(before: Row, row: Row) -> bool:
+def is_more_of(before: Row, row: Row) -> bool:
     """Whether a row is one more of the fused backward operator before it: what that reads and
     writes stands in its first row."""
     same = (row.op, row.autograd) == (before.op, before.autograd) and row.autograd != ""

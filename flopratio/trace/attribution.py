@@ -99,6 +99,20 @@ def without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
+class _Dependences(dict[int, int]):
+    """Storage number -> what its values depend on; of one that nothing has been written to yet, by
+    what it is."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._storages = recording.storages
+
+    def __missing__(self, number: int) -> int:
+        kind = self._storages[number].kind if number >= 0 else "outside"
+        dependence = {"parameter": PARAMETERS, "buffer": CONSTANT}.get(kind, DATA)
+        self[number] = dependence
+        return dependence
+
+
 class _Pass:
     """One pass over the records, in order."""
 
@@ -120,8 +134,7 @@ class _Pass:
         }
         self._sequence = -1
         self._awaiting: int | None = None
-        self._dependences: dict[int, int] = {}
-        """Storage number -> what its values depend on."""
+        self._dependences = _Dependences(recording)
         self._made_for: dict[int, tuple[str, str]] = {}
         """Storage number -> (layer, phase) of the backward operator that wrote it last."""
         self._rows_of_nodes: dict[int, int] = {}
@@ -250,17 +263,10 @@ class _Pass:
 
     # -- what a value depends on ------------------------------------------------------------
 
-    def _dependence(self, number: int) -> int:
-        dependence = self._dependences.get(number)
-        if dependence is None:
-            kind = self.recording.storages[number].kind if number >= 0 else "outside"
-            dependence = {"parameter": PARAMETERS, "buffer": CONSTANT}.get(kind, DATA)
-            self._dependences[number] = dependence
-        return dependence
-
     def _flow(self, record: Record) -> tuple[int, ...]:
         """What a record's inputs depend on; what it writes depends on all of that."""
-        dependences = tuple(self._dependence(number) for number in record.inputs)
+        known, storages = self._dependences, self.recording.storages
+        dependences = tuple([known[number] for number in record.inputs])
         if dependences:
             dependence = max(dependences)
         else:
@@ -270,9 +276,9 @@ class _Pass:
             dependence = DATA if record.op.is_random or in_step else CONSTANT
         for number in written_by(record):
             # Parameters and buffers stay what they are when the step writes to them.
-            if number >= 0 and self.recording.storages[number].kind in ("made", "outside"):
-                before = self._dependences.get(number, dependence)
-                self._dependences[number] = max(dependence, before)
+            less = known.get(number, -1) < dependence
+            if less and number >= 0 and storages[number].kind in ("made", "outside"):
+                known[number] = dependence
         return dependences
 
     # -- saved tensors ----------------------------------------------------------------------
@@ -476,7 +482,7 @@ class _Pass:
             layer, _ = self._made_for.get(record.inputs[-1], (None, ""))
         if layer is None:
             layer = self._layer_of_node(index, record)
-        self._append(layer, costed, phase_of(self._dependence(number)), autograd="AccumulateGrad")
+        self._append(layer, costed, phase_of(self._dependences[number]), autograd="AccumulateGrad")
 
     def _fused_backward(
         self,

@@ -370,10 +370,12 @@ class Profiler:
             if isinstance(parameter, torch.Tensor):
                 number = self._recorder.storage_number(parameter)
                 layer = owners.parameters.get(number, OUTSIDE)
-            for value in tree_iter(state):
-                if isinstance(value, torch.Tensor):
-                    numbers = self._recorder.storage_numbers(value)
-                    owners.state.update(dict.fromkeys(numbers, layer))
+            for value in state.values() if type(state) is dict else (state,):
+                # To look for tensors inside of one takes long, and there are many.
+                for one in (value,) if type(value) is Tensor else tree_iter(value):
+                    if isinstance(one, Tensor):
+                        for number in self._recorder.storage_numbers(one):
+                            owners.state[number] = layer
 
     def _note_gradients(self) -> None:
         """Which storages hold gradients of parameters, whoever made them; and which the parameters,

@@ -25,7 +25,6 @@ from flopratio.torch_private import (
     FakeTensor,
     FakeTensorMode,
     HigherOrderOperator,
-    OpOverload,
     TorchDispatchMode,
     active_fake_mode,
     call_below,
@@ -104,6 +103,14 @@ def _known(result: Any) -> Callable[..., Any]:
 _operators: dict[Any, Operator] = {}
 """``OpOverload`` -> what is noted of it."""
 
+_seen: dict[Any, Operator] = {}
+"""Those of them that have been recorded, and are not silent: one look-up tells all that there is to
+know of most operators."""
+
+_is_grad_enabled, _is_inference = torch.is_grad_enabled, torch.is_inference_mode_enabled
+_new_tuple = tuple.__new__
+SEVERAL = list, tuple
+
 
 def operator_of(func: Any) -> Operator:
     """What is noted of an ``OpOverload``."""
@@ -172,9 +179,9 @@ def _described(value: Any) -> str:
 class _Watch(weakref.ref):  # type: ignore[type-arg]
     """A weak reference that knows which storage it watches."""
 
-    __slots__ = ("address", "number")
+    __slots__ = ("address", "noted")
     address: int
-    number: int
+    noted: Storage
 
 
 class Kept:
@@ -209,6 +216,13 @@ class Kept:
     def __del__(self) -> None:
         for note in self.notes:
             note.died = len(self.records)
+
+
+def _kind_of(tensor: torch.Tensor, kind: str) -> str:
+    """What a storage that is seen first with this tensor is: perhaps a parameter of a module that
+    the profiler was not told of."""
+    is_parameter = kind == "outside" and isinstance(tensor, torch.nn.Parameter)
+    return "parameter" if is_parameter else kind
 
 
 def _accumulates() -> bool:
@@ -372,26 +386,27 @@ class Recorder(TorchDispatchMode):
     def storage_number(self, tensor: torch.Tensor, kind: str = "outside") -> int:
         """The number of a tensor's storage; a new one is watched from here on. Of one that takes
         itself apart, the first of :meth:`storage_numbers`."""
-        if kind == "outside" and isinstance(tensor, torch.nn.Parameter):
-            kind = "parameter"  # of a module that the profiler was not told of
+        inner = tensor
         if takes_itself_apart(type(tensor)):
-            tensor = next(inner_tensors(tensor))
+            inner = inner_tensors(tensor)[0]
         try:
-            storage = tensor.untyped_storage()
+            storage = inner.untyped_storage()
         except NotImplementedError:  # sparse and other layouts have none
-            return self._sparse_number(tensor, kind)
-        address = storage_address(storage)
-        number = self._numbers.get(address)
-        if number is None:
-            storages = self.recording.storages
-            number = len(storages)
-            born = -1 if kind != "made" else len(self.recording.records)
-            storages.append(Storage(number, storage.nbytes(), born, kind))
-            self._numbers[address] = number
-            watch = _Watch(storage, self._released)
-            watch.address = address
-            watch.number = number
-            self._watches[number] = watch
+            return self._sparse_number(inner, _kind_of(tensor, kind))
+        number = self._numbers.get(storage_address(storage))
+        return self._watch(storage, _kind_of(tensor, kind)) if number is None else number
+
+    def _watch(self, storage: torch.UntypedStorage, kind: str) -> int:
+        """The number of a new storage, which is watched from here on."""
+        storages = self.recording.storages
+        number = len(storages)
+        born = -1 if kind != "made" else len(self.recording.records)
+        noted = Storage(number, storage.nbytes(), born, kind)
+        storages.append(noted)
+        watch = self._watches[number] = _Watch(storage, self._released)
+        watch.noted = noted
+        watch.address = address = storage_address(storage)
+        self._numbers[address] = number
         return number
 
     def _sparse_number(self, tensor: torch.Tensor, kind: str) -> int:
@@ -407,9 +422,10 @@ class Recorder(TorchDispatchMode):
     def storage_numbers(self, tensor: torch.Tensor, kind: str = "outside") -> list[int]:
         """Those of all the storages that a tensor consists of: a subclass may hold several, and a
         sparse tensor has values and indices."""
-        if kind == "outside" and isinstance(tensor, torch.nn.Parameter):
-            kind = "parameter"
-        return [self.storage_number(inner, kind) for inner in inner_tensors(tensor)]
+        inner = inner_tensors(tensor)
+        if inner[0] is not tensor:
+            kind = _kind_of(tensor, kind)
+        return [self.storage_number(each, kind) for each in inner]
 
     def owned_storages(self, tensor: torch.Tensor, kind: str) -> list[int]:
         """The numbers of a tensor's storages, which are of this kind from here on."""
@@ -419,9 +435,10 @@ class Recorder(TorchDispatchMode):
         return numbers
 
     def _released(self, watch: _Watch) -> None:
-        self.recording.storages[watch.number].died = len(self.recording.records)
-        del self._watches[watch.number]
-        if self._numbers.get(watch.address) == watch.number:
+        noted = watch.noted
+        noted.died = len(self.recording.records)
+        del self._watches[noted.number]
+        if self._numbers.get(watch.address) == noted.number:
             del self._numbers[watch.address]
 
     # -- operators --------------------------------------------------------------------------
@@ -436,9 +453,7 @@ class Recorder(TorchDispatchMode):
             what = kinds.get(type(value))
             if what is None:
                 what = self._classify(value)
-            if what == 0:
-                notes.append(value)
-            elif what == 1:
+            if what == 1:
                 sparse: tuple[SparseNote, ...] = ()
                 try:  # the common case of storage_number(), without the call
                     number = numbers.get(storage_address(value.untyped_storage()))
@@ -449,10 +464,12 @@ class Recorder(TorchDispatchMode):
                     flags.append(value.requires_grad)
                 try:
                     # A plain tuple: unlike torch.Size, the garbage collector need not follow it.
-                    note = (TENSOR, tuple(value.shape), value.dtype)
+                    note = (TENSOR, (*value.shape,), value.dtype)
                     notes.append((*note, *sparse) if sparse else note)
                 except RuntimeError:  # of a nested tensor, which has none
                     notes.append((NESTED, nested_shapes(value), value.dtype))
+            elif what == 0:
+                notes.append(value)
             elif what == 2 and value and type(value[0]) is int:  # sizes, strides, paddings
                 notes.append((LIST, *value))
             elif what == 2:
@@ -486,14 +503,15 @@ class Recorder(TorchDispatchMode):
             return func(*args)
         kwargs = kwargs or {}
         call = self._call
-        if type(func) is not OpOverload and isinstance(func, HigherOrderOperator):
+        operator = _seen.get(func)
+        if operator is None and isinstance(func, HigherOrderOperator):
             with self.resumed():
                 if self.paused:
                     return func(*args, **kwargs)
-                func, args, result = self._higher_order(func, args, kwargs)
+                operator, args, result = self._higher_order(func, args, kwargs)
             call = _known(result)
         else:
-            if self.paused or func in SILENT:
+            if self.paused or (operator is None and func in SILENT):
                 if func is not DETACH:
                     return func(*args, **kwargs)
                 if type(args[0]) is torch.nn.Parameter and not self.paused:
@@ -511,7 +529,7 @@ class Recorder(TorchDispatchMode):
                 if len(self.recording.records) > before or not self._is_new(result, args):
                     return result
                 call = self._known_around(result)  # it calls none that is seen: it is one itself
-            elif self._below or torch.is_inference_mode_enabled():
+            elif self._below or _is_inference():
                 # Composite operators (linear) come whole then; elsewhere autograd takes them apart.
                 with self:
                     taken_apart = func.decompose(*args, **kwargs)
@@ -538,7 +556,7 @@ class Recorder(TorchDispatchMode):
         else:
             taken_apart = None
         out = call(func, types, args, kwargs)
-        single = not isinstance(out, list | tuple)
+        single = not isinstance(out, SEVERAL)
         if type(out) is tuple:
             out = results_apart(out)
         node = current_autograd_node()
@@ -546,23 +564,30 @@ class Recorder(TorchDispatchMode):
         results = self._note((out,) if single else out, outputs, None, "made")
         if taken_apart is not None and any(flags):
             taken_apart.wanted.update(outputs)
+        if operator is None:
+            operator = operator_of(func)
+            if func not in SILENT:
+                _seen[func] = operator
         recording.records.append(
-            Record(
-                _operators.get(func) or operator_of(func),
-                arguments,
-                keywords,
-                results[0] if single else (LIST, *results),
-                tuple(inputs),
-                tuple(outputs),
-                tuple(flags),
-                self.layer,
-                number,
-                sequence,
-                self.scope,
-                torch.is_grad_enabled(),
-                self.functions > 0,
-                self.hooks > 0,
-                taken_apart is not None,
+            _new_tuple(  # Record() itself would take longer
+                Record,
+                (
+                    operator,
+                    arguments,
+                    keywords,
+                    results[0] if single else (LIST, *results),
+                    tuple(inputs),
+                    tuple(outputs),
+                    tuple(flags),
+                    self.layer,
+                    number,
+                    sequence,
+                    self.scope,
+                    _is_grad_enabled(),
+                    self.functions > 0,
+                    self.hooks > 0,
+                    taken_apart is not None,
+                ),
             )
         )
         return out
@@ -590,7 +615,6 @@ class Recorder(TorchDispatchMode):
                 result = func(*given, **kwargs)
         opened = len(self.recording.records) > before
         operator = operator_of_call(func, args, kwargs, opened=opened, guessed=guessed)
-        _operators[operator] = operator
         return operator, noted_arguments(func, args, _recording_apart), result
 
     def _note_mask(self, blocks: tuple[int, int] | None) -> None:
@@ -682,7 +706,7 @@ class Recorder(TorchDispatchMode):
         """Whether what a tensor subclass gave was computed: it is on memory of its own, or the
         subclass is its own data."""
         return any(
-            next(inner_tensors(tensor)) is tensor
+            inner_tensors(tensor)[0] is tensor
             for tensor in tree_iter(args)
             if isinstance(tensor, torch.Tensor) and takes_itself_apart(type(tensor))
         ) or any(

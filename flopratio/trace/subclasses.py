@@ -3,7 +3,6 @@ what is executed is what they call, on the tensors that they hold."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 
 import torch
@@ -37,18 +36,14 @@ def any_takes_itself_apart(kinds: tuple[type, ...]) -> bool:
     return any(takes_itself_apart(kind) for kind in kinds)
 
 
-def inner_tensors(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
+def inner_tensors(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """The ordinary tensors that a tensor consists of: itself, unless it takes itself apart; one
     that does and holds no other is its own data. Of a sparse one, values and indices."""
     if not takes_itself_apart(type(tensor)):
-        yield from sparse_parts(tensor) or (tensor,)
-        return
+        return sparse_parts(tensor) or (tensor,)
     held = [getattr(tensor, name, None) for name in inner_names(tensor)]
     inner = [value for value in held if isinstance(value, torch.Tensor) and value is not tensor]
-    for value in inner:
-        yield from inner_tensors(value)
-    if not inner:
-        yield tensor
+    return tuple(each for value in inner for each in inner_tensors(value)) or (tensor,)
 
 
 def elements(tensor: torch.Tensor) -> int:

@@ -88,15 +88,16 @@ class Update:
         operator on none of them is whose operators it shares values with."""
         records, order = self._recording.records, sorted(self.records)
         layers = {index: self._own_layers(records[index]) for index in order}
-        shared = [index for index in order if not layers[index]]
+        shared = {index: _touched(records[index]) for index in order if not layers[index]}
         users: dict[int, set[str]] = {
-            number: set() for index in shared for number in _touched(records[index])
+            number: set() for numbers in shared.values() for number in numbers
         }
         for index in order if shared else ():
-            for number in users.keys() & _touched(records[index]):
-                users[number] |= layers[index]
+            if layers[index]:
+                for number in users.keys() & _touched(records[index]):
+                    users[number] |= layers[index]
         for index in (*reversed(shared), *shared):  # from what it serves, then from what serves it
-            numbers = _touched(records[index])
+            numbers = shared[index]
             layers[index] = set().union(*(users[number] for number in numbers))
             for number in numbers:
                 users[number] |= layers[index]
@@ -281,7 +282,9 @@ def _is_followed(record: Record, is_new: bool) -> bool:
 
 def _touched(record: Record) -> set[int]:
     """The storages that an operator reads and writes."""
-    return {number for number in (*record.inputs, *record.outputs) if number >= 0}
+    numbers = {*record.inputs, *record.outputs}
+    numbers.discard(-1)  # of what has no storage
+    return numbers
 
 
 def _made_by(record: Record) -> set[int]:

@@ -18,7 +18,7 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -437,10 +437,13 @@ def random_lines(seed: int, directory: Path) -> Iterator[list[str]]:
             options += [name] if value is None else [name, value]
         if verb == "fit" and "--memory" not in options and draw.random() < 0.9:
             options += ["--memory", draw.choice(["20kB", "1MB"])]
+        named = [model] if draw.random() < 0.97 else []
         if verb == "sweep":
-            # A sweep that runs draws its pictures, which takes seconds.
+            # A sweep that runs draws its pictures, which takes seconds; without a MODEL and sizes
+            # it would run all of the default grids.
             options += ["--measure", "none", "-o", draw.choice(["good.py", "out/x", "text.txt"])]
-        yield [verb, *([model] if draw.random() < 0.97 else []), *keys, *options]
+            keys = keys if named else ["depth=0", "batch=1"]
+        yield [verb, *named, *keys, *options]
 
 
 ANCHORS = (
@@ -522,7 +525,10 @@ def problem(line: list[str]) -> str:
 
 
 def failures(
-    seed: int, count: int, progress: Callable[[int, list[str]], None] = lambda number, line: None
+    seed: int,
+    count: int,
+    anchors: Sequence[list[str]] = ANCHORS,
+    progress: Callable[[int, list[str]], None] = lambda number, line: None,
 ) -> list[str]:
     """Run lines in a directory of their own, in this process; those that end badly, and how."""
     home, found = Path.cwd(), []
@@ -531,10 +537,10 @@ def failures(
         try:
             directory = Path(name)
             write_files(directory)
-            documents = [run(line) for line in ANCHORS]
+            documents = [run(line) for line in anchors]
             found += [
                 f"{shlex.join(line)}\n  {err or code}"
-                for line, (code, _, err) in zip(ANCHORS, documents, strict=True)
+                for line, (code, _, err) in zip(anchors, documents, strict=True)
                 if code
             ]
             for number, line in enumerate(random_lines(seed, directory)):
@@ -546,7 +552,7 @@ def failures(
                     found.append(f"{shlex.join(line)}\n  {said}")
                 for leftover in directory.glob("new.*"):
                     leftover.unlink()
-            for line, document in zip(ANCHORS, documents, strict=True):
+            for line, document in zip(anchors, documents, strict=True):
                 if run(line) != document:
                     found.append(f"{shlex.join(line)}\n  other than before all the others")
         finally:
@@ -563,6 +569,6 @@ if __name__ == "__main__":
         if number % 100 == 0:
             print(f"{number} lines, {time.monotonic() - started:.0f} s", file=sys.stderr)
 
-    wrong = failures(chosen, wanted, show)
+    wrong = failures(chosen, wanted, progress=show)
     print(*wrong, f"{len(wrong)} of {wanted} random command lines end badly", sep="\n")
     sys.exit(bool(wrong))

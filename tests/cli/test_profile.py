@@ -14,6 +14,7 @@ from flopratio.cli import main
 from flopratio.cli.profile import BUDGET_S, REPEATS
 from flopratio.hardware import write
 from flopratio.verbs import profile as verb
+from tests.report.trace_format import check_trace, tracks
 from tests.verbs.profile.small import ROOFS, small_profile
 
 
@@ -99,6 +100,34 @@ def test_a_file_can_be_read_back(
     assert main(["profile", "toy", "-o", str(path), "--force", "-q"]) == 0
 
 
+def test_pictures_and_a_trace_of_a_step_that_is_really_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    roofs, plots, trace = tmp_path / "roofs.json", tmp_path / "new" / "plots", tmp_path / "t.json"
+    write(ROOFS, roofs)
+    step = ["profile", "mlp", "depth=1", "width=8", "batch=4", "--optimizer", "adam"]
+    few = ["--repeats", "3", "--budget", "0.01", "--roofs", str(roofs)]
+    wanted = ["--plots", str(plots), "--trace", str(trace)]
+    assert main([*step, *few, *wanted]) == 0
+    printed = capsys.readouterr()
+    names = {
+        f"{name}.{extension}"
+        for name in ("roofline", "layer_times", "predicted_against_measured")
+        for extension in ("png", "svg")
+    }
+    assert {path.name for path in plots.iterdir()} == names
+    assert {Path(line).name for line in printed.err.splitlines()} >= {*names, "t.json"}
+    document = json.loads(trace.read_text(encoding="utf-8"))
+    check_trace(document)
+    phases = ("forward", "grad_input", "grad_weight", "update")
+    assert set(phases) < set(tracks(document))
+    assert [event for event in document["traceEvents"] if event["ph"] == "C"]
+    assert main([*step, *few, *wanted]) == 2
+    assert "is there already: --force overwrites it" in capsys.readouterr().err
+    assert main([*step, *few, "--plots", str(plots)]) == 2
+    assert "plots holds layer_times.png already: --force" in capsys.readouterr().err
+
+
 def test_what_was_measured_before_an_interrupt_is_printed(
     asked: Verb, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -116,6 +145,8 @@ def test_what_was_measured_before_an_interrupt_is_printed(
         (["profile", "mlp", "batch=1,2"], "batch has 2 values and profile takes one"),
         (["profile", "mlp", "device=cuda"], "device is no KEY of a model: write --device"),
         (["profile", "mlp", "--by", "layers"], "'layers' is no view"),
+        (["profile", "mlp", "--plots", "p.png"], "p.png should be a directory"),
+        (["profile", "mlp", "--trace", "t.txt"], "it should end in .json"),
         (["profile", "mlp", "--by", "autograd"], "'autograd' is no view"),
         (["profile", "mlp", "--sort", "slow"], "'slow' is no column"),
         (["profile", "mlp", "--device", "gpu"], "device=gpu should be one of cpu, cuda"),

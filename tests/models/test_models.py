@@ -331,6 +331,9 @@ class TestTransformers:
             assert type(example.module).__name__ == "BertForSequenceClassification"
         with pytest.raises(ModelError, match="has no head 'seq2seq': it has causal-lm, masked-lm"):
             load("hf:bert", {"head": "seq2seq"})
+        for value, said in ((2, "2"), (True, "true"), ((2, 3), "2x3")):
+            with pytest.raises(ModelError, match=f"has no head '{said}': it has"):
+                load("hf:bert", {"head": value})
 
     def test_keys_are_set_on_the_configuration(self) -> None:
         example = load("hf:gpt2", {"hidden_size": 48, "num_hidden_layers": 1, "n_head": 4})

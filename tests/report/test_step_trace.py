@@ -12,7 +12,7 @@ from flopratio.measure import StepEvent
 from flopratio.report.memory_trace import chrome_trace
 from flopratio.report.step_trace import NO_PHASE, step_trace, write_step_trace
 from flopratio.verbs.profile import Profile
-from tests.report.trace_format import check_trace
+from tests.report.trace_format import check_trace, tracks
 from tests.verbs.profile.small import small_profile
 
 FIGURES = ("FLOP of contractions", "elementwise FLOP", "bytes read", "bytes written")
@@ -36,16 +36,6 @@ def profile() -> Profile:
     like = small_profile()
     profiled = replace(like.profiled, ledger=ledger, events=events)
     return replace(like, ledger=ledger, timing=replace(like.timing, profiled=profiled))
-
-
-def tracks(document: dict) -> dict[str, list[dict]]:
-    """Name of a track -> its events."""
-    events = document["traceEvents"]
-    names = {e["tid"]: e["args"]["name"] for e in events if e["name"] == "thread_name"}
-    return {
-        name: [e for e in events if e["ph"] == "X" and e["tid"] == number]
-        for number, name in sorted(names.items())
-    }
 
 
 def test_the_format(profile: Profile) -> None:

@@ -51,3 +51,13 @@ def _check_nesting(track: list[dict[str, Any]]) -> None:
         end = event["ts"] + event["dur"]
         assert not open_until or end <= open_until[-1] + 1e-6, event
         open_until.append(end)
+
+
+def tracks(document: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Name of a track -> its events."""
+    events = document["traceEvents"]
+    names = {e["tid"]: e["args"]["name"] for e in events if e["name"] == "thread_name"}
+    return {
+        name: [e for e in events if e["ph"] == "X" and e["tid"] == number]
+        for number, name in sorted(names.items())
+    }

@@ -436,7 +436,7 @@ class TestProductsThatAutogradDoesNotKnow:
         assert split(frozen) == (self.P, 0, self.P, self.P)
 
     def test_without_gradients_in_its_formula_is_not_compared(self) -> None:
-        name = "flopratio_tests::product"
+        name = "flopratio_tests::product_of_a_user"
 
         @torch.library.custom_op(name, mutates_args=())
         def product(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
@@ -460,10 +460,10 @@ class TestProductsThatAutogradDoesNotKnow:
             assert split(ledger)[0] == F
             assert ledger.reconciled is None
             assert ledger.why_not_compared == (
-                "there is no formula for the gradients of flopratio_tests.product"
+                "there is no formula for the gradients of flopratio_tests.product_of_a_user"
             )
             through = profiled(None, lambda: StraightThrough.apply(x, w).sum().backward())
             assert split(through) == (F, 0, 0, 0)
             assert through.reconciled is True
         finally:
-            del OPERATORS["flopratio_tests.product"]
+            del OPERATORS["flopratio_tests.product_of_a_user"]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 
 import flopratio as fr
 from flopratio.formulas import OPERATORS
@@ -100,9 +101,14 @@ class TestNotCompared:
         def loss(x: torch.Tensor) -> torch.Tensor:
             return torch.tanh(x @ w).sum()
 
-        ledger = profiled(None, lambda: torch.func.hessian(loss)(x))
-        assert not ledger.reconciled
-        assert "directional derivatives" in ledger.why_not_compared
+        def in_a_dual_level() -> None:
+            with forward_ad.dual_level():
+                loss(forward_ad.make_dual(x, torch.ones_like(x))).backward()
+
+        for step in (lambda: torch.func.hessian(loss)(x), in_a_dual_level):
+            ledger = profiled(None, step)
+            assert not ledger.reconciled
+            assert "directional derivatives" in ledger.why_not_compared
 
 
 class TestProductsWithoutAForward:

@@ -2,7 +2,8 @@
 
 Those of a sweep are written as PNG and SVG, with one panel a model. Their input is a DataFrame of a
 sweep's rows, counts as exact Python ints, the keys of the grid between the columns ``model`` and
-``forward``; they return the paths written, none where the frame lacks the data.
+``forward``; they return the paths written, none where the frame lacks the data. Those of a profiled
+step are in :mod:`flopratio.report.figures.profile`.
 """
 
 from flopratio.report.figures.layers import flops_by_layer
@@ -15,6 +16,7 @@ from flopratio.report.figures.saved_bytes import (
 )
 from flopratio.report.figures.step_time import share_of_step, time_ratio_against_flop_ratio
 from flopratio.report.figures.sweep import draw_all
+from flopratio.report.figures.time_ratio import time_ratio_against_size
 from flopratio.report.figures.timeline import memory_timeline
 
 __all__ = [
@@ -30,4 +32,5 @@ __all__ = [
     "saved_bytes_against_depth",
     "share_of_step",
     "time_ratio_against_flop_ratio",
+    "time_ratio_against_size",
 ]

@@ -94,7 +94,7 @@ def label_points(axes: Axes, points: Sequence[Label], most: int) -> list[str]:
             box = _box(place, size, side, inch)
             inside = axes.bbox.count_contains(box.corners()) == 4
             if inside and box.count_overlaps(others) == 0:
-                _move(label, side)
+                _move(axes, label, side)
                 taken.append(box)
                 written[point.kind] = point.name
                 break
@@ -122,12 +122,12 @@ def _write(axes: Axes, point: Label) -> Annotation:
     )
 
 
-def _move(label: Annotation, side: Side) -> None:
+def _move(axes: Axes, label: Annotation, side: Side) -> None:
     """Put a name beside its point; from far away a line leads there."""
     label.set_position((side.right, side.up))
     label.set(ha=side.ha, va=side.va)
-    if abs(side.right) > NEAR and label.axes is not None:
-        label.axes.annotate(
+    if abs(side.right) > NEAR:
+        axes.annotate(
             "",
             label.xy,
             xytext=(side.right, side.up),

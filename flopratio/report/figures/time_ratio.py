@@ -23,9 +23,9 @@ MAX_SERIES = 4
 """More lines than these can't be told apart."""
 
 BOUNDS: dict[str, tuple[dict[str, Any], str]] = {
-    "compute": ({"fillstyle": "full"}, "most of a step is bound by arithmetic"),
-    "memory": ({"fillstyle": "left", "markerfacecoloralt": "white"}, "most is bound by memory"),
-    "launch": ({"markerfacecolor": "white"}, "most is launches"),
+    "compute": ({"fillstyle": "full"}, "predicted: most is arithmetic"),
+    "memory": ({"fillstyle": "left", "markerfacecoloralt": "white"}, "predicted: most is memory"),
+    "launch": ({"markerfacecolor": "white"}, "predicted: most is launches"),
 }
 """What binds most of a step, as predicted -> how its marker is filled, and the legend."""
 
@@ -50,16 +50,19 @@ def time_ratio_against_size(frame: pd.DataFrame, directory: Path) -> list[Path]:
         flops = float(frame["ratio"].median())
         axes.axhline(flops, **REFERENCE, zorder=1)
         write_beside(axes, flops, f"FLOP\n{flops:.2f} : 1")
-        axes.plot([], [], color=GREY, marker="", linestyle=":", label="predicted")
+        axes.plot([], [], color=GREY, marker="", linestyle=":", label="predicted ratio")
         for bound, (fill, name) in BOUNDS.items():
             if (frame["bound"] == bound).any():
                 axes.plot([], [], "o", color=GREY, label=name, **fill)
         scale_by_doubling(axes, frame[along])
-        axes.set_ylim(bottom=0)
+        shown = frame[["time_ratio", "predicted_time_ratio", "ratio"]].max()
+        top = 1.15 * float(shown.max())
+        axes.set_ylim(0, top)
         axes.set_xlabel(label)
         axes.set_ylabel("time, backward : forward")
         axes.set_title(f"against {along}")
-        legend_below(axes)
+        is_cut = (frame["time_ratio_high"] > top).any()
+        legend_below(axes, "an interval leaves the view" if is_cut else "")
 
     low, high = frame["time_ratio"].min(), frame["time_ratio"].max()
     title = f"The same network's backward takes {low:.2g} to {high:.2g} times its forward's time"
@@ -72,11 +75,20 @@ def _draw_line(axes: Axes, rows: pd.DataFrame, along: str, label: str) -> None:
     ratio = rows["time_ratio"]
     apart = [ratio - rows["time_ratio_low"], rows["time_ratio_high"] - ratio]
     bars = axes.errorbar(
-        rows[along], ratio, yerr=apart, label=label, linestyle="-", elinewidth=0.7, capsize=2
+        rows[along], ratio, yerr=apart, linestyle="-", elinewidth=0.7, capsize=2, zorder=2
     )
     line = bars.lines[0]
+    line.set_label(label)
     color, marker = line.get_color(), line.get_marker()
     axes.plot(rows[along], rows["predicted_time_ratio"], color=color, marker="", linestyle=":")
     for bound, (fill, _) in BOUNDS.items():
         own = rows[rows["bound"] == bound]
-        axes.plot(own[along], own["time_ratio"], marker, color=color, **fill)
+        axes.plot(
+            own[along],
+            own["time_ratio"],
+            color=color,
+            marker=marker,
+            linestyle="",
+            zorder=3,
+            **fill,
+        )

@@ -11,6 +11,7 @@ from flopratio.report.figures.labels import Label
 from flopratio.report.figures.style import BLUE, GREEN, GREY, ORANGE, RED
 from flopratio.report.units import shorten
 from flopratio.report.view import ROOT
+from flopratio.roofline.prediction import is_more_of
 from flopratio.verbs.profile.groups import AROUND, UNDIVIDED, Work, entries, group_of
 
 if TYPE_CHECKING:
@@ -75,12 +76,10 @@ def points_of(profile: Profile) -> list[Point]:
 
 def _bytes_divided(found: Iterable[Entry]) -> Iterator[Entry]:
     """The bytes of an operator that works for several phases, which stand in its first row, shared
-    out by FLOP. Its other rows are those with FLOP and without bytes."""
+    out by FLOP."""
     operator: list[Entry] = []
     for entry in found:
-        row = entry.row
-        goes_on = operator and row.op == operator[0].row.op and _flops(row) and not _nbytes(row)
-        if not goes_on:
+        if operator and not is_more_of(operator[0].row, entry.row):
             yield from _divided(operator)
             operator = []
         operator.append(entry)
@@ -88,14 +87,16 @@ def _bytes_divided(found: Iterable[Entry]) -> Iterator[Entry]:
 
 
 def _divided(operator: list[Entry]) -> Iterator[Entry]:
-    flops = sum(_flops(entry.row) for entry in operator) or 1
+    if len(operator) < 2:
+        yield from operator
+        return
+    flops = sum(_flops(entry.row) for entry in operator)
     nbytes = sum(_nbytes(entry.row) for entry in operator)
     done = 0
     for entry in operator:
         before, done = done, done + _flops(entry.row)
         own = nbytes * done // flops - nbytes * before // flops
-        both = {} if len(operator) == 1 else {"bytes_read": own, "bytes_written": 0}
-        yield entry._replace(row=entry.row._replace(**both))
+        yield entry._replace(row=entry.row._replace(bytes_read=own, bytes_written=0))
 
 
 def _flops(row: Row) -> int:

@@ -35,10 +35,13 @@ def test_a_line_for_each_width_and_for_each_batch(steps, monkeypatch, tmp_path):
     )
     assert title == "The same network's backward takes 1.8 to 2.8 times its forward's time"
     labels = by_batch.get_legend_handles_labels()[1]
-    assert {"width 32", "width 512", "predicted", "most is launches"} <= set(labels)
-    assert "most is bound by memory" not in labels
+    assert {"width 32", "width 512", "predicted ratio", "predicted: most is launches"} <= set(
+        labels
+    )
+    assert "predicted: most is memory" not in labels
     assert {"batch 1", "batch 8", "batch 64"} <= set(by_width.get_legend_handles_labels()[1])
-    measured = by_batch.containers[0].lines[0]
+    assert labels.index("width 512") < labels.index("predicted ratio")
+    measured = next(line for line in by_batch.lines if line.get_label() == "width 32")
     assert [tuple(map(float, place)) for place in measured.get_xydata()] == [
         (1, 2.75),
         (8, 1.875),
@@ -58,3 +61,10 @@ def test_one_batch_is_no_line(steps, tmp_path):
     assert "against width" in words
     assert "against batch" not in words
     assert time_ratio_against_size(steps.iloc[:0], tmp_path) == []
+
+
+def test_one_wide_interval_leaves_the_view(steps, monkeypatch, tmp_path):
+    steps.loc[0, "time_ratio_high"] = 260.0
+    _, (by_batch, _) = drawn(monkeypatch, figure, lambda: time_ratio_against_size(steps, tmp_path))
+    assert by_batch.get_ylim() == (0, pytest.approx(1.15 * 2.75))
+    assert by_batch.get_legend().get_title().get_text() == "an interval leaves the view"
