@@ -72,6 +72,14 @@ def test_a_bug_is_one_sentence_too(capsys, monkeypatch):
     )
 
 
+@pytest.mark.parametrize("size", [f"width={2**63}", f"width={2**63 - 1}", f"batch={2**62}"])
+def test_sizes_that_torch_can_not_tell_are_a_sentence(size, capsys):
+    assert main(["count", "mlp", "depth=1", size]) == 2
+    assert capsys.readouterr().err == (
+        "flopratio: a tensor would be larger than torch can tell: make the sizes smaller\n"
+    )
+
+
 def test_debug_shows_the_traceback(capsys, monkeypatch):
     monkeypatch.setattr(cli, "app", broken)
     assert main(["sweep", "--debug"]) == 2
