@@ -25,10 +25,8 @@ from typing import Any
 import torch
 
 from flopratio.cli import main
-from flopratio.hardware import DeviceProfile
 
 FILES = {
-    "roofs.json": DeviceProfile("Abacus", "cpu", {"float32": 1e9}, 1e9, 1e-6).to_json(),
     "good.py": """
 import torch
 from torch import nn
