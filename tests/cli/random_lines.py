@@ -223,6 +223,10 @@ def uncopied(): return Uncopied(4, 4)
         '{"schema": "flopratio.device/1", "name": "a device", "device": "cuda", '
         '"flops_per_s": {"float32": 1e12}, "bytes_per_s": 1e11, "launch_s": 1e-6}'
     ),
+    "processor.json": (
+        '{"schema": "flopratio.device/1", "name": "a processor", "device": "cpu", '
+        '"flops_per_s": {"float32": 1e9}, "bytes_per_s": 1e9, "launch_s": 1e-6}'
+    ),
 }
 
 TINY = {  # a MODEL -> KEYs that make it small
@@ -389,7 +393,7 @@ VERBS: dict[str, dict[str, tuple[str | None, ...]]] = {
         "--device": ("cpu", "cuda", "cuda:7", "mps", "gpu", ""),
         "--repeats": ("1", "4", "0", "-1", "x"),
         "--budget": ("0.1", "0", "-1", "x", "nan"),
-        "--roofs": ("good.py", "text.txt", "no.json", "h200", ""),
+        "--roofs": ("processor.json", "roofs.json", "good.py", "text.txt", "no.json", "h200", ""),
         "--by": ("layer", "type", "op", "phase", "autograd"),
         "--depth": ("0", "1", "-1"),
         "--top": ("0", "3", "-1"),
@@ -459,7 +463,7 @@ def random_lines(seed: int, directory: Path) -> Iterator[list[str]]:
             value = draw.choice(VERBS[verb][name])
             options += [name] if value is None else [name, value]
         if verb == "profile" and "--roofs" not in options:
-            options += ["--roofs", "roofs.json", "--budget", "0.05"]
+            options += ["--roofs", "processor.json", "--budget", "0.05"]
         if verb == "fit" and "--memory" not in options and draw.random() < 0.9:
             options += ["--memory", draw.choice(["20kB", "1MB"])]
         named = [model] if draw.random() < 0.97 else []

@@ -229,15 +229,19 @@ def _traced(
 def _roofs(
     roofs: DeviceProfile | str | None, device: torch.device, progress: Callable[[str], None]
 ) -> DeviceProfile:
-    if isinstance(roofs, DeviceProfile):
-        return roofs
     if roofs is None or roofs == FRESH:
         return measured_roofs(
             device,
             fresh=roofs == FRESH,
             progress=lambda what: progress(f"measuring what the device can do: {what}"),
         )
-    return roofs_of(roofs)
+    found = roofs if isinstance(roofs, DeviceProfile) else roofs_of(roofs)
+    if found.device != device.type:
+        raise UsageError(
+            f"the roofs of {found.name} are of a {found.device} device, and the step runs on "
+            f"{device}: leave roofs out, and this machine's are measured"
+        )
+    return found
 
 
 def _memory_of(

@@ -157,6 +157,7 @@ def test_an_uncertain_ratio_is_called_so() -> None:
         ("mlp", {"repeats": 0}, "repeats=0 should be a whole number"),
         ("mlp", {"budget_s": -1.0}, "budget_s=-1.0 should be a number of seconds"),
         ("mlp", {"roofs": "no.json"}, "no.json"),
+        ("mlp", {"roofs": replace(ROOFS, device="cuda")}, "the roofs of Abacus are of a cuda"),
         ("mpl", {}, "there is no model 'mpl': did you mean 'mlp'"),
         ("mlp", {"wdith": 4}, "mlp has no KEY 'wdith'"),
         (nn.Linear(2, 2), {}, r"give the module an example batch: profile\(model, batch\)"),
