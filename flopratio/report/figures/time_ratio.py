@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flopratio.report.figures.panels import MAX_SERIES
 from flopratio.report.figures.style import (
     GREY,
     REFERENCE,
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-MAX_SERIES = 4
-"""More lines than these can't be told apart."""
 
 BOUNDS: dict[str, tuple[dict[str, Any], str]] = {
     "compute": ({"fillstyle": "full"}, "predicted: most is arithmetic"),
