@@ -435,6 +435,7 @@ class _Join:
         """The time of a record, to its rows: one, or several of a fused operator."""
         rows = [self._timed.rows[row] for row in self._rows_of[record]]
         time = time_ns / 1e3
+        parts: Sequence[float | None]
         if len(rows) == 1:
             parts = [time]
         elif len({row.layer for row in rows}) > 1:  # an update of all parameters: by what it moves
@@ -448,12 +449,18 @@ class _Join:
                 return
             parts = divided
         for index, part in zip(self._rows_of[record], parts, strict=True):
+            if part is None:
+                continue
             row = self._timed.rows[index]
             self._timed.rows[index] = row._replace(time_us=(row.time_us or 0.0) + part)
 
-    def _divide(self, rows: list[Row], node: int | None, time: float) -> list[float] | None:
-        """The time of a fused backward operator, by its phases; None if nothing tells."""
+    def _divide(self, rows: list[Row], node: int | None, time: float) -> list[float | None] | None:
+        """The time of a fused backward operator, by its phases; None if nothing tells. What it
+        computes again within (of attention) is for its gradients, and has no time of its own."""
         phases = [row.phase for row in rows]
+        gradients = sorted(set(phases) - {"recompute"})
+        if len(gradients) == 1 and phases.count(gradients[0]) == 1:
+            return [time if phase == gradients[0] else None for phase in phases]
         share = self._shares.get(node) if node is not None else None
         if share is None or sorted(phases) != ["grad_input", "grad_weight"]:
             return None
