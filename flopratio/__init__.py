@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from flopratio.errors import UsageError
     from flopratio.formulas import Cost, Gradient, Part, register
     from flopratio.ledger import Ledger
-    from flopratio.trace.profiler import Profiler
+    from flopratio.measure.loop import Profiler
     from flopratio.verbs.count import count
     from flopratio.verbs.fit import Fit, fit
     from flopratio.verbs.profile import Profile, profile
@@ -37,7 +37,7 @@ __all__ = [
 _HOMES = {
     **dict.fromkeys(("Cost", "Gradient", "Part", "register"), "flopratio.formulas"),
     "Ledger": "flopratio.ledger",
-    "Profiler": "flopratio.trace.profiler",
+    "Profiler": "flopratio.measure.loop",
     "UsageError": "flopratio.errors",
     "count": "flopratio.verbs.count",
     **dict.fromkeys(("Fit", "fit"), "flopratio.verbs.fit"),

@@ -8,10 +8,9 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from flopratio.measure.counters import executed, why_not
-
 from experiments.gpu.kernels import KERNELS, counted
 from experiments.gpu.rows import Run, run_rows
+from flopratio.measure.counters import executed, why_not
 
 COLUMNS = (
     *("ledger", "counted", "tensor_cores", "ratio", "elementwise"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count, pairwise
+from itertools import count
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +20,8 @@ from flopratio.measure.operators import is_dispatched
 from flopratio.memory import Memory
 
 MOST_ENTRIES = 1_000_000
+LARGEST_NUMBER = 16
+"""Bytes, of a complex one."""
 
 
 class Taken(NamedTuple):
@@ -30,15 +32,14 @@ class Taken(NamedTuple):
         operator: during which (``aten.addmm``); empty between operators.
         alive: the bytes that the step has requested and not given back just before, without what
             kernels hold for themselves.
-        in_kernel: whether the operator gives it back before it returns.
-        in_passing: whether it is given back before the next one is taken.
+        in_kernel: whether the operator gives it back before it returns; or it is a number that is
+            made a tensor on its way into an operator.
     """
 
     nbytes: int
     operator: str
     alive: int
     in_kernel: bool = False
-    in_passing: bool = False
 
 
 class Change(NamedTuple):
@@ -95,10 +96,10 @@ def record(step: Callable[[], object], device: torch.device) -> History:
     assert profiler.profiler is not None
     assert profiler.profiler.kineto_results is not None
     tree = profiler.profiler.kineto_results.experimental_event_tree()
-    return history(snapshot["device_traces"][device.index or 0], changes(tree))
+    return history(snapshot["device_traces"][device.index or 0], changes(tree, device.type))
 
 
-def changes(tree: Iterable[Any], device_type: str = "cuda") -> list[Change]:
+def changes(tree: Iterable[Any], device_type: str) -> list[Change]:
     """The allocations of a profile, in order.
 
     Args:
@@ -159,13 +160,11 @@ def history(trace: Sequence[Mapping[str, Any]], seen: Sequence[Change]) -> Histo
             else:
                 ended[index] = by.call
             order.append(("free", index))
-    for index, call in enumerate(calls):
-        if call and ended.get(index) == call:
-            taken[index] = taken[index]._replace(in_kernel=True)
-    outside_kernels = [(kind, i) for kind, i in order if i >= 0 and not taken[i].in_kernel]
-    for (kind, index), following in pairwise(outside_kernels):
-        if kind == "alloc" and following == ("free", index):
-            taken[index] = taken[index]._replace(in_passing=True)
+    for index, end in ended.items():
+        one = taken[index]
+        is_number = not one.operator and one.nbytes <= LARGEST_NUMBER
+        if is_number or (calls[index] and calls[index] == end):
+            taken[index] = one._replace(in_kernel=True)
     return _walked(taken, order, outside)
 
 
@@ -230,9 +229,8 @@ def _predicted(
 
 def first_parting(expected: Iterable[Taken], measured: Iterable[Taken]) -> Parting | None:
     """The first allocation that is of another size, or that finds another sum alive, on either
-    side; None: there is none. In what order an operator takes its results is its own affair. What
-    kernels take for themselves is left out, and so is what is given back in passing if it is not
-    expected: a number that is made a tensor on its way into an operator."""
+    side; None: there is none. In what order an operator takes its results is its own affair, and
+    so is what its kernel takes for itself."""
     groups = deque(_by_operator(one for one in expected if not one.in_kernel))
     index = 0
     for theirs in measured:
@@ -246,7 +244,7 @@ def first_parting(expected: Iterable[Taken], measured: Iterable[Taken]) -> Parti
             index += 1
             if not group.waiting:
                 groups.popleft()
-        elif not theirs.in_passing:
+        else:
             return Parting(index, None if group is None else group.waiting[0], theirs)
     return Parting(index, groups[0].waiting[0], None) if groups else None
 

@@ -15,7 +15,7 @@ from experiments.gpu.cases import Case, sizes
 from experiments.gpu.history import Parting, first_parting, predicted, record
 from experiments.gpu.rows import Run, run_rows
 from flopratio.allocator import CachingAllocator, Event, replay
-from flopratio.measure.memory import measure_peak
+from flopratio.measure.memory import measured_memory
 from flopratio.step.run import PreparedStep
 from flopratio.torch_private import buffers, parameters, storage_address, tree_iter
 from flopratio.trace.attribution import attribute
@@ -24,29 +24,30 @@ from flopratio.trace.profiler import Profiler
 from flopratio.verbs.traced import trace_step
 
 OWN = "experiments.gpu.networks"
-MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
-    "mlp": ("mlp", {"batch": 512, "width": 2048, "depth": 4}, {"batch": 8}),
-    "resnet": ("torchvision:resnet50", {"batch": 32}, {"batch": 2, "image": 64}),
-    "vit": ("timm:vit_base_patch16_224", {"batch": 32}, {"batch": 1, "depth": 2}),
-    "convnext": ("torchvision:convnext_tiny", {"batch": 32}, {"batch": 1, "image": 64}),
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "mlp": ("mlp", {"batch": 512, "width": 2048, "depth": 4}),
+    "resnet": ("torchvision:resnet50", {"batch": 32}),
+    "vit": ("timm:vit_base_patch16_224", {"batch": 32}),
+    "convnext": ("torchvision:convnext_tiny", {"batch": 32}),
     "gpt": (
         f"{OWN}:gpt",
         {"batch": 8, "seq": 1024, "width": 768, "depth": 12, "vocabulary": 50304},
-        {"batch": 2, "seq": 64},
     ),
     "llama": (
         f"{OWN}:llama",
         {"batch": 4, "seq": 1024, "width": 1024, "depth": 12, "vocabulary": 32000},
-        {"batch": 2, "seq": 64},
     ),
-    "unet": (f"{OWN}:unet", {"batch": 8, "image": 256, "width": 64, "depth": 4}, {"batch": 2}),
+    "unet": (f"{OWN}:unet", {"batch": 8, "image": 256, "width": 64, "depth": 4}),
     "lstm": (
         f"{OWN}:lstm",
         {"batch": 64, "seq": 128, "width": 1024, "depth": 2, "vocabulary": 10000},
-        {"batch": 2},
     ),
 }
-"""Name -> MODEL, its sizes, and those of the rehearsal."""
+SMALL: dict[str, tuple[str, dict[str, Any]]] = {
+    "mlp": ("mlp", {"batch": 8, "width": 64}),
+    "gpt": (f"{OWN}:gpt", {}),
+}
+"""Name -> MODEL and its sizes; those of the rehearsal."""
 
 PRECISIONS: dict[str, dict[str, Any]] = {
     "float32": {},
@@ -85,13 +86,9 @@ def _work(run: Run) -> Iterator[Any]:
     for checkpoint, checkpointed in CHECKPOINTS.items():
         for optimizer, updated in OPTIMIZERS.items():
             for precision, computed in PRECISIONS.items():
-                for name, (model, large, small) in MODELS.items():
-                    case = Case(
-                        name,
-                        model,
-                        small if run.small else large,
-                        {**updated, **computed, **checkpointed},
-                    )
+                for name, (model, settings) in (SMALL if run.small else MODELS).items():
+                    options = {**updated, **computed, **checkpointed}
+                    case = Case(name, model, settings, options)
                     key = (name, precision, optimizer, checkpoint)
                     yield key, lambda case=case: [compared(run, case)]
 
@@ -106,16 +103,12 @@ def compared(run: Run, case: Case) -> dict[str, Any]:
 
 def _on_cpu(run: Run, case: Case, profiler: Profiler) -> dict[str, Any]:
     """The CPU has one figure: what is alive."""
-    step = case.real(run.device, run.target)
-    with step.prepared() as prepared:
-        prepared.run()
-        prepared.clear()
-        peak = measure_peak(prepared.run, _there(prepared))
+    peak = measured_memory(case.real(run.device, run.target))
     mine = profiler.ledger.memory.peak
     return {
         "predicted_requested": mine,
-        "measured_requested": peak.nbytes,
-        "difference_requested": mine - peak.nbytes,
+        "measured_requested": peak.peak,
+        "difference_requested": mine - peak.peak,
         "workspaces_at_peak": json.dumps(peak.kernels),
         "kernel_bytes": sum(peak.kernels.values()),
     }

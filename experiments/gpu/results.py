@@ -106,11 +106,11 @@ def check_target(target: Path, found: dict[str, Any], tables: dict[str, Rows]) -
     named = folder.name.casefold()
     if not folder.is_relative_to(RESULTS.resolve()) and not is_gpu(named):
         return
-    devices = {
-        found.get("gpu") or "cpu",
-        *(row["device"] for rows in tables.values() for row in rows),
-    }
-    wrong = sorted(device for device in devices if named not in device.casefold().split())
+    devices = {row["device"] for rows in tables.values() for row in rows}
+    devices.add(found.get("gpu") or "cpu")
+    wrong = sorted(
+        device for device in devices if device == "cpu" or named not in device.casefold().split()
+    )
     if wrong:
         raise UsageError(
             f"{target} takes rows of a GPU of that name, and these are of {', '.join(wrong)}: "

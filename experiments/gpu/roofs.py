@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from flopratio.measure.roofs import measured_roofs
-
 from experiments.gpu.rows import Run
 from flopratio.hardware import DeviceProfile
+from flopratio.measure.roofs import measured_roofs
 
 NAME = "roofs.json"
 

@@ -12,6 +12,7 @@ from experiments.gpu.cases import Case, sizes
 from experiments.gpu.rows import Run, run_rows
 from flopratio.formulas.attention import backend
 from flopratio.ledger import Ledger
+from flopratio.trace.attribution import attribute
 from flopratio.trace.recording import LIST, TENSOR, Record, Recording
 from flopratio.verbs.traced import trace_step
 
@@ -104,14 +105,11 @@ def compared(run: Run, case: Case, target: str) -> Iterator[dict[str, Any]]:
 
 
 def calls(recording: Recording) -> list[Call]:
-    """The operators in the order in which they ran."""
+    """The operators in the order in which they ran, each with what it is attributed to."""
+    rows = attribute(recording).row_of_each_record()
     return [
-        Call(
-            recording.layer_of(record),
-            record.scope,
-            f"{record.op}({', '.join(_arguments(record))})",
-        )
-        for record in recording.records
+        Call(row.layer, row.phase, f"{record.op}({', '.join(_arguments(record))})")
+        for row, record in zip(rows, recording.records, strict=True)
     ]
 
 

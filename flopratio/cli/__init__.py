@@ -6,6 +6,7 @@ Exit codes: 0 fine; 1 a claim or limit is violated; 2 a usage or input error, in
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import traceback
@@ -132,12 +133,20 @@ def _verbs() -> dict[str, Any]:
     return commands
 
 
+TOO_LARGE = re.compile(
+    r"Overflow when unpacking|Storage size calculation overflowed|multiplication overflow"
+)
+"""What torch says of sizes whose bytes, or which themselves, are no 64-bit numbers."""
+
+
 def _sentence(error: Exception) -> str:
     """What went wrong, on one line."""
     if isinstance(error, UsageError):
         message = str(error)
     elif hasattr(error, "format_message"):  # Typer's own, such as an unknown option
         message = error.format_message()
+    elif TOO_LARGE.search(message_of(error)):
+        message = "a tensor would be larger than torch can tell: make the sizes smaller"
     else:
         message = f"{type(error).__name__}: {message_of(error)} (--debug shows where)"
     return " ".join(message.split())

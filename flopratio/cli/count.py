@@ -40,8 +40,16 @@ def _view_names(kind: str) -> Iterable[str]:
     return names
 
 
+def _devices() -> Iterable[str]:
+    """Whose roofs may be asked for by name."""
+    from flopratio.hardware import shipped_profiles
+
+    return "cpu", "cuda", *shipped_profiles()
+
+
 @with_step_options()
 def count_command(
+    context: typer.Context,
     arguments: ModelArguments = None,
     *,
     step: dict[str, Any],
@@ -81,6 +89,7 @@ def count_command(
         typer.Option(
             metavar="cpu|cuda|GPU|FILE.json",
             help="Predict times from the measured roofs of this device, and explain their ratio.",
+            autocompletion=choices(_devices),
         ),
     ] = None,
     strict: Annotated[
@@ -129,7 +138,9 @@ def count_command(
     check_view(by, sort)
     _check_files(output, timeline, memory_trace, force=force)
     options = options_and_keys(step, settings)
-    device = None if roofline is None else _device(roofline, options)
+    device = None if roofline is None else _roofs(roofline, quiet=quiet)
+    if device is not None and _is_default(context, "target"):
+        options["target"] = device.device  # whose kernels run there
     with _waiting(f"counting {model}", quiet=quiet):
         from flopratio.verbs.count import count
 
@@ -179,18 +190,18 @@ def count_command(
     raise typer.Exit(1 if failed else 0)
 
 
-def _device(name: str, options: dict[str, Any]) -> DeviceProfile:
-    """The device whose roofs to predict with. Unless ``--target`` says otherwise, the step runs its
-    kernels."""
-    import click
-    from click.core import ParameterSource
+def _roofs(name: str, *, quiet: bool) -> DeviceProfile:
+    """The device to predict for; this machine's is measured if it has not been."""
+    with _waiting(f"measuring the roofs of {name}", quiet=quiet):
+        from flopratio.measure.roofs import roofs_of
 
-    from flopratio.measure.roofs import roofs_of
+        return roofs_of(name)
 
-    device = roofs_of(name)
-    if click.get_current_context().get_parameter_source("target") == ParameterSource.DEFAULT:
-        options["target"] = device.device
-    return device
+
+def _is_default(context: typer.Context, option: str) -> bool:
+    """Whether an option of the command line was not given."""
+    source = context.get_parameter_source(option)
+    return source is None or source.name == "DEFAULT"
 
 
 def _predicted(ledger: Ledger, device: DeviceProfile) -> Prediction:

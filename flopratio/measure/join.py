@@ -15,12 +15,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby, pairwise
+from itertools import groupby, islice, pairwise
 from typing import NamedTuple
 
 from flopratio.formulas.dependence import DATA, depends_on, phase_of
 from flopratio.ledger import Row
+from flopratio.measure.alignment import align
 from flopratio.measure.events import (
+    EVALUATE,
     STEP_PHASE_OF_RANGE,
     Below,
     Event,
@@ -31,7 +33,7 @@ from flopratio.measure.events import (
     nodes_below,
     operators_of,
 )
-from flopratio.measure.operators import does_something
+from flopratio.measure.operators import does_something, is_dispatched
 from flopratio.trace.attribution import Attribution
 from flopratio.trace.recording import ACCUMULATE_GRAD, Recording
 
@@ -83,6 +85,34 @@ def _newest(graphs: Iterable[Mapping[int, object]]) -> int:
     return max((node for node in numbers if node != ACCUMULATE_GRAD), default=-1)
 
 
+def _same_nodes(
+    profiled: Mapping[int, str], reached: Iterable[int], recorded: Mapping[int, str]
+) -> dict[int, int | None]:
+    """Number of a node in the profile -> that in the recording, None if it is none.
+
+    If they are equally many and most are called alike, one by one in their order (a view may be
+    made otherwise while it is watched, and its node be called otherwise); else as their names meet.
+    Numbers themselves do not tell: a backward that is differentiable itself leaves some out when
+    watched.
+
+    Args:
+        profiled: number -> name.
+        reached: all numbers in the recording.
+        recorded: number -> name, of those that ran an operator.
+    """
+    ours, theirs = sorted(profiled, reverse=True), sorted(reached, reverse=True)
+    if len(ours) == len(theirs):
+        pairs = dict(zip(ours, theirs, strict=True))
+        alike = [recorded[n] == profiled[own] for own, n in pairs.items() if n in recorded]
+        if 2 * sum(alike) >= len(alike):
+            return dict(pairs)
+    known = [number for number in theirs if number in recorded]
+    places = align([recorded[number] for number in known], [profiled[number] for number in ours])
+    met = zip(known, places, strict=True)
+    same: dict[int, int | None] = dict.fromkeys(ours)
+    return same | {ours[place]: number for number, place in met if place is not None}
+
+
 def by_node(recording: Recording, shares: Mapping[int, float]) -> dict[int, float]:
     """Sequence number of a node, as recorded -> what is known of it by how far it lies behind the
     newest of its backward."""
@@ -131,6 +161,7 @@ class _Join:
         self._timed = Timed(list(attribution.rows))
         ends = [*attribution.first_rows, len(attribution.rows)]
         self._rows_of = [range(start, end) for start, end in pairwise(ends)]
+        self._broken_off: set[Event] = set()
 
     def run(self, tree: EventTree) -> Timed:
         """Book all time of a profile."""
@@ -158,21 +189,20 @@ class _Join:
 
     def _records(
         self, others: bool
-    ) -> tuple[list[int], list[int], dict[_Key, list[int]], list[list[int]]]:
-        """The records of forward, of the update, of each node and of each AccumulateGrad.
+    ) -> tuple[list[int], list[int], dict[_Key, list[list[int]]], list[list[int]]]:
+        """The records of forward, of the update, of each run of each node and of each
+        AccumulateGrad.
 
         Args:
             others: whether other threads made nodes: those of a backward inside of another.
         """
         recording = self._recording
-        inside = {
-            index
-            for graph in recording.graphs
-            if others and graph.within is not None
-            for index in recording.records_of(graph)
-        }
+        graph_of = [-1] * len(recording.records)
+        for place, graph in enumerate(recording.graphs):
+            for index in recording.records_of(graph):
+                graph_of[index] = place  # of one inside of another, which comes later
         forward, update, accumulated = [], [], []
-        of_node: defaultdict[_Key, list[int]] = defaultdict(list)
+        runs: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
         for index, record in enumerate(recording.records):
             if record.scope == "update":
                 update.append(index)
@@ -181,9 +211,16 @@ class _Join:
             elif record.node == ACCUMULATE_GRAD:
                 accumulated.append(index)
             else:
-                of_node[_Key(index in inside, record.node)].append(index)
-        # One after another for one leaf they are of one node.
-        leaf_of = recording.accumulated.get
+                runs[graph_of[index], record.node].append(index)
+        of_node: defaultdict[_Key, list[list[int]]] = defaultdict(list)
+        for (place, node), records in runs.items():
+            within = place >= 0 and recording.graphs[place].within is not None
+            of_node[_Key(others and within, node)].append(records)
+
+        def leaf_of(index: int) -> tuple[int, int | None]:
+            return graph_of[index], recording.accumulated.get(index)
+
+        # For one leaf in one backward they are of one node.
         return forward, update, dict(of_node), [list(g) for _, g in groupby(accumulated, leaf_of)]
 
     # -- whose time an event is ----------------------------------------------------------------
@@ -215,27 +252,31 @@ class _Join:
         nodes = sum(node.time_ns for node in nodes_below(event))
         return event.time_ns - nodes - sum(one.time_ns for one in inside)
 
-    def _backward(self, runs: Iterable[Event], thread: int, of_node: dict[_Key, list[int]]) -> None:
+    def _backward(
+        self, events: Iterable[Event], thread: int, of_node: dict[_Key, list[list[int]]]
+    ) -> None:
         """Node by node, by number."""
         keys = [
             (event, _Key(event.host.made_in not in (0, thread), event.host.sequence))
-            for event in runs
+            for event in events
             if not event.name.endswith(ACCUMULATE)
         ]
-        newest: dict[bool, int] = {}
-        for _, key in keys:
-            newest[key.in_other_thread] = max(key.number, newest.get(key.in_other_thread, -1))
-        graphs = self._recording.graphs
-        split = True in newest
-        recorded = {
-            other: _newest(g.nodes for g in graphs if not split or (g.within is not None) is other)
-            for other in (False, True)
-        }
-        for event, (other, number) in keys:
-            number += recorded[other] - newest[other]
-            self._node(event, of_node.pop(_Key(other, number), []), number)
-        for records in of_node.values():
-            self._lost(records)
+        names = {key: event.name.removeprefix(EVALUATE) for event, key in keys}
+        split = any(key.in_other_thread for key in names)
+        recorded: dict[_Key, int | None] = {}
+        for other in (False, True) if split else (False,):
+            own = {key.number: name for key, name in names.items() if key.in_other_thread is other}
+            graphs = (g for g in self._recording.graphs if not split or bool(g.within) is other)
+            numbers = {node for graph in graphs for node in graph.nodes} - {ACCUMULATE_GRAD}
+            for number, found in _same_nodes(own, numbers, self._recording.nodes).items():
+                recorded[_Key(other, number)] = found
+        for event, key in keys:
+            same = recorded[key]
+            runs = [] if same is None else of_node.get(_Key(key.in_other_thread, same), [])
+            self._node(event, runs.pop(0) if runs else [], same)
+        for lost in of_node.values():
+            for run in lost:
+                self._lost(run)
 
     def _node(self, event: Event, records: Sequence[int], number: int | None) -> None:
         """One node of backward: what lies around its operators is shared out by their times."""
@@ -270,7 +311,13 @@ class _Join:
         return calls[0].layer, phase_of(depends_on(needed) if needed else DATA)
 
     def _accumulations(self, events: Sequence[Event], records: Sequence[list[int]]) -> None:
-        """AccumulateGrad nodes have no number, but run in the recorded order."""
+        """AccumulateGrad nodes have no number, but run in the recorded order. (In one that does
+        not, because its gradient was asked for, nothing runs.)"""
+        if len(events) != len(records):
+            for event in events:
+                if not event.children:
+                    self._node(event, [], None)
+            events = [event for event in events if event.children]
         if len(events) == len(records):
             for event, own in zip(events, records, strict=True):
                 self._node(event, own, None)
@@ -290,30 +337,40 @@ class _Join:
             (record, self._name_of(record)) for record in records if not self._is_view(record)
         ]
         names = {name for _, name in wanted}
-        candidates = [i for i, (event, _) in enumerate(events) if _is_called(event.name, names)]
-        position = 0
-        for record, name in wanted:
-            near = range(position, min(position + NEARBY, len(candidates)))
-            found = next(
-                (i for i in near if _is_called(events[candidates[i]].event.name, (name,))), None
-            )
-            if found is None:
+        candidates = [
+            i for i, (event, _) in enumerate(events) if _as_called(event.name, names) in names
+        ]
+        places = _in_turn([name for _, name in wanted], events, candidates)
+        if None in places:
+            outer = _outermost(events, candidates)
+            own = [events[i].event.name for i in outer]
+            found = align([name for _, name in wanted], [_as_called(name, names) for name in own])
+            places = [None if place is None else outer[place] for place in found]
+        following = 0
+        computing_again = False
+        for (record, name), index in zip(wanted, places, strict=True):
+            if index is None or index < following:
                 self._timed.unmatched[name] += 1
                 continue
-            event, depth = events[candidates[found]]
+            event = events[index].event
+            if computing_again and self._recording.records[record].scope != "recompute":
+                self._break_off(events[following:index])
+            computing_again = self._recording.records[record].scope == "recompute"
             matched[record] = event
             event.row = self._rows_of[record].start
             row = self._timed.rows[event.row]
             event.place = row.layer, row.phase
             self._put(record, event.time_ns)
-            position = found + 1
-            # What a kernel calls for itself is passed over.
-            following = candidates[found] + 1
-            while following < len(events) and events[following].depth > depth:
-                following += 1
-            while position < len(candidates) and candidates[position] < following:
-                position += 1
+            following = _end(events, index)
+        if computing_again:
+            self._break_off(events[following:])
         return matched
+
+    def _break_off(self, events: Iterable[Below]) -> None:
+        """A checkpoint stops computing when the last tensor is back that is needed: in the middle
+        of an operator, which is begun and never runs."""
+        begun = (event for event, _ in events if does_something(event.name))
+        self._broken_off.update(islice(begun, 1))
 
     def _name_untraced(self, tree: EventTree) -> None:
         """The operators without a record that a trace would have seen, not what they call, nor what
@@ -328,6 +385,8 @@ class _Join:
                 inside.add(event)
             elif event not in around_matched and does_something(event.name):
                 inside.add(event)
+                if event in self._broken_off:
+                    continue
                 self._timed.untraced[event.name] += 1
         # Views, and what gives a value to Python, have a record, and are not looked for.
         records = range(len(self._recording.records))
@@ -420,7 +479,48 @@ def _sort_out(event: Event, called: list[Event], updates: list[Event]) -> None:
         _sort_out(child, called, updates)
 
 
-def _is_called(name: str, names: Container[str]) -> bool:
-    """Whether an event has one of these names; sums that torch adds up in place, it makes anew
-    while a dispatch mode watches."""
-    return name in names or (name.endswith("_") and name[:-1] in names)
+def _as_called(name: str, names: Container[str]) -> str:
+    """The one of these names that an event has, or its own; sums that torch adds up in place, it
+    makes anew while a dispatch mode watches."""
+    return name[:-1] if name not in names and name.endswith("_") and name[:-1] in names else name
+
+
+def _end(events: Sequence[Below], index: int) -> int:
+    """Where what is below an event ends."""
+    depth = events[index].depth
+    index += 1
+    while index < len(events) and events[index].depth > depth:
+        index += 1
+    return index
+
+
+def _in_turn(
+    wanted: Sequence[str], events: Sequence[Below], candidates: Sequence[int]
+) -> list[int | None]:
+    """For each name the next event that has it and is not too far, nor below the one before."""
+    names = set(wanted)
+    places: list[int | None] = []
+    position = 0
+    for name in wanted:
+        near = range(position, min(position + NEARBY, len(candidates)))
+        called = (i for i in near if _as_called(events[candidates[i]].event.name, names) == name)
+        found = next(called, None)
+        places.append(None if found is None else candidates[found])
+        if found is not None:
+            position = found + 1
+            following = _end(events, candidates[found])
+            while position < len(candidates) and candidates[position] < following:
+                position += 1
+    return places
+
+
+def _outermost(events: Sequence[Below], candidates: Sequence[int]) -> list[int]:
+    """The candidates without those that others call."""
+    outer = []
+    following = 0
+    for index in candidates:
+        if index >= following:
+            outer.append(index)
+            if is_dispatched(events[index].event.name):
+                following = _end(events, index)
+    return outer

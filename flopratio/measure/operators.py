@@ -6,15 +6,20 @@ from functools import cache
 
 from flopratio.torch_private import has_kernel, is_view_operator, operator_names
 
+_MADE_UP = "CompositeImplicitAutograd"
+
 
 @cache
 def is_dispatched(name: str) -> bool:
     """Whether a trace sees an operator of this name (``aten::addmm``): one that is not made up of
     others."""
     overloads = _overloads().get(name, ())
-    return bool(overloads) and not any(
-        has_kernel(overload, "CompositeImplicitAutograd") for overload in overloads
-    )
+    return bool(overloads) and not any(map(_is_made_up, overloads))
+
+
+def _is_made_up(overload: str) -> bool:
+    kernels = {key for key in (_MADE_UP, "CPU", "CUDA") if has_kernel(overload, key)}
+    return kernels == {_MADE_UP}  # some are so on other devices only
 
 
 @cache

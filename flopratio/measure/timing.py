@@ -114,6 +114,7 @@ def measure_step(
     layers: bool = True,
     predicted: Memory | None = None,
     clock: Callable[[], float] = time.perf_counter,
+    progress: Callable[[str], None] = lambda what: None,
 ) -> Timing:
     """Time a training step: forward and loss, ``backward()``, ``Optimizer.step()``; of an inference
     the forward alone.
@@ -131,6 +132,7 @@ def measure_step(
         layers: whether to split the phases over the layers, in further steps.
         predicted: what the step should need of memory, for the message if it does not fit.
         clock: seconds; a fake one tests the bookkeeping.
+        progress: called between steps with what is done next.
 
     Raises:
         UsageError: an option that doesn't fit the module, a loss without a gradient, a step that is
@@ -149,7 +151,7 @@ def measure_step(
     ):
         timed = TimedStep(step, prepared, watched, repeats=repeats, clock=clock)
         try:
-            return _Measurement(timed, repeats, budget_s, clock).run(layers=layers)
+            return _Measurement(timed, repeats, budget_s, clock, progress).run(layers=layers)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -164,9 +166,15 @@ class _Measurement:
     """The laps, and the profiled steps."""
 
     def __init__(
-        self, timed: TimedStep, repeats: int, budget_s: float, clock: Callable[[], float]
+        self,
+        timed: TimedStep,
+        repeats: int,
+        budget_s: float,
+        clock: Callable[[], float],
+        progress: Callable[[str], None],
     ) -> None:
         self._timed = timed
+        self._progress = progress
         self._repeats = repeats
         self._budget_s = budget_s
         self._clock = clock
@@ -174,6 +182,7 @@ class _Measurement:
         self._interrupted = False
 
     def run(self, *, layers: bool) -> Timing:
+        self._progress("warming up")
         self._timed.warm_up(self._budget_s / 4)
         laps = self._laps()
         forward = Interval.of(lap[0] for lap in laps)
@@ -185,9 +194,9 @@ class _Measurement:
         time_ratio = Interval.of(ratios)
         profiled: list[ProfiledStep] = []
         if layers and not self._interrupted:
-            self._within_budget(self._timed.warm_up_profiler, 1, 1)
+            self._within_budget("recording", self._timed.warm_up_profiler, 1, 1)
         if layers and not self._interrupted:
-            profiled = self._within_budget(self._timed.profile, 1, PROFILED_REPEATS)
+            profiled = self._within_budget("profiling", self._timed.profile, 1, PROFILED_REPEATS)
             if not any(each.kernels_us for each in profiled):
                 profiled = []
                 if not self._interrupted:
@@ -212,13 +221,13 @@ class _Measurement:
 
     def _laps(self) -> list[list[float]]:
         """Milliseconds of forward, backward and update, of each repeat."""
-        laps = self._within_budget(self._timed.lap, MIN_REPEATS, self._repeats)
+        laps = self._within_budget("timing", self._timed.lap, MIN_REPEATS, self._repeats)
         if not laps:
             raise KeyboardInterrupt
         takes = statistics.median(sum(lap) for lap in laps)
         if takes < SHORT_STEP_MS and len(laps) == self._repeats:
             more = (SHORT_REPEATS - 1) * self._repeats
-            laps += self._within_budget(self._timed.lap, 0, more)
+            laps += self._within_budget("timing", self._timed.lap, 0, more)
             self._notes.append(
                 f"a step takes {takes:.3f} ms, too short to be timed one by one to a percent: "
                 f"{len(laps)} were timed, not {self._repeats}"
@@ -230,7 +239,9 @@ class _Measurement:
             self._timed.ledger(), steps, events=self._timed.events, time_ratio=time_ratio.median
         )
 
-    def _within_budget(self, action: Callable[[], Result], least: int, most: int) -> list[Result]:
+    def _within_budget(
+        self, what: str, action: Callable[[], Result], least: int, most: int
+    ) -> list[Result]:
         """Results of doing it again while the budget has room for one more, and nobody stops it."""
         start = self._clock()
         results: list[Result] = []
@@ -240,6 +251,7 @@ class _Measurement:
                 next_too = spent * (1 + 1 / len(results)) if results else spent
                 if len(results) >= least and next_too > self._budget_s:
                     break
+                self._progress(f"{what} step {len(results) + 1} of {most}")
                 results.append(action())
         except KeyboardInterrupt:
             self._interrupted = True

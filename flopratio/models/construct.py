@@ -39,9 +39,11 @@ def construct(request: Request, make: Callable[..., Any], options: Mapping[str, 
                 with request.device:
                     return make(**options)
             return build_weightless(lambda: make(**options))
-    except (ModelError, MemoryError, torch.OutOfMemoryError):
+    except ModelError:
         raise
     except (Exception, SystemExit) as error:  # whatever foreign code raises becomes one sentence
+        if request.device is not None and isinstance(error, MemoryError | torch.OutOfMemoryError):
+            raise  # a device that is too small is told by who chose it
         unknown = (
             _UNKNOWN_KEYWORD.search(message_of(error)) if isinstance(error, TypeError) else None
         )

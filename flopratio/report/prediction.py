@@ -94,16 +94,14 @@ def lines(view: View, prediction: Prediction) -> Lines:
     shown = [
         column for number, column in enumerate(COLUMNS) if number < ALWAYS or getattr(total, column)
     ]
-    units = {
-        column: choose([_column(line, column) for line in (listed or [total])], Kind.TIME)
-        for column in shown
-    }
+    figures = [_column(line, column) for line in (listed or [total]) for column in shown]
+    unit = choose(figures, Kind.TIME)
     ratios = {line.name: line.ratio for line in view.lines}
 
     def texts(line: ExpectedLayer, flop_ratio: float | None) -> list[str]:
         return [
             line.name,
-            *(unit.format(_column(line, column)) for column, unit in units.items()),
+            *(unit.format(_column(line, column)) for column in shown),
             _rounded(line.time_ratio),
             ratio_text(flop_ratio),
             WORDS[line.bound],
@@ -112,7 +110,7 @@ def lines(view: View, prediction: Prediction) -> Lines:
     return Lines(
         [
             view.by,
-            *(f"{COLUMNS[column]}\n{unit.name}" for column, unit in units.items()),
+            *(f"{COLUMNS[column]}\n{unit.name}" for column in shown),
             "ratio\nof times",
             "ratio\nof FLOPs",
             "bound by",

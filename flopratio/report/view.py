@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flopratio.errors import UsageError
 from flopratio.ledger import PHASES, LayerTotals, Ledger, Row
 from flopratio.report.units import Kind, ratio_text
-from flopratio.roofline import Prediction
 from flopratio.text.grammar import unknown
+
+if TYPE_CHECKING:
+    from flopratio.roofline import Prediction
 
 ROOT = "(model)"
 """What the root module, whose path is empty, is called."""

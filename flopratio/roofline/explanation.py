@@ -39,7 +39,7 @@ NO_ROOF = "products in a dtype without a measured roof"
 LAUNCHES = "launches: what an operator costs however small it is"
 RECOMPUTE = "recompute: forward done again in backward"
 AROUND = "around operators: Python, autograd's engine"
-IDLE = "no kernel running: gaps, waiting for Python"
+IDLE = "nothing running: gaps, waiting for Python"
 PROFILER = "the profiler's own cost"
 OTHER = "other"
 
@@ -51,6 +51,9 @@ NOTHING_KNOWN = Expected(0.0, "none")
 SMALL = Fraction(1, 100)
 """A reason with less than this part of all contributions (without their signs) is folded into
 ``other``."""
+
+NAMED = 3
+"""So many of the reasons in ``other`` are named."""
 
 AS_PREDICTED = 1e-9
 """A time that differs by no more than this part from the predicted one is the predicted one, and
@@ -236,10 +239,12 @@ def _reasons(groups: Mapping[str, _Group], contributions: Mapping[str, Fraction]
 
     reasons = [reason(name, [name]) for name in large]
     if small:
-        reasons.append(reason(f"{OTHER} ({'; '.join(map(_short, small))})", small))
+        reasons.append(reason(f"{OTHER} ({_listed(small)})", small))
     return reasons
 
 
-def _short(name: str) -> str:
-    """A reason's name without what explains it."""
-    return name.partition(" (")[0].partition(":")[0]
+def _listed(names: list[str]) -> str:
+    """The first few of some reasons, by their names without what explains these."""
+    listed = [name.partition(" (")[0].partition(":")[0] for name in names]
+    more = len(listed) - NAMED
+    return "; ".join([*listed[:NAMED], *([f"{more} more"] if more > 0 else [])])

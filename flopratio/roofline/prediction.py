@@ -71,8 +71,9 @@ class ExpectedLayer(NamedTuple):
 
     @property
     def time_ratio(self) -> float | None:
-        """Backward over forward; None where forward takes no time."""
-        return self.backward_ms / self.forward_ms if self.forward_ms else None
+        """Backward over forward; None where one of both takes no time."""
+        forward, backward = self.forward_ms, self.backward_ms
+        return backward / forward if forward and backward else None
 
 
 @dataclass(frozen=True)
@@ -281,16 +282,11 @@ def _shares(operator: list[Row], at_roof: list[float]) -> list[float]:
     arithmetic."""
     if len(operator) == 1:
         return [1.0]
-    parts: list[float]
-    nbytes = [moved(row) for row in operator]
-    if all(nbytes):
-        parts = [float(own) for own in nbytes]
-    elif any(at_roof):
-        parts = at_roof
-    else:
-        parts = [float(row.flops + row.elementwise) for row in operator]
+    nbytes = [float(moved(row)) for row in operator]
+    work = [float(row.flops + row.elementwise) for row in operator]
+    parts = nbytes if all(nbytes) else at_roof if any(at_roof) else work
     whole = fsum(parts)
-    return [part / whole for part in parts]
+    return [part / whole if whole else 1 / len(parts) for part in parts]
 
 
 def _line(name: str, group: list[tuple[Row, Expected]]) -> ExpectedLayer:
@@ -301,4 +297,13 @@ def _line(name: str, group: list[tuple[Row, Expected]]) -> ExpectedLayer:
         if expected.bound in bounds:
             bounds[expected.bound] += expected.seconds
     bound = max(bounds, key=lambda each: bounds[each]) if any(bounds.values()) else "none"
-    return ExpectedLayer(name, group[0][0].type, *(ms[phase] for phase in PHASES), bound)
+    return ExpectedLayer(
+        name,
+        group[0][0].type,
+        forward_ms=ms["forward"],
+        grad_input_ms=ms["grad_input"],
+        grad_weight_ms=ms["grad_weight"],
+        recompute_ms=ms["recompute"],
+        update_ms=ms["update"],
+        bound=bound,
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from flopratio.formulas.movement import BOOKKEEPING, CREATION, names
 from flopratio.ledger import Row
+from flopratio.text.dtypes import RUNNABLE, itemsize
 
 ALLOCATIONS = names(
     """
@@ -34,7 +35,7 @@ GATHERS = names(
 
 SHAPE_ONLY = names(
     """
-    copy_ _foreach_copy_
+    copy_ _foreach_copy_ _foreach_zero_
     nll_loss_backward nll_loss2d_backward
     max_pool2d_with_indices_backward max_pool3d_with_indices_backward
     adaptive_max_pool2d_backward adaptive_max_pool3d_backward
@@ -69,6 +70,10 @@ TWICE = names(
 (over the normalized entries and over the batch), are complete only when all has been read, and then
 each entry is needed again. (A layer norm's forward keeps a row on the chip.)"""
 
+FLOP_OF_EVALUATION = 4
+"""A batch norm in evaluation does that much an entry at most: ``(x - mean) * rstd * weight + bias``
+of statistics that it has. To work these out takes 3 more (a sum, and squares and their sum)."""
+
 
 def moved(row: Row) -> int:
     """Bytes that the operator of a row reads and writes."""
@@ -83,4 +88,12 @@ def moved(row: Row) -> int:
         return max(read - written, 0) + written
     if row.op in SCATTERS:
         return 2 * max(read - written, 0)
-    return (2 if row.op in TWICE else 1) * read + written
+    return (2 if row.op in TWICE and not _is_evaluation(row) else 1) * read + written
+
+
+def _is_evaluation(row: Row) -> bool:
+    """Whether a batch norm needs no mean over its batch."""
+    if "batch_norm" not in row.op or "backward" in row.op or row.dtype not in RUNNABLE:
+        return False
+    entries = row.bytes_written // itemsize(row.dtype)
+    return row.elementwise <= (FLOP_OF_EVALUATION + 1) * entries

@@ -107,7 +107,7 @@ class Profiler:
         for name, value, choices in (("target", target, targets()), ("causal", causal, CAUSAL)):
             if value not in choices:
                 raise UsageError(f"{name}={value} should be one of {', '.join(choices)}")
-        trained = _tensors(parameters)
+        trained = given_tensors(parameters)
         check_version()
         self.recording = Recording(target, causal)
         self._recorder = Recorder(self.recording)
@@ -459,7 +459,7 @@ def _fail(error: Exception) -> Memory:
     raise error
 
 
-def _tensors(parameters: Iterable[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+def given_tensors(parameters: Iterable[torch.Tensor]) -> tuple[torch.Tensor, ...]:
     """The parameters that a Profiler is given, also as a dict of them by name.
 
     Raises:

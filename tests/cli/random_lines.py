@@ -25,8 +25,10 @@ from typing import Any
 import torch
 
 from flopratio.cli import main
+from flopratio.hardware import DeviceProfile
 
 FILES = {
+    "roofs.json": DeviceProfile("Abacus", "cpu", {"float32": 1e9}, 1e9, 1e-6).to_json(),
     "good.py": """
 import torch
 from torch import nn
@@ -219,6 +221,10 @@ def uncopied(): return Uncopied(4, 4)
     "config.json": '{"model_type": "gpt2", "n_layer": 1, "n_embd": 16, "n_head": 2}',
     "broken.json": '{"model_type": ',
     "list.json": "[]",
+    "roofs.json": (
+        '{"schema": "flopratio.device/1", "name": "a device", "device": "cuda", '
+        '"flops_per_s": {"float32": 1e12}, "bytes_per_s": 1e11, "launch_s": 1e-6}'
+    ),
 }
 
 TINY = {  # a MODEL -> KEYs that make it small
@@ -364,6 +370,7 @@ VERBS: dict[str, dict[str, tuple[str | None, ...]]] = {
         "--force": (None,),
         "--timeline": ("new.jpg", "no/such/a.png"),
         "--memory-trace": ("trace.json", "trace.pickle", "trace.txt"),
+        "--roofline": ("roofs.json", "h20", "cuda:7", "tpu", "list.json", "no/such.json", ""),
         "-q": (None,),
         "-v": (None,),
         "--bogus": (None,),
@@ -377,6 +384,22 @@ VERBS: dict[str, dict[str, tuple[str | None, ...]]] = {
         "--levers": (None,),
         "--json": (None,),
         "-o": ("fit.json", "fit.csv", "fit.txt"),
+        "-v": (None,),
+    },
+    "profile": {
+        **OPTIONS,
+        "--device": ("cpu", "cuda", "cuda:7", "mps", "gpu", ""),
+        "--repeats": ("1", "4", "0", "-1", "x"),
+        "--budget": ("0.1", "0", "-1", "x", "nan"),
+        "--roofs": ("good.py", "text.txt", "no.json", "h200", ""),
+        "--by": ("layer", "type", "op", "phase", "autograd"),
+        "--depth": ("0", "1", "-1"),
+        "--top": ("0", "3", "-1"),
+        "--sort": ("time", "ran", "name", "foo"),
+        "--json": (None,),
+        "-o": ("new.json", "new.csv", "new.md", "new.html", "new.txt", "good.py", "no/such/a.json"),
+        "--force": (None,),
+        "-q": (None,),
         "-v": (None,),
     },
     "sweep": {
@@ -415,7 +438,7 @@ def random_lines(seed: int, directory: Path) -> Iterator[list[str]]:
     draw = random.Random(seed)
     own = factories(directory)
     while True:
-        verb = draw.choices(["count", "fit", "sweep", ""], [72, 16, 10, 2])[0]
+        verb = draw.choices(["count", "fit", "profile", "sweep", ""], [68, 16, 4, 10, 2])[0]
         if not verb:
             words = ("", "cuont", "mlp", "good.py:linear", "--bogus", "--version", "fit--", "😀")
             yield [draw.choice(words), *draw.sample(MODELS, draw.randrange(2))]
@@ -423,6 +446,8 @@ def random_lines(seed: int, directory: Path) -> Iterator[list[str]]:
         model = draw.choice([*TINY, *TINY, *own, *own, *MODELS])
         if verb != "sweep" and draw.random() < 0.4:
             model = draw.choice([*TINY, *(name for name in own if name.startswith("good.py"))])
+        if verb == "profile":
+            model = draw.choice([*TINY])  # it is really built, and really run
         keys = list(TINY.get(model, []))
         for _ in range(draw.choice([0, 0, 0, 0, 1, 1, 2])):
             key = draw.choice([*KEYS])
@@ -435,6 +460,8 @@ def random_lines(seed: int, directory: Path) -> Iterator[list[str]]:
         for name in draw.sample([*VERBS[verb]], draw.choice([0, 0, 1, 1, 2, 3])):
             value = draw.choice(VERBS[verb][name])
             options += [name] if value is None else [name, value]
+        if verb == "profile" and "--roofs" not in options:
+            options += ["--roofs", "roofs.json", "--budget", "0.05"]
         if verb == "fit" and "--memory" not in options and draw.random() < 0.9:
             options += ["--memory", draw.choice(["20kB", "1MB"])]
         named = [model] if draw.random() < 0.97 else []

@@ -29,7 +29,7 @@ def completed(words: str) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "names"),
     [
-        ("", ["count", "fit", "sweep"]),
+        ("", ["count", "fit", "profile", "sweep"]),
         ("count t", ["torchvision:", "timm:"]),
         ("count m", ["mlp"]),
         ("sweep c", ["cnn", "convnet"]),
@@ -40,6 +40,8 @@ def completed(words: str) -> list[str]:
         ("count --sort grad", ["grad_input", "grad_weight"]),
         ("fit --figure peak_", ["peak_allocated", "peak_reserved"]),
         ("sweep --measure c", ["cpu", "cuda"]),
+        ("profile --device c", ["cpu", "cuda"]),
+        ("profile --sort grad", ["grad_input_time", "grad_weight_time"]),
         ("count mlp --optimizer-", ["--optimizer-implementation"]),
     ],
 )

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from flopratio.cli import main
+from flopratio.hardware import DeviceProfile
 from flopratio.ledger import Ledger, Mismatch
 from flopratio.verbs import count as counting
 from tests.report.small import small_ledger
@@ -346,3 +347,76 @@ def test_memory_files_are_checked_before_anything_is_counted(option, engine, tmp
     assert "has no extension that says its format" in capsys.readouterr().err
     assert there.read_text() == "kept"
     assert not hasattr(engine, "model")
+
+
+# -- predicted times -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def roofs(tmp_path):
+    """A device's measured roofs, in a file; its processor's, unless told otherwise."""
+
+    def written(device: str = "cpu"):
+        path = tmp_path / f"{device}.json"
+        rates = {"float32": 1e9, "bfloat16": 2e9}
+        path.write_text(DeviceProfile("a device", device, rates, 1e9, 1e-6).to_json())
+        return str(path)
+
+    return written
+
+
+def test_roofline_predicts_and_explains(roofs, capsys):
+    assert main([*MLP, "--optimizer", "adamw", "--roofline", roofs()]) == 0
+    printed = capsys.readouterr().out
+    assert "predicted on a device (cpu)" in printed
+    assert "why the predicted ratio is not that of FLOPs" in printed
+
+
+def test_roofline_is_in_the_document(roofs, capsys):
+    assert main([*MLP, "--roofline", roofs(), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    predicted = document["predicted"]
+    assert predicted["device"] == "a device"
+    assert predicted["explanation"]["flop_ratio"] == document["ratio"]["backward_to_forward"]
+    parts = sum(reason["contribution"] for reason in predicted["explanation"]["reasons"])
+    difference = predicted["time_ratio"] - predicted["explanation"]["flop_ratio"]
+    assert parts == pytest.approx(difference, rel=1e-9)
+    assert "rows" not in document
+
+
+@pytest.mark.parametrize("extension", ["json", "csv", "md", "html"])
+def test_roofline_is_in_every_file(roofs, tmp_path, extension):
+    path = tmp_path / f"ledger.{extension}"
+    assert main([*MLP, "--roofline", roofs(), "-o", str(path)]) == 0
+    assert "predicted" in path.read_text()
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_roofline_takes_the_kernels_of_its_device(roofs, engine, device):
+    assert main(["count", "toy:net", "--roofline", roofs(device), "-q"]) == 0
+    assert engine.words["target"] == device
+    assert main(["count", "toy:net", "--roofline", roofs(device), "--target", "H100-80GB"]) == 0
+    assert engine.words["target"] == "H100-80GB"
+
+
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [
+        ("tpu", "no measured profile of 'tpu' is shipped"),
+        ("no/such.json", "no/such.json: No such file or directory"),
+        ("cuda:99", "the roofs of cuda:99 can't be measured"),
+    ],
+)
+def test_roofline_of_no_device_is_one_sentence_before_anything_is_counted(
+    engine, capsys, device, said
+):
+    assert main(["count", "toy:net", "--roofline", device]) == 2
+    assert said in capsys.readouterr().err
+    assert not hasattr(engine, "words")
+
+
+def test_roofline_of_inference_has_times_and_no_ratio(roofs, capsys):
+    assert main([*MLP, "--inference", "--roofline", roofs(), "--json"]) == 0
+    predicted = json.loads(capsys.readouterr().out)["predicted"]
+    assert predicted["time_ms"]["forward"] > 0
+    assert (predicted["time_ratio"], predicted["explanation"]) == (None, None)

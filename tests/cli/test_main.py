@@ -28,7 +28,7 @@ def test_no_arguments_ask_for_help(capsys):
         (["mlp"], "No such command 'mlp'. Did you mean flopratio count mlp?"),
         (["hf:gpt2", "batch=8"], "Did you mean flopratio count hf:gpt2?"),
         (["model.py:make"], "Did you mean flopratio count model.py:make?"),
-        (["resnet"], "No such command 'resnet'. There are count, fit, sweep."),
+        (["resnet"], "No such command 'resnet'. There are count, fit, profile, sweep."),
         (["count", "mlp", "--sort", "foo"], "'foo' is no column: there are backward, bytes_read,"),
         (["count", "mlp", "--inference", "--optimizer", "adamw"], "inference has no update"),
         (["count", "mlp", "--inference", "--input-grad"], "inference has no gradients"),
@@ -69,6 +69,14 @@ def test_a_bug_is_one_sentence_too(capsys, monkeypatch):
     assert main(["sweep"]) == 2
     assert capsys.readouterr().err == (
         "flopratio: RuntimeError: a bug, over two lines (--debug shows where)\n"
+    )
+
+
+@pytest.mark.parametrize("size", [f"width={2**63}", f"width={2**63 - 1}", f"batch={2**62}"])
+def test_sizes_that_torch_can_not_tell_are_a_sentence(size, capsys):
+    assert main(["count", "mlp", "depth=1", size]) == 2
+    assert capsys.readouterr().err == (
+        "flopratio: a tensor would be larger than torch can tell: make the sizes smaller\n"
     )
 
 

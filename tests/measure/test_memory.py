@@ -1,8 +1,57 @@
 """The CPU's memory, measured: by hand for moves that are given, and of a step that runs."""
 
+import pytest
 import torch
 
-from flopratio.measure.memory import Allocation, measure_peak, peak_of, record_allocations
+import flopratio as fr
+from flopratio.measure.memory import (
+    Allocation,
+    MeasuredMemory,
+    _measured_on_cuda,
+    measure_peak,
+    measured_memory,
+    peak_of,
+    record_allocations,
+)
+from flopratio.step.options import StepOptions
+from flopratio.step.run import Step
+
+
+@pytest.mark.parametrize("optimizer", ["none", "sgd", "momentum"])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_measured_peak_of_a_step_is_the_predicted_one(optimizer, accumulate) -> None:
+    module = torch.nn.Sequential(
+        torch.nn.Linear(64, 128), torch.nn.ReLU(), torch.nn.Linear(128, 10)
+    )
+    x = torch.randn(32, 64)
+    options = {"loss": "sum", "optimizer": optimizer, "accumulate": accumulate, "target": "cpu"}
+    before = [parameter.clone() for parameter in module.parameters()]
+    measured = measured_memory(Step.of_module(module, (x,), StepOptions(**options)))
+    predicted = fr.count(module, (x,), **options).memory
+    assert (measured.device, measured.peak) == ("cpu", predicted.peak)
+    assert measured.peak_allocated == measured.peak + sum(measured.kernels.values())
+    assert (measured.peak_reserved, measured.others) == (None, 0)
+    assert all(map(torch.equal, before, module.parameters()))
+    assert all(parameter.grad is None for parameter in module.parameters())
+
+
+def test_the_memory_of_cuda_is_what_its_allocator_counts(monkeypatch) -> None:
+    stats = {
+        "requested_bytes.all.current": 1300,
+        "requested_bytes.all.peak": 5000,
+        "allocated_bytes.all.peak": 5120,
+        "reserved_bytes.all.peak": 2**21,
+    }
+    calls: list[str] = []
+    monkeypatch.setattr(torch.cuda, "memory_stats", lambda device: stats)
+    for name in ("synchronize", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, lambda device, name=name: calls.append(name))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: calls.append("empty_cache"))
+    there = [torch.empty(100), [torch.empty(200)]]  # 1200 bytes
+    measured = _measured_on_cuda(lambda: calls.append("step"), there, torch.device("cuda"))
+    assert measured == MeasuredMemory("cuda", 5000, 5120, 2**21, others=100)
+    order = ["empty_cache", "reset_peak_memory_stats", "step", "synchronize"]
+    assert calls == ["synchronize", *order]
 
 
 def test_peak_is_the_most_alive() -> None:

@@ -146,3 +146,20 @@ def test_a_loss_that_ends_the_process_is_a_sentence() -> None:
 
     with pytest.raises(fr.UsageError, match=r"the loss ends failed: it ends the process"):
         fr.count(nn.Linear(2, 2), torch.empty(2, 2), loss=ends)
+
+
+def test_the_inputs_of_a_factory_are_in_the_dtype_that_is_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "model.py"
+    path.write_text(
+        "import torch\n"
+        "class Picked(torch.nn.Linear):\n"
+        "    def forward(self, x, rows):\n"
+        "        return super().forward(x)[rows]\n"
+        "def make():\n"
+        "    return Picked(4, 2), (torch.ones(3, 4), torch.arange(3))\n"
+    )
+    for real in (False, True):
+        floats, integers = load(f"{path}:make", {}, dtype="bf16", real=real).args
+        assert (floats.dtype, integers.dtype) == (torch.bfloat16, torch.int64)
+    (floats, _) = load(f"{path}:make", {}, real=True).args
+    assert floats.dtype == torch.float32

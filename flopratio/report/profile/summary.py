@@ -24,14 +24,15 @@ def profile_headline(profile: Profile) -> str:
 
 def profile_remarks(profile: Profile) -> list[Remark]:
     """Times, ratios, utilisation, memory, and what is in no line of the table, one line each."""
+    was_profiled = profile.profiled.repeats > 0
     lines = [
         Remark("step", _times(profile)),
-        Remark("split", _split(profile)),
+        *([Remark("split", _split(profile))] if was_profiled else []),
         *_ratios(profile),
         Remark("achieved", _achieved(profile)),
         Remark("roofs", _roofs(profile)),
-        Remark("idle", _idle(profile)),
-        Remark("profiler", _overhead(profile)),
+        *([Remark("idle", _idle(profile))] if was_profiled else []),
+        *([Remark("profiler", _overhead(profile))] if was_profiled else []),
         *_memory(profile),
         *_operators(profile),
         *verdict(profile.ledger),
@@ -140,7 +141,7 @@ def _memory(profile: Profile) -> list[Remark]:
     own, predicted = profile.measured_memory, profile.ledger.memory
     if own is None:
         return []
-    lines = []
+    lines: list[Remark] = []
     for name in ("peak", "peak_allocated", "peak_reserved"):
         measured, figure = getattr(own, name), predicted.get(name)
         if measured is None:
@@ -160,6 +161,8 @@ def _memory(profile: Profile) -> list[Remark]:
 
 
 def _operators(profile: Profile) -> list[Remark]:
+    if not profile.profiled.repeats:
+        return []
     if profile.not_traced:
         why = f"not compared with a trace on shapes alone: {profile.not_traced}"
         return [Remark("operators", why)]

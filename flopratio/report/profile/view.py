@@ -4,6 +4,7 @@ beside what was done in them."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from flopratio.errors import UsageError
 from flopratio.report.prediction import WORDS
@@ -74,7 +75,7 @@ COLUMNS = {
 
 _OF_PHASES = ("forward", "grad_input", "grad_weight", UNDIVIDED, "recompute", "update")
 _TIMES = tuple(f"{phase}_time" for phase in _OF_PHASES)
-_WORK = ("predicted", "flops", "achieved", "moved", "intensity", "bound")
+_WORK = ("predicted", "flops", "achieved", "intensity", "bound", "moved")
 _RATIOS = ("ratio", "time_ratio")
 
 VIEWS = {
@@ -150,7 +151,7 @@ def profile_view(
 def _line(group: Group, whole_ms: float, unnamed: str = "") -> TimedLine:
     work = group.total
     flops = {phase: each.flops for phase, each in group.phases.items()}
-    times = {f"{phase}_time": _ns(group.ms(phase)) for phase in _OF_PHASES}
+    times: dict[str, Any] = {f"{phase}_time": _ns(group.ms(phase)) for phase in _OF_PHASES}
     return TimedLine(
         group.name or unnamed,
         group.type,

@@ -168,10 +168,16 @@ def _profile(
             raise
         peak = None if traced is None else traced.memory["peak"]
         raise OutOfMemoryError("building the model", None, peak) from error
-    progress("timing")
     predicted = None if traced is None else traced.memory
     timing = step.explained(
-        partial(measure_step, step, repeats=repeats, budget_s=budget_s, predicted=predicted)
+        partial(
+            measure_step,
+            step,
+            repeats=repeats,
+            budget_s=budget_s,
+            predicted=predicted,
+            progress=progress,
+        )
     )
     ledger = _ledger_of(timing, traced)
     describe_ledger(

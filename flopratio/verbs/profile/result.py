@@ -14,7 +14,8 @@ from flopratio.errors import UsageError
 from flopratio.hardware import DeviceProfile
 from flopratio.ledger import Ledger
 from flopratio.measure import Interval, MeasuredMemory, Profiled, Timing
-from flopratio.roofline import Explanation, Prediction, StepTimes, explain, predict
+from flopratio.memory import STEP_PHASES
+from flopratio.roofline import Explanation, Prediction, explain, predict
 from flopratio.roofline.prediction import Tf32
 from flopratio.verbs.profile.groups import UNDIVIDED, Group, Work, entries, group_of, grouped
 from flopratio.verbs.profile.operators import OperatorDifference
@@ -86,22 +87,9 @@ class Profile:
     @cached_property
     def _explained(self) -> tuple[Explanation | None, str]:
         try:
-            return explain(self._times, self.roofs, tf32=self.tf32), ""
+            return explain(self.profiled.times(), self.roofs, tf32=self.tf32), ""
         except UsageError as error:
             return None, str(error)
-
-    @property
-    def _times(self) -> StepTimes:
-        profiled = self.profiled
-        idle_us = {phase: 1e3 * idle.median for phase, idle in profiled.idle_ms.items()}
-        return StepTimes(
-            profiled.ledger.rows,
-            profiled.rest,
-            profiled.undivided,
-            idle_us.get("forward", 0.0),
-            idle_us.get("backward", 0.0),
-            self.timing.time_ratio.median,
-        )
 
     # -- the step -----------------------------------------------------------------------------
 
@@ -271,8 +259,10 @@ class Profile:
 
     def to_csv(self) -> str:
         """As :meth:`flopratio.Ledger.to_csv`, with ``predicted_us`` and ``bound``."""
-        further = self.frame[["predicted_us", "bound"]]
-        return self.ledger.to_csv(**{name: list(further[name]) for name in further})
+        frame = self.frame
+        return self.ledger.to_csv(
+            predicted_us=list(frame["predicted_us"]), bound=list(frame["bound"])
+        )
 
     @classmethod
     def from_json(cls, text: str) -> Profile:
@@ -306,9 +296,12 @@ class Profile:
             time_ratio=document["time_ratio"],
             repeats=own["repeats"],
         )
-        times = {f"{name}_ms": Interval(**document["time_ms"][name]) for name in WALL}
+        wall = {name: Interval(**document["time_ms"][name]) for name in WALL}
         timing = Timing(
-            **times,
+            forward_ms=wall["forward"],
+            backward_ms=wall["backward"],
+            update_ms=wall["update"],
+            step_ms=wall["step"],
             time_ratio=Interval(**document["time_ratio_interval"]),
             repeats=document["repeats"],
             profiled=profiled,
@@ -329,7 +322,8 @@ class Profile:
 def _not_profiled(ledger: Ledger) -> Profiled:
     """No step under the profiler at all."""
     none = Interval(0.0, 0.0, 0.0)
-    return Profiled(ledger, {}, {}, Counter(), Counter(), {}, {}, none, {}, none, 0.0)
+    idle = dict.fromkeys(STEP_PHASES, none)
+    return Profiled(ledger, {}, {}, Counter(), Counter(), {}, {}, none, idle, none, 0.0)
 
 
 def _work(work: Work) -> dict[str, Any]:

@@ -105,6 +105,14 @@ def test_on_a_gpu_kernels_take_the_time() -> None:
     assert "in no kernel" in said(profile, "idle")
 
 
+def test_a_step_that_was_never_profiled_has_no_split() -> None:
+    profile = small_profile()
+    profile = replace(profile, timing=replace(profile.timing, profiled=None))
+    abouts = {remark.about for remark in profile_remarks(profile)}
+    assert not abouts & {"split", "idle", "profiler", "operators"}
+    assert {"step", "ratio", "achieved", "memory"} <= abouts
+
+
 def test_what_an_interrupted_run_says() -> None:
     assert "interrupted" in [
         remark.about for remark in profile_remarks(replace(small_profile(), interrupted=True))

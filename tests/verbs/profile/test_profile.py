@@ -131,7 +131,9 @@ def test_roofs_are_measured_unless_they_are_given(monkeypatch: pytest.MonkeyPatc
 def test_it_says_what_it_does() -> None:
     stages: list[str] = []
     fr.profile("mlp", batch=2, width=4, progress=stages.append, **FEW)
-    assert stages[:3] == ["counting", "building", "timing"]
+    assert stages[:4] == ["counting", "building", "warming up", "timing step 1 of 3"]
+    assert "profiling step 1 of 5" in stages
+    assert stages[-1] == "measuring memory"
 
 
 def test_an_uncertain_ratio_is_called_so() -> None:
