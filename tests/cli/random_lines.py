@@ -219,10 +219,6 @@ def uncopied(): return Uncopied(4, 4)
     "config.json": '{"model_type": "gpt2", "n_layer": 1, "n_embd": 16, "n_head": 2}',
     "broken.json": '{"model_type": ',
     "list.json": "[]",
-    "roofs.json": (
-        '{"schema": "flopratio.device/1", "name": "a device", "device": "cuda", '
-        '"flops_per_s": {"float32": 1e12}, "bytes_per_s": 1e11, "launch_s": 1e-6}'
-    ),
     "processor.json": (
         '{"schema": "flopratio.device/1", "name": "a processor", "device": "cpu", '
         '"flops_per_s": {"float32": 1e9}, "bytes_per_s": 1e9, "launch_s": 1e-6}'
