@@ -25,8 +25,10 @@ from typing import Any
 import torch
 
 from flopratio.cli import main
+from flopratio.hardware import DeviceProfile
 
 FILES = {
+    "roofs.json": DeviceProfile("Abacus", "cpu", {"float32": 1e9}, 1e9, 1e-6).to_json(),
     "good.py": """
 import torch
 from torch import nn
@@ -219,10 +221,6 @@ def uncopied(): return Uncopied(4, 4)
     "config.json": '{"model_type": "gpt2", "n_layer": 1, "n_embd": 16, "n_head": 2}',
     "broken.json": '{"model_type": ',
     "list.json": "[]",
-    "processor.json": (
-        '{"schema": "flopratio.device/1", "name": "a processor", "device": "cpu", '
-        '"flops_per_s": {"float32": 1e9}, "bytes_per_s": 1e9, "launch_s": 1e-6}'
-    ),
 }
 
 TINY = {  # a MODEL -> KEYs that make it small
@@ -389,7 +387,7 @@ VERBS: dict[str, dict[str, tuple[str | None, ...]]] = {
         "--device": ("cpu", "cuda", "cuda:7", "mps", "gpu", ""),
         "--repeats": ("1", "4", "0", "-1", "x"),
         "--budget": ("0.1", "0", "-1", "x", "nan"),
-        "--roofs": ("processor.json", "roofs.json", "good.py", "text.txt", "no.json", "h200", ""),
+        "--roofs": ("good.py", "text.txt", "no.json", "h200", ""),
         "--by": ("layer", "type", "op", "phase", "autograd"),
         "--depth": ("0", "1", "-1"),
         "--top": ("0", "3", "-1"),
@@ -459,7 +457,7 @@ def random_lines(seed: int, directory: Path) -> Iterator[list[str]]:
             value = draw.choice(VERBS[verb][name])
             options += [name] if value is None else [name, value]
         if verb == "profile" and "--roofs" not in options:
-            options += ["--roofs", "processor.json", "--budget", "0.05"]
+            options += ["--roofs", "roofs.json", "--budget", "0.05"]
         if verb == "fit" and "--memory" not in options and draw.random() < 0.9:
             options += ["--memory", draw.choice(["20kB", "1MB"])]
         named = [model] if draw.random() < 0.97 else []
