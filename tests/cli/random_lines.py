@@ -221,10 +221,6 @@ def uncopied(): return Uncopied(4, 4)
     "config.json": '{"model_type": "gpt2", "n_layer": 1, "n_embd": 16, "n_head": 2}',
     "broken.json": '{"model_type": ',
     "list.json": "[]",
-    "roofs.json": (
-        '{"schema": "flopratio.device/1", "name": "a device", "device": "cuda", '
-        '"flops_per_s": {"float32": 1e12}, "bytes_per_s": 1e11, "launch_s": 1e-6}'
-    ),
 }
 
 TINY = {  # a MODEL -> KEYs that make it small
@@ -398,6 +394,8 @@ VERBS: dict[str, dict[str, tuple[str | None, ...]]] = {
         "--sort": ("time", "ran", "name", "foo"),
         "--json": (None,),
         "-o": ("new.json", "new.csv", "new.md", "new.html", "new.txt", "good.py", "no/such/a.json"),
+        "--plots": ("good.py", "new.png"),
+        "--trace": ("new.json", "new.txt", "good.py", "no/such/a.json"),
         "--force": (None,),
         "-q": (None,),
         "-v": (None,),
