@@ -749,7 +749,11 @@ def is_view_operator(name: str) -> bool:
     packet = getattr(getattr(torch.ops, namespace), short, None)
     if packet is None:
         return False
-    return all(_is_view(getattr(packet, overload)) for overload in packet.overloads())
+    overloads = [getattr(packet, overload) for overload in packet.overloads()]
+    of_tensors = [
+        each for each in overloads if any("Tensor" in str(r.type) for r in each._schema.returns)
+    ]
+    return bool(of_tensors) and all(map(_is_view, of_tensors))
 
 
 def _is_view(overload: OpOverload) -> bool:

@@ -13,7 +13,7 @@ All time is booked once: on a row, around the recorded operators of a layer, or 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice, pairwise
 from typing import NamedTuple
@@ -162,6 +162,7 @@ class _Join:
         ends = [*attribution.first_rows, len(attribution.rows)]
         self._rows_of = [range(start, end) for start, end in pairwise(ends)]
         self._broken_off: set[Event] = set()
+        self._inner: set[Event] = set()
 
     def run(self, tree: EventTree) -> Timed:
         """Book all time of a profile."""
@@ -232,7 +233,8 @@ class _Join:
         place: Place | None = None
         waiting: list[Event] = []
         for event in events:
-            inside = [one.event for one in _with_below(event) if one.event.row is not None]
+            below_too = [one.event for one in _with_below(event)]
+            inside = [e for e in below_too if e.row is not None and e not in self._inner]
             if inside:
                 place = inside[0].place
             if place is None:
@@ -336,21 +338,20 @@ class _Join:
         wanted = [
             (record, self._name_of(record)) for record in records if not self._is_view(record)
         ]
-        names = {name for _, name in wanted}
-        candidates = [
-            i for i, (event, _) in enumerate(events) if _as_called(event.name, names) in names
-        ]
-        places = _in_turn([name for _, name in wanted], events, candidates)
+        names = [_plain(name) for _, name in wanted]
+        known = set(names)
+        candidates = [i for i, (event, _) in enumerate(events) if _plain(event.name) in known]
+        places = _in_turn(names, events, candidates)
         if None in places:
             outer = _outermost(events, candidates)
-            own = [events[i].event.name for i in outer]
-            found = align([name for _, name in wanted], [_as_called(name, names) for name in own])
+            found = align(names, [_plain(events[i].event.name) for i in outer])
             places = [None if place is None else outer[place] for place in found]
         following = 0
         computing_again = False
+        missed: list[tuple[int, str]] = []
         for (record, name), index in zip(wanted, places, strict=True):
             if index is None or index < following:
-                self._timed.unmatched[name] += 1
+                missed.append((record, name))
                 continue
             event = events[index].event
             if computing_again and self._recording.records[record].scope != "recompute":
@@ -360,11 +361,34 @@ class _Join:
             event.row = self._rows_of[record].start
             row = self._timed.rows[event.row]
             event.place = row.layer, row.phase
-            self._put(record, event.time_ns)
             following = _end(events, index)
+            inside = self._match_inside(missed, events[index + 1 : following])
+            self._put(record, event.time_ns - inside)
+            missed = []
+        self._match_inside(missed, ())
         if computing_again:
             self._break_off(events[following:])
         return matched
+
+    def _match_inside(self, records: Iterable[tuple[int, str]], events: Sequence[Below]) -> int:
+        """Records of which the event is inside of the next record's: what is written over is copied
+        first, and the copy is dispatched before what calls for it.
+
+        Returns:
+            Their time.
+        """
+        time_ns = 0
+        for record, name in records:
+            inside = (event for event, _ in events if _plain(event.name) == _plain(name))
+            event = next(inside, None)
+            if event is None or event.row is not None:
+                self._timed.unmatched[name] += 1
+                continue
+            self._inner.add(event)
+            event.row = self._rows_of[record].start
+            self._put(record, event.time_ns)
+            time_ns += event.time_ns
+        return time_ns
 
     def _break_off(self, events: Iterable[Below]) -> None:
         """A checkpoint stops computing when the last tensor is back that is needed: in the middle
@@ -411,6 +435,7 @@ class _Join:
         """The time of a record, to its rows: one, or several of a fused operator."""
         rows = [self._timed.rows[row] for row in self._rows_of[record]]
         time = time_ns / 1e3
+        parts: Sequence[float | None]
         if len(rows) == 1:
             parts = [time]
         elif len({row.layer for row in rows}) > 1:  # an update of all parameters: by what it moves
@@ -424,12 +449,18 @@ class _Join:
                 return
             parts = divided
         for index, part in zip(self._rows_of[record], parts, strict=True):
+            if part is None:
+                continue
             row = self._timed.rows[index]
             self._timed.rows[index] = row._replace(time_us=(row.time_us or 0.0) + part)
 
-    def _divide(self, rows: list[Row], node: int | None, time: float) -> list[float] | None:
-        """The time of a fused backward operator, by its phases; None if nothing tells."""
+    def _divide(self, rows: list[Row], node: int | None, time: float) -> list[float | None] | None:
+        """The time of a fused backward operator, by its phases; None if nothing tells. What it
+        computes again within (of attention) is for its gradients, and has no time of its own."""
         phases = [row.phase for row in rows]
+        gradients = sorted(set(phases) - {"recompute"})
+        if len(gradients) == 1 and phases.count(gradients[0]) == 1:
+            return [time if phase == gradients[0] else None for phase in phases]
         share = self._shares.get(node) if node is not None else None
         if share is None or sorted(phases) != ["grad_input", "grad_weight"]:
             return None
@@ -479,10 +510,14 @@ def _sort_out(event: Event, called: list[Event], updates: list[Event]) -> None:
         _sort_out(child, called, updates)
 
 
-def _as_called(name: str, names: Container[str]) -> str:
-    """The one of these names that an event has, or its own; sums that torch adds up in place, it
-    makes anew while a dispatch mode watches."""
-    return name[:-1] if name not in names and name.endswith("_") and name[:-1] in names else name
+def _plain(name: str) -> str:
+    """The name by which an operator and its event meet. While a dispatch mode watches, torch makes
+    anew what else it adds up, or writes, in place."""
+    return _WRITES_IN_PLACE.get(name, name.removesuffix("_"))
+
+
+_WRITES_IN_PLACE = {"aten::_index_put_impl_": "aten::index_put"}
+"""Operator in place -> the one that makes its result anew, where not just an underscore differs."""
 
 
 def _end(events: Sequence[Below], index: int) -> int:
@@ -498,13 +533,12 @@ def _in_turn(
     wanted: Sequence[str], events: Sequence[Below], candidates: Sequence[int]
 ) -> list[int | None]:
     """For each name the next event that has it and is not too far, nor below the one before."""
-    names = set(wanted)
+    called = [_plain(events[i].event.name) for i in candidates]
     places: list[int | None] = []
     position = 0
     for name in wanted:
-        near = range(position, min(position + NEARBY, len(candidates)))
-        called = (i for i in near if _as_called(events[candidates[i]].event.name, names) == name)
-        found = next(called, None)
+        near = range(position, min(position + NEARBY, len(called)))
+        found = next((i for i in near if called[i] == name), None)
         places.append(None if found is None else candidates[found])
         if found is not None:
             position = found + 1

@@ -46,7 +46,8 @@ class Profiled:
 
     Args:
         ledger: of the step as it was executed, reconciled; its rows have ``time_us``, None of
-            views, of fused backward operators that nothing divides, and where no event answers.
+            views, of fused backward operators that nothing divides, where no event answers, and of
+            what attention's backward computes again within (it is in the time of its gradients).
         rest: (layer, phase) -> microseconds around the recorded operators.
         undivided: layer -> microseconds of fused backward operators that worked for several phases,
             where nothing tells how long for each.

@@ -52,8 +52,8 @@ def settle_choices(module: Any) -> None:
         proposals: Tensor, objectness: Tensor, image_shapes: list[tuple[int, int]], _: object
     ) -> tuple[list[Tensor], list[Tensor]]:
         count = network.post_nms_top_n()
-        boxes = [_proposals(count, height, width) for height, width in image_shapes]
-        return boxes, [torch.ones(count) for _ in boxes]
+        boxes = [_proposals(count, *size).to(proposals.device) for size in image_shapes]
+        return boxes, [torch.ones(count, device=each.device) for each in boxes]
 
     network.filter_proposals = filter_proposals
 

@@ -234,6 +234,27 @@ def test_fused_operator_is_divided_as_its_halves_and_else_not_at_all():
     assert (undivided.grad_input, undivided.grad_weight, undivided.backward) == (0, 0, 80)
 
 
+def test_what_attention_computes_again_within_is_in_the_time_of_its_gradients():
+    def attend(x):
+        return functional.scaled_dot_product_attention(x, x.sin(), x.cos())
+
+    class Attention(nn.Module):
+        def forward(self, x):
+            return attend(x)
+
+    recording = recording_of(Attention(), torch.randn(2, 3, 8, 16, requires_grad=True))
+    name = "aten::_scaled_dot_product_flash_attention_for_cpu_backward"
+    node = next(node for node, called in recording.nodes.items() if "Attention" in called)
+    p = Profile()
+    p.event(EVALUATE + "SumBackward0", number=60 + newest_node(recording))
+    number = 60 + node
+    p.event(EVALUATE + recording.nodes[node], number=number, within=[p(name, 80)])
+    timed = joined(recording, p)
+    times = {row.phase: row.time_us for row in timed.rows if row.op.endswith("cpu_backward")}
+    assert times == {"grad_input": 80, "recompute": None}
+    assert timed.undivided == {}
+
+
 def test_update_goes_to_the_parameters_in_their_order(two):
     p = Profile()
     added = [p("aten::add_", us) for us in (1, 2, 3, 4)]  # weight and bias of a, then of b

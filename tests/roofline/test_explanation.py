@@ -234,7 +234,7 @@ def test_no_ratio_is_one_sentence(rows, said: str) -> None:
 
 # -- any step --------------------------------------------------------------------------------------
 
-SIDES = st.floats(0, 1e9, allow_subnormal=False)
+SIDES = st.just(0.0) | st.floats(1e-9, 1e9)  # no clock tells a femtosecond
 PLACES = st.tuples(
     st.sampled_from(["", "a", "c"]),
     st.sampled_from(["forward", "grad_input", "grad_weight", "recompute", "update"]),

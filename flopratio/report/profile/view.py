@@ -4,15 +4,16 @@ beside what was done in them."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flopratio.errors import UsageError
 from flopratio.report.prediction import WORDS
 from flopratio.report.units import Kind
 from flopratio.report.view import NO_TYPE, ROOT, Column, Line, View, folded, sorted_lines
 from flopratio.text.grammar import unknown
-from flopratio.verbs.profile.groups import UNDIVIDED, Group
-from flopratio.verbs.profile.result import Profile
+
+if TYPE_CHECKING:  # torch is not needed to complete or to check the words of a view
+    from flopratio.verbs.profile import Group, Profile
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ COLUMNS = {
     )
 }
 
-_OF_PHASES = ("forward", "grad_input", "grad_weight", UNDIVIDED, "recompute", "update")
+_OF_PHASES = ("forward", "grad_input", "grad_weight", "undivided", "recompute", "update")
 _TIMES = tuple(f"{phase}_time" for phase in _OF_PHASES)
 _WORK = ("predicted", "flops", "achieved", "intensity", "bound", "moved")
 _RATIOS = ("ratio", "time_ratio")
