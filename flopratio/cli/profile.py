@@ -151,6 +151,7 @@ def profile_command(
 
     few = MOST_LINES if output is None else 0
     shown = profile_view(profiled, by=by, depth=depth, sort=sort, top=few if top is None else top)
+    _draw(profiled, plots, trace)
     if as_json:
         print(profiled.to_json(rows=False))
     if output is not None:
@@ -158,7 +159,6 @@ def profile_command(
 
         write_profile(profiled, shown, output, force=force)
         print(output, file=sys.stderr)
-    _draw(profiled, plots, trace)
     if not as_json and output is None:
         from rich.console import Console
 
@@ -203,7 +203,9 @@ def _draw(profiled: Profile, plots: Path | None, trace: Path | None) -> None:
 
         for path in draw_profile(profiled, plots):
             print(path, file=sys.stderr)
-    if trace is not None:
+    if trace is not None and not profiled.profiled.events:  # ended by the user before
+        print(f"flopratio: no step was profiled: {trace} is not written", file=sys.stderr)
+    elif trace is not None:
         from flopratio.report.step_trace import write_step_trace
 
         write_step_trace(profiled, trace)

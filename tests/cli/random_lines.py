@@ -394,6 +394,8 @@ VERBS: dict[str, dict[str, tuple[str | None, ...]]] = {
         "--sort": ("time", "ran", "name", "foo"),
         "--json": (None,),
         "-o": ("new.json", "new.csv", "new.md", "new.html", "new.txt", "good.py", "no/such/a.json"),
+        "--plots": ("good.py", "new.png"),
+        "--trace": ("new.json", "new.txt", "good.py", "no/such/a.json"),
         "--force": (None,),
         "-q": (None,),
         "-v": (None,),

@@ -138,6 +138,20 @@ def test_what_was_measured_before_an_interrupt_is_printed(
     assert printed.err.endswith("flopratio: interrupted\n")
 
 
+def test_what_was_not_measured_is_not_drawn(
+    asked: Verb, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    timing = replace(asked.profile.timing, profiled=None)
+    rows = [row._replace(time_us=None) for row in asked.profile.ledger.rows]
+    ledger = replace(asked.profile.ledger, rows=rows)
+    asked.profile = replace(asked.profile, timing=timing, ledger=ledger, interrupted=True)
+    trace, plots = tmp_path / "t.json", tmp_path / "plots"
+    assert main(["profile", "toy", "--trace", str(trace), "--plots", str(plots)]) == 130
+    assert f"no step was profiled: {trace} is not written" in capsys.readouterr().err
+    assert not trace.exists()
+    assert list(plots.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
