@@ -46,7 +46,7 @@ def test_counts_exactly(spec: str, settings: dict[str, Any]) -> None:
 
 def config_of(model_type: str, **settings: object) -> Any:
     """The configuration that a type has with these KEYs."""
-    request = Request(f"hf:{model_type}", model_type, settings, None, False)
+    request = Request(f"hf:{model_type}", model_type, settings, None)
     return make_config(request, transformers, DEFAULTS.get(model_type, {}))[0]
 
 
