@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.abc import MetaPathFinder
 from importlib.machinery import PathFinder
 from typing import Any
@@ -70,10 +70,10 @@ class _Finder(MetaPathFinder):
 def _define_operators() -> None:
     """Define the schemas of the compiled operators, where these can't be loaded."""
     global _library
+    if has_compiled_operators():
+        return
     for name in [name for name in sys.modules if name.startswith("torchvision.")]:
         del sys.modules[name]  # what an import that failed left half done
-    if _has_compiled_operators():
-        return
     library = _library or torch.library.Library("torchvision", "FRAGMENT")
     for schema in _SCHEMAS:
         if not hasattr(torch.ops.torchvision, schema.partition("(")[0]):
@@ -81,19 +81,19 @@ def _define_operators() -> None:
     _library = library
 
 
-def _has_compiled_operators() -> bool:
+def has_compiled_operators() -> bool:
     """Whether torchvision's compiled operators can be loaded; then they are."""
     found = PathFinder.find_spec("torchvision")
     if found is None or found.submodule_search_locations is None:
         return True  # whoever imports it is told so
-    compiled = PathFinder.find_spec("_C", list(found.submodule_search_locations))
-    if compiled is None or compiled.origin is None:
-        return False
-    try:
-        torch.ops.load_library(compiled.origin)
-    except OSError:  # of another build of torch
-        return False
-    return True
+    places = list(found.submodule_search_locations)
+    for name in ("_C_stable", "_C"):  # of torchvision 0.29 on, and before
+        compiled = PathFinder.find_spec(name, places)
+        if compiled is not None and compiled.origin is not None:
+            with suppress(OSError):  # of another build of torch
+                torch.ops.load_library(compiled.origin)
+                return True
+    return False
 
 
 def _align_fake_regions(torchvision: Any, library: torch.library.Library) -> None:
