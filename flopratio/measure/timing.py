@@ -186,7 +186,8 @@ class _Measurement:
         self._timed.warm_up(self._budget_s / 4)
         laps = self._laps()
         forward = Interval.of(lap[0] for lap in laps)
-        ratios = [backward / lap for lap, backward, _ in laps if lap]
+        backward = Interval.of(lap[1] for lap in laps)
+        ratios = [lap[1] / lap[0] for lap in laps if lap[0]]
         if not ratios:
             raise UsageError(
                 "the forward of this step is over before the clock ticks: use a larger batch"
@@ -208,13 +209,22 @@ class _Measurement:
             )
         return Timing(
             forward_ms=forward,
-            backward_ms=Interval.of(backward for _, backward, _ in laps),
+            backward_ms=backward,
             update_ms=Interval.of(update for _, _, update in laps),
             step_ms=Interval.of(sum(lap) for lap in laps),
             time_ratio=time_ratio,
             repeats=len(laps),
             layers=_layer_timings(self._timed.types, [each.layers for each in profiled]),
-            profiled=self._profiled(profiled, time_ratio) if profiled else None,
+            profiled=profiled_of(
+                self._timed.ledger(),
+                profiled,
+                events=self._timed.events,
+                time_ratio=time_ratio.median,
+                forward_ms=forward.median,
+                backward_ms=backward.median,
+            )
+            if profiled
+            else None,
             notes=self._notes,
             interrupted=self._interrupted,
         )
@@ -233,11 +243,6 @@ class _Measurement:
                 f"{len(laps)} were timed, not {self._repeats}"
             )
         return laps
-
-    def _profiled(self, steps: list[ProfiledStep], time_ratio: Interval) -> Profiled:
-        return profiled_of(
-            self._timed.ledger(), steps, events=self._timed.events, time_ratio=time_ratio.median
-        )
 
     def _within_budget(
         self, what: str, action: Callable[[], Result], least: int, most: int

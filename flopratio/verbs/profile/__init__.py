@@ -41,6 +41,10 @@ MOST_UNCERTAIN = 0.5
 """How wide an interval may be, as a share of its median, before the steps are called too few or
 too short to be timed well."""
 
+MOST_DISTURBED = 0.2
+"""How much steps under the profiler, or their ratio of times, may differ from those without it,
+before what they explain is doubted."""
+
 
 @overload
 def profile(
@@ -185,7 +189,7 @@ def _profile(
     )
     if traced is not None:
         ledger.memory = traced.memory
-    return Profile(
+    profiled = Profile(
         ledger,
         timing,
         hardware,
@@ -196,6 +200,8 @@ def _profile(
         notes=[*timing.notes, *uncertain(timing)],
         interrupted=timing.interrupted,
     )
+    profiled.notes.extend(untrusted(profiled))
+    return profiled
 
 
 def _ledger_of(timing: Timing, traced: Ledger | None) -> Ledger:
@@ -267,3 +273,27 @@ def uncertain(timing: Timing) -> list[str]:
         f"{timing.repeats} steps of {timing.step_ms.median:.3g} ms: raise the repeats and the "
         "budget, or give the step more to do"
     ]
+
+
+def untrusted(profile: Profile) -> list[str]:
+    """A note, if the profiler changed the step too much for it to explain the one without."""
+    if not profile.profiled.repeats:
+        return []
+    longer, explanation = profile.profiled.overhead, profile.explanation
+    found = []
+    if _apart(1 + longer, 1.0):
+        found.append(f"a step takes {abs(longer):.0%} {'more' if longer > 0 else 'less'} under it")
+    if explanation is not None and explanation.profiled_ratio is not None:
+        under, without = explanation.profiled_ratio, explanation.time_ratio
+        if _apart(under, without):
+            found.append(f"the ratio of times is {under:.3f} under it and {without:.3f} without it")
+    if not found:
+        return []
+    return [
+        "the explanation and the times of layers are not to be trusted, for the profiler changed "
+        f"the step: {', and '.join(found)}"
+    ]
+
+
+def _apart(one: float, other: float) -> bool:
+    return max(one, other) > (1 + MOST_DISTURBED) * min(one, other)

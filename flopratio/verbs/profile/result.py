@@ -294,6 +294,8 @@ class Profile:
             wall_ms=Interval(**own["wall_ms"]),
             overhead=document["profiler_overhead"],
             time_ratio=document["time_ratio"],
+            forward_ms=document["time_ms"]["forward"]["median"],
+            backward_ms=document["time_ms"]["backward"]["median"],
             repeats=own["repeats"],
         )
         wall = {name: Interval(**document["time_ms"][name]) for name in WALL}

@@ -53,6 +53,8 @@ def small_profile() -> Profile:
         wall_ms=always(26.0),
         overhead=0.25,
         time_ratio=1.5,
+        forward_ms=10.0,
+        backward_ms=15.0,
         repeats=5,
     )
     timing = Timing(

@@ -9,6 +9,7 @@ import pytest
 
 import flopratio as fr
 from flopratio.errors import UsageError
+from flopratio.verbs.profile import untrusted
 from flopratio.verbs.profile.groups import AROUND, UNDIVIDED
 from tests.report.small import small_ledger
 from tests.verbs.profile.small import small_profile
@@ -173,3 +174,30 @@ def test_tf32_is_as_torch_had_it_where_it_was_measured() -> None:
     assert profile.tf32 == "none"
     assert replace(profile, machine={"tf32_cudnn": True}).tf32 == "convolutions"
     assert replace(profile, machine={"tf32_cudnn": True, "tf32_matmul": True}).tf32 == "all"
+
+
+# -- whether to trust it ---------------------------------------------------------------------------
+
+
+def test_the_times_of_the_explanation_are_those_without_the_profiler() -> None:
+    explanation = small_profile().explanation
+    assert explanation is not None
+    assert sum(reason.forward_us for reason in explanation.reasons) == pytest.approx(10_000)
+    assert sum(reason.backward_us for reason in explanation.reasons) == pytest.approx(15_000)
+
+
+def with_profiled(**changes: float) -> fr.Profile:
+    profile = small_profile()
+    timing = replace(profile.timing, profiled=replace(profile.profiled, **changes))
+    return replace(profile, timing=timing)
+
+
+def test_what_the_profiler_changed_is_not_to_be_trusted() -> None:
+    """Under it the ratio is (2.2 + 12.5 + 0.3 + 2) / (11.1 + 0.9 + 1) = 17 / 13."""
+    assert untrusted(with_profiled(overhead=0.19)) == []
+    assert untrusted(with_profiled(overhead=-0.16)) == []
+    (slower,) = untrusted(with_profiled(overhead=0.25))
+    assert slower.endswith("the profiler changed the step: a step takes 25% more under it")
+    (other,) = untrusted(with_profiled(overhead=0.0, time_ratio=2.0))
+    assert other.endswith("the ratio of times is 1.308 under it and 2.000 without it")
+    assert untrusted(with_profiled(overhead=0.3, repeats=0)) == []
