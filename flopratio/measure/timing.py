@@ -30,6 +30,9 @@ from flopratio.trace.attribution import without_garbage_collection
 
 MIN_REPEATS = 3
 PROFILED_REPEATS = 5
+LONG_STEP_MS = 100.0
+"""Of steps that take less, all :data:`PROFILED_REPEATS` are profiled, whatever the budget: in a
+median of few, one that the system held up would stand as what its layer takes."""
 SHORT_STEP_MS = 0.1
 """A step that takes less is no hundred times as long as what Python and the clock add to it."""
 SHORT_REPEATS = 10
@@ -128,7 +131,8 @@ def measure_step(
         repeats: steps to time at most; ten times as many of one that is over in
             :data:`SHORT_STEP_MS`, and a note says so.
         budget_s: seconds after which no further step is timed; three are timed at any cost. The
-            profiled steps have the same budget once more, and are one at least.
+            profiled steps have the same budget once more; they are one at least, and five of a step
+            that takes less than :data:`LONG_STEP_MS`.
         layers: whether to split the phases over the layers, in further steps.
         predicted: what the step should need of memory, for the message if it does not fit.
         clock: seconds; a fake one tests the bookkeeping.
@@ -197,7 +201,11 @@ class _Measurement:
         if layers and not self._interrupted:
             self._within_budget("recording", self._timed.warm_up_profiler, 1, 1)
         if layers and not self._interrupted:
-            profiled = self._within_budget("profiling", self._timed.profile, 1, PROFILED_REPEATS)
+            takes_ms = statistics.median(sum(lap) for lap in laps)
+            least = PROFILED_REPEATS if takes_ms < LONG_STEP_MS else 1
+            profiled = self._within_budget(
+                "profiling", self._timed.profile, least, PROFILED_REPEATS
+            )
             if not any(each.kernels_us for each in profiled):
                 profiled = []
                 if not self._interrupted:

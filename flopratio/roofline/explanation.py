@@ -98,6 +98,15 @@ class Explanation:
     reasons: list[Reason]
     profiled_ratio: float | None = None
 
+    @property
+    def profiled_us(self) -> float:
+        """Forward and backward as the operators were timed, without what leads to the clock's."""
+        return sum(
+            reason.forward_us + reason.backward_us
+            for reason in self.reasons
+            if reason.name != PROFILER
+        )
+
     def document(self) -> dict[str, Any]:
         """For ``--json``."""
         return {

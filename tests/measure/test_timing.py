@@ -128,6 +128,14 @@ def test_small_steps_are_repeated_to_the_limit_and_long_ones_three_times():
     assert slow_step([0.04], [0.06], repeats=20, budget_s=1).repeats == pytest.approx(10, abs=1)
 
 
+@pytest.mark.parametrize(("takes_s", "profiled"), [(0.04, 5), (0.06, 1)])
+def test_short_steps_are_profiled_five_times_whatever_the_budget(takes_s, profiled):
+    clock = FakeClock()
+    module = Slow(clock, [takes_s], [takes_s])
+    timing = timed(module, (torch.ones(3),), clock=clock, budget_s=1e-6)
+    assert timing.profiled.repeats == profiled
+
+
 def test_warm_up_lasts_until_two_steps_agree():
     # GIVEN four slow first steps, then an even pace; THEN none of the slow ones is counted
     warming = [0.9, 0.5, 0.3, 0.2]

@@ -277,21 +277,29 @@ def uncertain(timing: Timing) -> list[str]:
 
 def untrusted(profile: Profile) -> list[str]:
     """A note, if the profiler changed the step too much for it to explain the one without."""
-    if not profile.profiled.repeats:
+    overhead, explanation = profile.profiled.overhead, profile.explanation
+    if explanation is None or explanation.profiled_ratio is None:
         return []
-    longer, explanation = profile.profiled.overhead, profile.explanation
+    timing = profile.timing
+    without_ms = timing.forward_ms.median + timing.backward_ms.median
+    under_ms = explanation.profiled_us / 1e3
+    under, without = explanation.profiled_ratio, explanation.time_ratio
     found = []
-    if _apart(1 + longer, 1.0):
-        found.append(f"a step takes {abs(longer):.0%} {'more' if longer > 0 else 'less'} under it")
-    if explanation is not None and explanation.profiled_ratio is not None:
-        under, without = explanation.profiled_ratio, explanation.time_ratio
-        if _apart(under, without):
-            found.append(f"the ratio of times is {under:.3f} under it and {without:.3f} without it")
+    if _apart(1 + overhead, 1.0):
+        more = "more" if overhead > 0 else "less"
+        found.append(f"a step takes {abs(overhead):.0%} {more} under it than without it")
+    elif _apart(under_ms, without_ms):
+        found.append(
+            f"forward and backward take {under_ms:,.4g} ms under it and {without_ms:,.4g} ms "
+            "without it"
+        )
+    if _apart(under, without):
+        found.append(f"the ratio of times is {under:.3f} under it and {without:.3f} without it")
     if not found:
         return []
     return [
-        "the explanation and the times of layers are not to be trusted, for the profiler changed "
-        f"the step: {', and '.join(found)}"
+        "the explanation and the times of layers are not to be trusted, for steps under the "
+        f"profiler were not as those without it: {', and '.join(found)}"
     ]
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 import flopratio as fr
 from flopratio.errors import UsageError
+from flopratio.measure import Interval
 from flopratio.verbs.profile import untrusted
 from flopratio.verbs.profile.groups import AROUND, UNDIVIDED
 from tests.report.small import small_ledger
@@ -186,7 +188,7 @@ def test_the_times_of_the_explanation_are_those_without_the_profiler() -> None:
     assert sum(reason.backward_us for reason in explanation.reasons) == pytest.approx(15_000)
 
 
-def with_profiled(**changes: float) -> fr.Profile:
+def with_profiled(**changes: Any) -> fr.Profile:
     profile = small_profile()
     timing = replace(profile.timing, profiled=replace(profile.profiled, **changes))
     return replace(profile, timing=timing)
@@ -194,10 +196,13 @@ def with_profiled(**changes: float) -> fr.Profile:
 
 def test_what_the_profiler_changed_is_not_to_be_trusted() -> None:
     """Under it the ratio is (2.2 + 12.5 + 0.3 + 2) / (11.1 + 0.9 + 1) = 17 / 13."""
-    assert untrusted(with_profiled(overhead=0.19)) == []
-    assert untrusted(with_profiled(overhead=-0.16)) == []
+    idle = {name: Interval(0.9, 0.9, 0.9) for name in ("forward", "backward", "update")}
+    for overhead in (0.19, -0.16):
+        assert untrusted(with_profiled(overhead=overhead, idle_ms=idle)) == []
     (slower,) = untrusted(with_profiled(overhead=0.25))
-    assert slower.endswith("the profiler changed the step: a step takes 25% more under it")
-    (other,) = untrusted(with_profiled(overhead=0.0, time_ratio=2.0))
-    assert other.endswith("the ratio of times is 1.308 under it and 2.000 without it")
-    assert untrusted(with_profiled(overhead=0.3, repeats=0)) == []
+    assert slower.endswith("those without it: a step takes 25% more under it than without it")
+    idle = {name: Interval(3.0, 3.0, 3.0) for name in ("forward", "backward", "update")}
+    (longer,) = untrusted(with_profiled(overhead=0.0, idle_ms=idle))
+    assert longer.endswith("forward and backward take 33 ms under it and 25 ms without it")
+    (other,) = untrusted(with_profiled(overhead=0.0, time_ratio=1.9))
+    assert other.endswith("the ratio of times is 1.308 under it and 1.900 without it")
