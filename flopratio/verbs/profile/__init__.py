@@ -14,6 +14,7 @@ from flopratio.hardware import DeviceProfile
 from flopratio.ledger import Ledger
 from flopratio.measure import MeasuredMemory, Timing, machine, measure_step, measured_memory
 from flopratio.measure.roofs import measured_roofs, roofs_of
+from flopratio.models import ReadsValuesError
 from flopratio.step.options import (
     MEASURED_DEFAULTS,
     StepKeywords,
@@ -224,11 +225,13 @@ def _traced(
     model: torch.nn.Module | str, batch: Any, settings: Mapping[str, Any], options: StepOptions
 ) -> tuple[Ledger | None, str]:
     """The step's ledger by a trace on shapes alone; or None, and why there is none."""
-    if isinstance(model, str):
-        return count_step(model, batch, settings, options), ""
     try:
         return count_step(model, batch, settings, options), ""
-    except UsageError as error:  # of a module that reads values, say, which a real step has
+    except ReadsValuesError as error:  # which the real step has
+        return None, error.reason
+    except UsageError as error:
+        if isinstance(model, str):  # what can't be counted as asked can't be run so either
+            raise
         return None, str(error)
 
 

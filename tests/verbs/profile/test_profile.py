@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -111,6 +112,39 @@ def test_a_module_that_reads_values_is_not_compared_with_a_trace() -> None:
     assert "reads the value of a tensor" in profile.not_traced
     assert profile.ledger.totals.forward == 2 * 2 * 4 * 4
     assert profile.ledger.memory["peak"] > 0
+
+
+MIXTURE = """
+import torch
+from torch import nn
+
+class Mixture(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gate, self.experts = nn.Linear(4, 2), nn.ModuleList(nn.Linear(4, 4) for _ in range(2))
+
+    def forward(self, x):
+        index, out = self.gate(x).argmax(-1), torch.zeros_like(x)
+        for number, expert in enumerate(self.experts):
+            (own,) = torch.where(index == number)
+            out = out.index_add(0, own, expert(x[own]))
+        return out
+
+def net(batch=8):
+    return Mixture(), torch.randn(batch, 4)
+"""
+
+
+def test_so_is_a_factorys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mixture.py").write_text(MIXTURE)
+    monkeypatch.chdir(tmp_path)
+    profile = fr.profile("mixture.py:net", batch=6, loss="sum", **FEW)
+    assert profile.not_traced.startswith("the model reads the value of a tensor at")
+    assert "mixture.py" in profile.not_traced
+    experts = sum(layer.forward for layer in profile.ledger.layers if "experts" in layer.name)
+    assert experts == 2 * 6 * 4 * 4
+    assert profile.differences == []
+    assert fr.Profile.from_json(profile.to_json()).not_traced == profile.not_traced
 
 
 def test_roofs_are_measured_unless_they_are_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,15 +194,19 @@ def with_profiled(**changes: Any) -> fr.Profile:
     return replace(profile, timing=timing)
 
 
+def idle_ms(forward: float, backward: float) -> dict[str, Interval]:
+    idle = {"forward": forward, "backward": backward, "update": 0.0}
+    return {name: Interval(ms, ms, ms) for name, ms in idle.items()}
+
+
 def test_what_the_profiler_changed_is_not_to_be_trusted() -> None:
     """Under it the ratio is (2.2 + 12.5 + 0.3 + 2) / (11.1 + 0.9 + 1) = 17 / 13."""
-    idle = {name: Interval(0.9, 0.9, 0.9) for name in ("forward", "backward", "update")}
+    idle = idle_ms(0.9, 1.9)
     for overhead in (0.19, -0.16):
         assert untrusted(with_profiled(overhead=overhead, idle_ms=idle)) == []
     (slower,) = untrusted(with_profiled(overhead=0.25))
     assert slower.endswith("those without it: a step takes 25% more under it than without it")
-    idle = {name: Interval(3.0, 3.0, 3.0) for name in ("forward", "backward", "update")}
-    (longer,) = untrusted(with_profiled(overhead=0.0, idle_ms=idle))
+    (longer,) = untrusted(with_profiled(overhead=0.0, idle_ms=idle_ms(2.4, 3.6)))
     assert longer.endswith("forward and backward take 33 ms under it and 25 ms without it")
     (other,) = untrusted(with_profiled(overhead=0.0, time_ratio=1.9))
     assert other.endswith("the ratio of times is 1.308 under it and 1.900 without it")
