@@ -210,3 +210,28 @@ def test_what_the_profiler_changed_is_not_to_be_trusted() -> None:
     assert longer.endswith("forward and backward take 33 ms under it and 25 ms without it")
     (other,) = untrusted(with_profiled(overhead=0.0, time_ratio=1.9))
     assert other.endswith("the ratio of times is 1.308 under it and 1.900 without it")
+
+
+# -- fused backward operators ----------------------------------------------------------------------
+
+
+def test_bytes_of_a_fused_backward_operator_are_shared_out_by_flop() -> None:
+    """1000 B of a convolution's backward stand in its first row; 3 of 4 FLOP are the weights'."""
+    profile = small_profile()
+    fused = profile.ledger.rows[-1]._replace(autograd="ConvolutionBackward0")
+    rows = [
+        fused._replace(phase="grad_input", flops=100, elementwise=0, bytes_read=900,
+                       bytes_written=100, time_us=1_000.0),
+        fused._replace(phase="grad_weight", flops=290, elementwise=10, bytes_read=0,
+                       bytes_written=0, time_us=1_000.0),
+    ]  # fmt: skip
+    whole = profile.total.total.nbytes - fused.bytes_read - fused.bytes_written + 1000
+    profile.ledger.rows[-1:] = rows
+    profile = replace(profile)
+    conv = next(layer for layer in profile.layers() if layer.name == fused.layer)
+    assert conv.phases["grad_input"].nbytes == 250
+    assert conv.phases["grad_weight"].nbytes == 750
+    assert conv.phases["grad_weight"].bytes_per_s == pytest.approx(750e3)
+    assert profile.total.total.nbytes == whole
+    layers = {layer["name"]: layer for layer in profile.document()["layers"]}
+    assert layers[fused.layer]["phases"]["grad_weight"]["bytes"] == 750
