@@ -141,7 +141,7 @@ def test_so_is_a_factorys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     profile = fr.profile("mixture.py:net", batch=6, loss="sum", **FEW)
     assert profile.not_traced.startswith("the model reads the value of a tensor at")
     assert "mixture.py" in profile.not_traced
-    experts = sum(layer.forward for layer in profile.ledger.layers if "experts" in layer.name)
+    experts = sum(layer.forward for layer in profile.ledger.layers() if "experts" in layer.name)
     assert experts == 2 * 6 * 4 * 4
     assert profile.differences == []
     assert fr.Profile.from_json(profile.to_json()).not_traced == profile.not_traced
