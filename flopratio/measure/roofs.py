@@ -76,9 +76,7 @@ def roofs_of(
     if kind in PRODUCT_S and (not index or index.isdecimal()):
         return measured_roofs(name.strip().casefold(), fresh=fresh, progress=progress)
     gpus = [
-        alias
-        for gpu in device_profiles().values()
-        for alias in (gpu.name, *gpu.reported_names)
+        alias for gpu in device_profiles().values() for alias in (gpu.name, *gpu.reported_names)
     ]
     return device_profile(name, unmeasured=gpus)
 

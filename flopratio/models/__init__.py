@@ -16,6 +16,7 @@ __all__ = [
     "FixedSizeError",
     "Inputs",
     "ModelError",
+    "ReadsValuesError",
     "StepMode",
     "explain_failure",
     "load",

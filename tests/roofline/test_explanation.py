@@ -130,8 +130,8 @@ def test_a_measured_step() -> None:
 
 
 def test_the_profilers_own_cost_leads_to_the_step_without_it() -> None:
-    """R = 1. Under the profiler forward took 4 s, backward 6: a product of 1 s at the roof each, and
-    3 and 5 around. Without it 2 and 5, and a ratio of 2.4 in the median: so it cost -2 and -1.
+    """R = 1. Under the profiler forward took 4 s, backward 6: a product of 1 s at the roof each,
+    and 3 and 5 around. Without it 2 and 5, and a ratio of 2.4 in the median: so it cost -2 and -1.
     Contributions are in the forward without it: around (5 - 3) / 2 = 1, and its own cost is what
     leads from 1 + 1 to 2.4; (-1 + 2) / 2 = 0.5 of it is of the times, -0.1 of the medians."""
     rows = [row("mm", flops=1000, time_us=1e6), row("mm", "grad_weight", 1000, time_us=1e6, **NODE)]

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
     from flopratio.ledger import LayerTotals
 
-GRADIENT_FILLS = {
-    phase: PHASE_COLOURS[phase] for phase in ("forward", "grad_input", "grad_weight")
-}
+GRADIENT_FILLS = {phase: PHASE_COLOURS[phase] for phase in ("forward", "grad_input", "grad_weight")}
 """Fills of the bars of a layer, from dark to light."""
 
 

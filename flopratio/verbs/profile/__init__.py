@@ -200,6 +200,7 @@ def _profile(
         machine=machine(device),
         notes=[*timing.notes, *uncertain(timing)],
         interrupted=timing.interrupted,
+        examples=examples_of(step),
     )
     profiled.notes.extend(untrusted(profiled))
     return profiled
@@ -219,6 +220,20 @@ def _ledger_of(timing: Timing, traced: Ledger | None) -> Ledger:
     if traced is None:
         raise KeyboardInterrupt
     return traced
+
+
+def examples_of(step: Step) -> int | None:
+    """How many examples a step has, all its micro-batches together: ``batch``, or the leading
+    dimension (of a list, the length) that all its inputs have; None where they differ."""
+    batch = step.example.settings.get("batch")
+    if not isinstance(batch, int):
+        inputs = (*step.inputs.args, *step.inputs.kwargs.values())
+        sizes = {len(each) for each in inputs if isinstance(each, list)}
+        sizes |= {len(each) for each in inputs if isinstance(each, torch.Tensor) and each.ndim}
+        if len(sizes) != 1:
+            return None
+        (batch,) = sizes
+    return batch * step.options.accumulate
 
 
 def _traced(

@@ -74,4 +74,5 @@ def small_profile() -> Profile:
         differences=[OperatorDifference("head", "forward", "aten.addmm", 1, 2, 1_500_010, 10)],
         machine={"cores": 2},
         notes=["it was cold"],
+        examples=2,
     )

@@ -15,7 +15,8 @@ from torch import nn
 import flopratio as fr
 from flopratio.errors import UsageError
 from flopratio.measure import Interval, Timing, timing
-from flopratio.step.options import DEFAULTS, MEASURED_DEFAULTS
+from flopratio.step.options import DEFAULTS, MEASURED_DEFAULTS, StepOptions
+from flopratio.step.run import Step
 from flopratio.verbs import profile as verb
 from tests.verbs.profile.small import ROOFS
 
@@ -143,6 +144,7 @@ def test_so_is_a_factorys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert "mixture.py" in profile.not_traced
     experts = sum(layer.forward for layer in profile.ledger.layers() if "experts" in layer.name)
     assert experts == 2 * 6 * 4 * 4
+    assert profile.examples == 6
     assert profile.differences == []
     assert fr.Profile.from_json(profile.to_json()).not_traced == profile.not_traced
 
@@ -170,6 +172,23 @@ def test_it_says_what_it_does() -> None:
     assert stages[:4] == ["counting", "building", "warming up", "timing step 1 of 3"]
     assert "profiling step 1 of 5" in stages
     assert stages[-1] == "measuring memory"
+
+
+@pytest.mark.parametrize(
+    ("batch", "examples"),
+    [
+        (torch.ones(4, 8), 8),
+        ({"x": torch.ones(4, 8), "scale": torch.tensor(2.0)}, 8),
+        (([torch.ones(3, 8, 8)] * 3,), 6),
+        ((torch.ones(4, 8), torch.ones(5, 8)), None),
+        ((torch.tensor(1.0),), None),
+    ],
+)
+def test_examples_are_the_leading_dimension_times_the_micro_batches(
+    batch: Any, examples: int | None
+) -> None:
+    step = Step.of_module(nn.Linear(8, 8), batch, StepOptions(accumulate=2))
+    assert verb.examples_of(step) == examples
 
 
 def test_an_uncertain_ratio_is_called_so() -> None:
