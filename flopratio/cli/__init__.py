@@ -79,7 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if "--debug" in arguments:
             traceback.print_exc()
-        hint = _option_hint(error, arguments) or _verb_hint(error, arguments)
+        hint = (
+            _option_hint(error, arguments)
+            or _instead_hint(error, arguments)
+            or _verb_hint(error, arguments)
+        )
         print(f"flopratio: {_sentence(error)}{hint}", file=sys.stderr)
         return 2
 
@@ -111,6 +115,19 @@ def _option_hint(error: Exception, arguments: Sequence[str]) -> str:
     names = {option.name: option.opts[0] for option in options if option.opts[0][0] == "-"}
     near = nearest(error.key, names)
     return f"; did you mean the option {names[near[0]]}?" if near else ""
+
+
+INSTEAD = {"--target": "--device"}
+"""An option of other verbs -> the one that says it of a step that is really run."""
+
+
+def _instead_hint(error: Exception, arguments: Sequence[str]) -> str:
+    """The option that this verb has in place of one of other verbs."""
+    instead = INSTEAD.get(getattr(error, "option_name", ""))
+    verb = _verbs().get(arguments[0])
+    if instead is None or verb is None or all(instead not in each.opts for each in verb.params):
+        return ""
+    return f" A step that is measured has the kernels of where it runs: {instead} says where."
 
 
 def _verb_hint(error: Exception, arguments: Sequence[str]) -> str:

@@ -88,7 +88,8 @@ def count_command(
         str | None,
         typer.Option(
             metavar="cpu|cuda|GPU|FILE.json",
-            help="Predict times from the measured roofs of this device, and explain their ratio.",
+            help="Predict times from the measured roofs of this device, and explain their ratio."
+            " FILE.json: as flopratio profile writes it.",
             autocompletion=choices(_devices),
         ),
     ] = None,

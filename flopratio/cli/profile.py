@@ -169,6 +169,8 @@ def profile_command(
     notes = []
     if as_json or output is not None:  # a table says it itself
         notes += profiled.notes
+        if profiled.not_traced:
+            notes.append(f"not compared with a trace on shapes alone: {profiled.not_traced}")
     if verbose:
         notes.append(f"torch {profiled.ledger.versions.get('torch', '?')}, {profiled.machine}")
     for note in [] if quiet else notes:

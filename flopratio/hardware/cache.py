@@ -5,34 +5,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from flopratio.errors import UsageError
+from flopratio.hardware.folder import cache_folder
 from flopratio.hardware.library import read, write
 from flopratio.hardware.profile import DeviceProfile
-
-
-def cache_folder() -> Path | None:
-    """``FLOPRATIO_CACHE``, or the folder for it in the user's caches; None for who has no home."""
-    if chosen := os.environ.get("FLOPRATIO_CACHE"):
-        return Path(chosen)
-    variable, *default = {
-        "win32": ("LOCALAPPDATA", "AppData", "Local"),
-        "darwin": ("", "Library", "Caches"),
-    }.get(sys.platform, ("XDG_CACHE_HOME", ".cache"))
-    caches = Path(os.environ.get(variable) or "")
-    if not caches.is_absolute():  # the XDG specification has relative ones ignored
-        try:
-            caches = Path.home().joinpath(*default)
-        except RuntimeError:
-            return None
-    return caches / "flopratio"
 
 
 def cached_path(name: str, key: Mapping[str, Any]) -> Path | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
 from flopratio.errors import UsageError
+from flopratio.hardware.folder import cache_folder
 from flopratio.hardware.profile import DeviceProfile
 from flopratio.text.suggestions import nearest
 
@@ -24,11 +26,19 @@ def shipped_profiles() -> dict[str, DeviceProfile]:
     }
 
 
-def device_profile(name: str) -> DeviceProfile:
+HOW_MEASURED = (
+    "flopratio profile MODEL --device cuda -o FILE.json measures one where such a GPU is, and that "
+    "FILE.json is taken here (so is the one that it keeps there, in {folder})"
+)
+
+
+def device_profile(name: str, *, unmeasured: Iterable[str] = ()) -> DeviceProfile:
     """A device by its name, in any case of letters, or by the file that holds its profile.
 
     Args:
-        name: ``h200`` or ``NVIDIA H200``, if it is shipped; else the path of a JSON file.
+        name: ``h200`` or ``NVIDIA H200``, if it is shipped; else the path of a JSON file: of a
+            device profile, or of what ``flopratio profile`` wrote, which has one.
+        unmeasured: names of devices that exist, of which there may be no profile.
 
     Raises:
         UsageError: there is no such device or file, or the file is no device profile.
@@ -44,12 +54,16 @@ def device_profile(name: str) -> DeviceProfile:
     path = Path(name)
     if path.suffix.casefold() == ".json" or path.name != name or path.is_file():
         return read(path)
-    near = nearest(name, shipped)
-    hint = f"did you mean {' or '.join(map(repr, near))}? One" if near else "one"
+    folder = cache_folder()
+    how = HOW_MEASURED.format(folder="the user's caches" if folder is None else folder / "devices")
+    existing = list(unmeasured)
+    folded = [each.casefold() for each in existing]
+    if any(name.strip().casefold() in (each, *each.split("-")) for each in folded):
+        raise UsageError(f"of {name.strip()} no measured profile is shipped: {how}")
+    near = nearest(name, [*shipped, *existing])
+    hint = f": did you mean {' or '.join(map(repr, near))}?" if near else ";"
     raise UsageError(
-        f"no measured profile of {name!r} is shipped: {hint} is measured by flopratio profile "
-        "MODEL --device cuda where such a GPU is; give the FILE.json of one that was measured, or "
-        "cpu for this machine"
+        f"no device {name!r} is known{hint} cpu and cuda are this machine's; of another GPU {how}"
     )
 
 

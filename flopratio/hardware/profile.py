@@ -55,7 +55,8 @@ class DeviceProfile:
 
     @classmethod
     def from_json(cls, text: str) -> DeviceProfile:
-        """The profile that :meth:`to_json` wrote. Keys that this version doesn't know are skipped.
+        """The profile that :meth:`to_json` wrote, or that is the ``roofs`` of a measured step's
+        document. Keys that this version doesn't know are skipped.
 
         Raises:
             UsageError: the text is no such document, one of a newer flopratio, or a figure of it is
@@ -65,6 +66,8 @@ class DeviceProfile:
             document = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise UsageError(f"not a device profile: {error}") from error
+        if isinstance(document, dict) and isinstance(document.get("roofs"), dict):
+            document = document["roofs"]
         _check_schema(document)
         found = {name: document[name] for name in _WANTED if name in document}
         for name, (fits, wanted) in _WANTED.items():

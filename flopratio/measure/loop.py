@@ -291,18 +291,25 @@ class _Loop:
                     plain_ms=plain_ms,
                 )
             )
+        forward = Interval.of(lap.phases["forward"] for lap in plain)
+        backward = Interval.of(lap.phases["backward"] for lap in plain)
         ratio = Interval.of(lap.phases["backward"] / lap.phases["forward"] for lap in plain)
         first = profiled[0].tree
         assert first is not None
         return Timing(
-            forward_ms=Interval.of(lap.phases["forward"] for lap in plain),
-            backward_ms=Interval.of(lap.phases["backward"] for lap in plain),
+            forward_ms=forward,
+            backward_ms=backward,
             update_ms=Interval.of(lap.phases["update"] for lap in plain),
             step_ms=Interval.of(lap.wall_ms for lap in plain),
             time_ratio=ratio,
             repeats=len(plain),
             profiled=profiled_of(
-                self.recorded.ledger, steps, events=step_events(first), time_ratio=ratio.median
+                self.recorded.ledger,
+                steps,
+                events=step_events(first),
+                time_ratio=ratio.median,
+                forward_ms=forward.median,
+                backward_ms=backward.median,
             ),
         )
 

@@ -62,6 +62,7 @@ class Profiled:
         overhead: how much longer a profiled step takes than a plain one: wall time over wall time,
             less 1.
         time_ratio: backward over forward without the profiler.
+        forward_ms, backward_ms: without the profiler.
         events: of one of the repeats, in order of their start.
         repeats: how many there were.
     """
@@ -78,6 +79,8 @@ class Profiled:
     wall_ms: Interval
     overhead: float
     time_ratio: float | None = None
+    forward_ms: float | None = None
+    backward_ms: float | None = None
     events: list[StepEvent] = field(default_factory=list)
     repeats: int = 0
 
@@ -90,6 +93,8 @@ class Profiled:
             self.idle_ms["forward"].median * 1e3,
             self.idle_ms["backward"].median * 1e3,
             self.time_ratio,
+            None if self.forward_ms is None else self.forward_ms * 1e3,
+            None if self.backward_ms is None else self.backward_ms * 1e3,
         )
 
 
@@ -135,11 +140,14 @@ def profiled_of(
     *,
     events: list[StepEvent],
     time_ratio: float | None,
+    forward_ms: float | None = None,
+    backward_ms: float | None = None,
 ) -> Profiled:
     """The medians over the repeats.
 
     Args:
         ledger: of the step; it gets the times.
+        time_ratio, forward_ms, backward_ms: without the profiler.
     """
     timed = [step.timed for step in steps]
     ledger.rows = _median_rows(timed)
@@ -165,6 +173,8 @@ def profiled_of(
         wall_ms=plain,
         overhead=statistics.median(walls) / plain.median - 1 if plain.median else 0.0,
         time_ratio=time_ratio,
+        forward_ms=forward_ms,
+        backward_ms=backward_ms,
         events=events,
         repeats=len(steps),
     )

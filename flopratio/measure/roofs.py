@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+from flopratio.allocator.device import device_profiles
 from flopratio.errors import UsageError
 from flopratio.hardware import (
     DeviceProfile,
@@ -74,7 +75,10 @@ def roofs_of(
     kind, _, index = name.strip().casefold().partition(":")
     if kind in PRODUCT_S and (not index or index.isdecimal()):
         return measured_roofs(name.strip().casefold(), fresh=fresh, progress=progress)
-    return device_profile(name)
+    gpus = [
+        alias for gpu in device_profiles().values() for alias in (gpu.name, *gpu.reported_names)
+    ]
+    return device_profile(name, unmeasured=gpus)
 
 
 def measured_roofs(

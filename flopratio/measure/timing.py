@@ -30,6 +30,9 @@ from flopratio.trace.attribution import without_garbage_collection
 
 MIN_REPEATS = 3
 PROFILED_REPEATS = 5
+LONG_STEP_MS = 100.0
+"""Of steps that take less, all :data:`PROFILED_REPEATS` are profiled, whatever the budget: in a
+median of few, one that the system held up would stand as what its layer takes."""
 SHORT_STEP_MS = 0.1
 """A step that takes less is no hundred times as long as what Python and the clock add to it."""
 SHORT_REPEATS = 10
@@ -128,7 +131,8 @@ def measure_step(
         repeats: steps to time at most; ten times as many of one that is over in
             :data:`SHORT_STEP_MS`, and a note says so.
         budget_s: seconds after which no further step is timed; three are timed at any cost. The
-            profiled steps have the same budget once more, and are one at least.
+            profiled steps have the same budget once more; they are one at least, and five of a step
+            that takes less than :data:`LONG_STEP_MS`.
         layers: whether to split the phases over the layers, in further steps.
         predicted: what the step should need of memory, for the message if it does not fit.
         clock: seconds; a fake one tests the bookkeeping.
@@ -186,7 +190,8 @@ class _Measurement:
         self._timed.warm_up(self._budget_s / 4)
         laps = self._laps()
         forward = Interval.of(lap[0] for lap in laps)
-        ratios = [backward / lap for lap, backward, _ in laps if lap]
+        backward = Interval.of(lap[1] for lap in laps)
+        ratios = [lap[1] / lap[0] for lap in laps if lap[0]]
         if not ratios:
             raise UsageError(
                 "the forward of this step is over before the clock ticks: use a larger batch"
@@ -196,7 +201,11 @@ class _Measurement:
         if layers and not self._interrupted:
             self._within_budget("recording", self._timed.warm_up_profiler, 1, 1)
         if layers and not self._interrupted:
-            profiled = self._within_budget("profiling", self._timed.profile, 1, PROFILED_REPEATS)
+            takes_ms = statistics.median(sum(lap) for lap in laps)
+            least = PROFILED_REPEATS if takes_ms < LONG_STEP_MS else 1
+            profiled = self._within_budget(
+                "profiling", self._timed.profile, least, PROFILED_REPEATS
+            )
             if not any(each.kernels_us for each in profiled):
                 profiled = []
                 if not self._interrupted:
@@ -208,13 +217,22 @@ class _Measurement:
             )
         return Timing(
             forward_ms=forward,
-            backward_ms=Interval.of(backward for _, backward, _ in laps),
+            backward_ms=backward,
             update_ms=Interval.of(update for _, _, update in laps),
             step_ms=Interval.of(sum(lap) for lap in laps),
             time_ratio=time_ratio,
             repeats=len(laps),
             layers=_layer_timings(self._timed.types, [each.layers for each in profiled]),
-            profiled=self._profiled(profiled, time_ratio) if profiled else None,
+            profiled=profiled_of(
+                self._timed.ledger(),
+                profiled,
+                events=self._timed.events,
+                time_ratio=time_ratio.median,
+                forward_ms=forward.median,
+                backward_ms=backward.median,
+            )
+            if profiled
+            else None,
             notes=self._notes,
             interrupted=self._interrupted,
         )
@@ -233,11 +251,6 @@ class _Measurement:
                 f"{len(laps)} were timed, not {self._repeats}"
             )
         return laps
-
-    def _profiled(self, steps: list[ProfiledStep], time_ratio: Interval) -> Profiled:
-        return profiled_of(
-            self._timed.ledger(), steps, events=self._timed.events, time_ratio=time_ratio.median
-        )
 
     def _within_budget(
         self, what: str, action: Callable[[], Result], least: int, most: int

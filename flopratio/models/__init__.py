@@ -1,6 +1,12 @@
 """What a MODEL spec names, as a module with an example batch: :mod:`flopratio.models.load`."""
 
-from flopratio.models.example import Example, FixedSizeError, Inputs, ModelError
+from flopratio.models.example import (
+    Example,
+    FixedSizeError,
+    Inputs,
+    ModelError,
+    ReadsValuesError,
+)
 from flopratio.models.explain import explain_failure
 from flopratio.models.fakes import StepMode
 from flopratio.models.load import load
@@ -10,6 +16,7 @@ __all__ = [
     "FixedSizeError",
     "Inputs",
     "ModelError",
+    "ReadsValuesError",
     "StepMode",
     "explain_failure",
     "load",

@@ -23,6 +23,18 @@ class ModelError(UsageError):
     """A MODEL that can't be used as asked; one sentence: what is wrong, and what would be right."""
 
 
+class ReadsValuesError(ModelError):
+    """A model that asks for the value of a tensor, where there are shapes only.
+
+    Attributes:
+        reason: that it does, and where.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class FixedSizeError(ModelError):
     """A KEY that can't have the value given for it, or any other, because `input` says its size."""
 

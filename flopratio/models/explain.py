@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from flopratio.errors import message_of
-from flopratio.models.example import Example, ModelError
+from flopratio.models.example import Example, ModelError, ReadsValuesError
 from flopratio.models.guess import first_layer
 from flopratio.torch_private import (
     DataDependentOutputException,
@@ -33,9 +33,11 @@ def explain_failure(error: BaseException, example: Example) -> ModelError:
     It names the line of the model that reads a value, or the line that failed with the inputs.
     """
     if isinstance(error, VALUE_READERS):
-        return ModelError(
-            f"the model reads the value of a tensor{origin(error)}, and a trace has shapes only: "
-            "make that step depend on shapes, or put fr.Profiler around a step on real CPU tensors"
+        reason = f"the model reads the value of a tensor{origin(error)}"
+        return ReadsValuesError(
+            f"{reason}, and a trace has shapes only: make that step depend on shapes, or put "
+            "fr.Profiler around a step on real CPU tensors",
+            reason,
         )
     named = [*example.kwargs.items(), *((f"input {i}", arg) for i, arg in enumerate(example.args))]
     inputs = ", ".join(_sizes(*item) for item in named)

@@ -10,6 +10,12 @@ backward, each a sum over groups g of work, T_f = sum t_f(g) and T_b = sum t_b(g
 3. All other time departs: a group that backward has more than R times of raises the ratio, one that
    it has less of (and be it as much as forward: R is about 2) lowers it.
 
+Where operators were timed under a profiler and the step also without it, T_f and T_b are those
+without it, and one more group, the profiler's own cost, has what leads there: T_f less all that was
+timed in forward, and so for backward. The two columns add up with it as the contributions do. (The
+ratio is a median over steps, and a median of quotients is not quite the quotient of two medians:
+what lies between is in that group's contribution.)
+
 The groups are a partition of all time, so that nothing is left over. The time of a product is, in
 this order, what it takes at the roof; what its bytes take beyond that; a launch; and the rest. The
 time of any other operator is a launch, and the rest goes to its family.
@@ -63,7 +69,8 @@ what differs a rounding."""
 class Reason(NamedTuple):
     """A part of the difference.
 
-    Times are in µs; what belongs to neither side (the profiler's cost) has none.
+    Times are in µs; those of the profiler's own cost are differences, and negative where a step
+    took less under it.
     """
 
     name: str
@@ -81,18 +88,31 @@ class Explanation:
         flop_ratio: backward over forward, in FLOP of products, without recomputation.
         time_ratio: backward over forward in time, recomputation within backward.
         reasons: the largest contribution first; ``other`` last. Their contributions sum to
-            ``time_ratio - flop_ratio``.
+            ``time_ratio - flop_ratio``, and their times to forward and backward of the step.
+        profiled_ratio: backward over forward in the times under the profiler; None where they were
+            taken without one.
     """
 
     flop_ratio: float
     time_ratio: float
     reasons: list[Reason]
+    profiled_ratio: float | None = None
+
+    @property
+    def profiled_us(self) -> float:
+        """Forward and backward as the operators were timed, without what leads to the clock's."""
+        return sum(
+            reason.forward_us + reason.backward_us
+            for reason in self.reasons
+            if reason.name != PROFILER
+        )
 
     def document(self) -> dict[str, Any]:
         """For ``--json``."""
         return {
             "flop_ratio": self.flop_ratio,
             "time_ratio": self.time_ratio,
+            "profiled_ratio": self.profiled_ratio,
             "reasons": [
                 {
                     "reason": reason.name,
@@ -130,16 +150,24 @@ def explain(
     if time_backward <= 0:
         raise UsageError("there is no ratio to explain: no backward ran, or its time is not known")
     flop_ratio, time_ratio = Fraction(backward, forward), time_backward / time_forward
+    profiled_ratio = None if times.time_ratio is None else float(time_ratio)
+    if times.time_ratio is not None and times.forward_us and times.backward_us is not None:
+        clock = Fraction(times.forward_us), Fraction(times.backward_us)
+        groups[PROFILER] = _Group(
+            [float(clock[0] - time_forward)], [float(clock[1] - time_backward)]
+        )
+        time_forward = clock[0]
     contributions = {
         name: (group.backward - flop_ratio * group.forward) / time_forward
         for name, group in groups.items()
     }
     if times.time_ratio is not None:
-        without_profiler = Fraction(times.time_ratio)
-        groups[PROFILER] = _Group([], [])
-        contributions[PROFILER] = without_profiler - time_ratio
-        time_ratio = without_profiler
-    return Explanation(float(flop_ratio), float(time_ratio), _reasons(groups, contributions))
+        time_ratio = Fraction(times.time_ratio)
+        groups.setdefault(PROFILER, _Group([], []))
+        others = sum(own for name, own in contributions.items() if name != PROFILER)
+        contributions[PROFILER] = time_ratio - flop_ratio - others
+    reasons = _reasons(groups, contributions)
+    return Explanation(float(flop_ratio), float(time_ratio), reasons, profiled_ratio)
 
 
 class _Group(NamedTuple):
@@ -223,7 +251,8 @@ def _reasons(groups: Mapping[str, _Group], contributions: Mapping[str, Fraction]
     """The largest first; the small ones in one, which comes last."""
     least = SMALL * sum(map(abs, contributions.values()))
     ordered = sorted(contributions, key=lambda name: -abs(contributions[name]))
-    large = [name for name in ordered if abs(contributions[name]) >= least or name == AT_ROOF]
+    always = (AT_ROOF, PROFILER)
+    large = [name for name in ordered if abs(contributions[name]) >= least or name in always]
     small = [name for name in ordered if name not in large]
     if len(small) == 1:
         large, small = ordered, []

@@ -22,6 +22,7 @@ class StepTimes:
             times.
         time_ratio: backward over forward as the clock says without the profiler, under which the
             other times were taken; None where they were taken without one, or predicted.
+        forward_us, backward_us: what they took by that clock; None where that is not known.
     """
 
     rows: Sequence[Row]
@@ -30,3 +31,5 @@ class StepTimes:
     idle_forward_us: float = 0.0
     idle_backward_us: float = 0.0
     time_ratio: float | None = None
+    forward_us: float | None = None
+    backward_us: float | None = None

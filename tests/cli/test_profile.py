@@ -163,9 +163,12 @@ def test_what_was_not_measured_is_not_drawn(
         (["profile", "mlp", "--trace", "t.txt"], "it should end in .json"),
         (["profile", "mlp", "--by", "autograd"], "'autograd' is no view"),
         (["profile", "mlp", "--sort", "slow"], "'slow' is no column"),
-        (["profile", "mlp", "--device", "gpu"], "device=gpu should be one of cpu, cuda"),
+        (
+            ["profile", "mlp", "--device", "gpu"],
+            "device=gpu should be one of cpu, cuda: did you mean 'cuda'?",
+        ),
         (["profile", "mlp", "--roofs", "nowhere.json"], "nowhere.json"),
-        (["profile", "mlp", "--target", "cpu"], "No such option: --target"),
+        (["profile", "mlp", "--target", "cpu"], "of where it runs: --device says where."),
         (["profile", "mlp", "-o", "there.txt"], "no extension that says its format"),
     ],
 )

@@ -20,7 +20,8 @@ from flopratio.hardware import (
     shipped_profiles,
     write,
 )
-from flopratio.hardware.cache import cache_folder
+from flopratio.hardware.folder import cache_folder
+from flopratio.measure.roofs import roofs_of
 
 PROFILE = DeviceProfile(
     name="NVIDIA Made-Up 100",
@@ -123,22 +124,43 @@ def test_a_shipped_device_by_name(shipped, name):
 def test_an_unknown_device_is_never_guessed(shipped):
     with pytest.raises(UsageError) as error:
         device_profile("madeup10")
+    message = str(error.value)
+    assert message.startswith("no device 'madeup10' is known: did you mean 'madeup100'? cpu and cu")
+    assert "flopratio profile MODEL --device cuda -o FILE.json" in message
+
+
+def test_a_gpu_that_exists_and_was_not_measured_is_told_from_an_unknown_word(shipped, monkeypatch):
+    monkeypatch.setenv("FLOPRATIO_CACHE", "/kept")
+    with pytest.raises(UsageError) as error:
+        device_profile("h100-80gb", unmeasured=["H100-80GB", "NVIDIA H100 80GB HBM3"])
     assert str(error.value) == (
-        "no measured profile of 'madeup10' is shipped: did you mean 'madeup100'? One is measured "
-        "by flopratio profile MODEL --device cuda where such a GPU is; give the FILE.json of one "
-        "that was measured, or cpu for this machine"
+        "of h100-80gb no measured profile is shipped: flopratio profile MODEL --device cuda -o "
+        "FILE.json measures one where such a GPU is, and that FILE.json is taken here (so is the "
+        f"one that it keeps there, in {Path('/kept/devices')})"
     )
+    with pytest.raises(UsageError, match="no device 'nope' is known; cpu and cuda"):
+        device_profile("nope", unmeasured=["H100-80GB"])
+    with pytest.raises(UsageError, match="of H100-80GB no measured profile is shipped"):
+        roofs_of("H100-80GB")
+
+
+def test_the_document_of_a_measured_step_has_a_profile(tmp_path):
+    document = {"schema": "flopratio.ledger/1", "roofs": json.loads(PROFILE.to_json())}
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps(document))
+    assert device_profile(str(path)) == PROFILE
+    path.write_text(json.dumps({"schema": "flopratio.ledger/1"}))
+    with pytest.raises(UsageError, match="not a device profile"):
+        device_profile(str(path))
 
 
 def test_a_device_that_is_not_measured_yet(monkeypatch):
     monkeypatch.setattr(library, "shipped_profiles", dict)
     with pytest.raises(UsageError) as error:
         device_profile("h200")
-    assert str(error.value) == (
-        "no measured profile of 'h200' is shipped: one is measured by flopratio profile MODEL "
-        "--device cuda where such a GPU is; give the FILE.json of one that was measured, or cpu "
-        "for this machine"
-    )
+    assert str(error.value).startswith("no device 'h200' is known; cpu and cuda are this machine's")
+    with pytest.raises(UsageError, match="of h200 no measured profile is shipped"):
+        device_profile("h200", unmeasured=["H200-141GB"])
 
 
 def test_a_file(tmp_path):

@@ -72,6 +72,20 @@ def test_times_are_medians_row_by_row():
     assert times.idle_backward_us == 0
 
 
+def test_one_step_that_was_held_up_is_no_part_of_any_time():
+    """Of five, one stands still in one row, around operators, or in what nothing divides."""
+    steps = [step(10, 20, 9, rest=1, wall_ms=3) for _ in range(5)]
+    steps[0].timed.rows[0] = steps[0].timed.rows[0]._replace(time_us=90_000)
+    steps[1].timed.rest["a", "forward"] = 90_000
+    steps[2].timed.undivided["a"] = 90_000
+    steps[3].timed.rest["b", "forward"] = 90_000  # where the others have none
+    ledger = Ledger([row("a", phase) for phase in ("forward", "grad_input", "grad_weight")])
+    profiled = profiled_of(ledger, steps, events=[], time_ratio=None)
+    assert [row.time_us for row in profiled.ledger.rows] == [10, 20, 9]
+    assert profiled.rest == {("a", "forward"): 1, ("b", "forward"): 0}
+    assert profiled.undivided == {"a": 5}
+
+
 def test_kept_are_kernels_and_on_the_host_what_is_recorded_and_around_it():
     tree = event_tree(
         ProfiledEvents(

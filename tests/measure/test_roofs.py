@@ -301,7 +301,7 @@ def test_the_datasheet_is_this_versions_own(gpu):
     [
         ("cuda", "the roofs of cuda can't be measured, for there is no CUDA device here: name cpu"),
         ("cuda:3", "the roofs of cuda:3 can't be measured, for there is no CUDA device here"),
-        ("mps", "no measured profile of 'mps' is shipped"),
+        ("mps", "no device 'mps' is known; cpu and cuda"),
         ("nowhere.json", r"nowhere.json: No such file or directory"),
     ],
 )

@@ -12,6 +12,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from flopratio.errors import UsageError
 from flopratio.measure import Interval, measure_step, stopwatch
+from flopratio.measure import timing as timing_module
 from flopratio.measure.join import Timed
 from flopratio.measure.profiled import ProfiledStep
 from flopratio.measure.stopwatch import DeviceStopwatch
@@ -126,6 +127,14 @@ def test_small_steps_are_repeated_to_the_limit_and_long_ones_three_times():
     assert slow_step([1e-4], [2e-4], repeats=20, budget_s=1).repeats == 20
     assert slow_step([1.0], [2.0], repeats=20, budget_s=1).repeats == 3
     assert slow_step([0.04], [0.06], repeats=20, budget_s=1).repeats == pytest.approx(10, abs=1)
+
+
+@pytest.mark.parametrize(("takes_s", "profiled"), [(0.04, 5), (0.06, 1)])
+def test_short_steps_are_profiled_five_times_whatever_the_budget(takes_s, profiled):
+    clock = FakeClock()
+    module = Slow(clock, [takes_s], [takes_s])
+    timing = timed(module, (torch.ones(3),), clock=clock, budget_s=1e-6)
+    assert timing.profiled.repeats == profiled
 
 
 def test_warm_up_lasts_until_two_steps_agree():
@@ -367,7 +376,8 @@ def test_an_inference_is_its_forward():
     assert {row.phase for row in timing.profiled.ledger.rows} == {"forward"}
 
 
-def test_all_time_of_a_real_step_is_in_its_layers():
+def test_all_time_of_a_real_step_is_in_its_layers(monkeypatch):
+    monkeypatch.setattr(timing_module, "PROFILED_REPEATS", 1)
     module = nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 2))
     # With one profiled step the medians are that step's times.
     timing = timed(module, (torch.randn(4, 6),), budget_s=0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -128,6 +129,30 @@ def test_a_measured_step() -> None:
     assert adds_up(explanation)
 
 
+def test_the_profilers_own_cost_leads_to_the_step_without_it() -> None:
+    """R = 1. Under the profiler forward took 4 s, backward 6: a product of 1 s at the roof each,
+    and 3 and 5 around. Without it 2 and 5, and a ratio of 2.4 in the median: so it cost -2 and -1.
+    Contributions are in the forward without it: around (5 - 3) / 2 = 1, and its own cost is what
+    leads from 1 + 1 to 2.4; (-1 + 2) / 2 = 0.5 of it is of the times, -0.1 of the medians."""
+    rows = [row("mm", flops=1000, time_us=1e6), row("mm", "grad_weight", 1000, time_us=1e6, **NODE)]
+    times = StepTimes(
+        rows,
+        rest={("a", "forward"): 3e6, ("a", "grad_weight"): 5e6},
+        time_ratio=2.4,
+        forward_us=2e6,
+        backward_us=5e6,
+    )
+    explanation = explain(times, GPU)
+    assert times_of(explanation)[reasons.PROFILER] == (-2e6, -1e6)
+    assert contributions(explanation) == pytest.approx(
+        {reasons.AROUND: 1.0, reasons.PROFILER: 0.4, reasons.AT_ROOF: 0.0}, abs=1e-12
+    )
+    assert sum(reason.forward_us for reason in explanation.reasons) == 2e6
+    assert sum(reason.backward_us for reason in explanation.reasons) == 5e6
+    assert (explanation.profiled_ratio, explanation.time_ratio) == (1.5, 2.4)
+    assert adds_up(explanation)
+
+
 def test_products_that_are_faster_than_predicted_say_so() -> None:
     """A product of 1000 FLOP, 1 s at the roof, took 0.8 s; R = 1 and T_f = 0.8. Backward took 1 s:
     (0 - 1 x -0.2) / 0.8 = 1/4 is all the difference."""
@@ -243,14 +268,20 @@ PLACES = st.tuples(
 
 @st.composite
 def step_times(draw) -> StepTimes:
-    return StepTimes(
+    times = StepTimes(
         draw(steps(timed=True)),
         rest=draw(st.dictionaries(PLACES, SIDES, max_size=4)),
         undivided=draw(st.dictionaries(st.sampled_from(["", "a", "b"]), SIDES, max_size=3)),
         idle_forward_us=draw(SIDES),
         idle_backward_us=draw(SIDES),
-        time_ratio=draw(st.one_of(st.none(), st.floats(0.01, 100))),
     )
+    clock = draw(st.sampled_from(["none", "ratio", "times"]))
+    if clock == "none":
+        return times
+    times = replace(times, time_ratio=draw(st.floats(0.01, 100)))
+    if clock == "ratio":
+        return times
+    return replace(times, forward_us=draw(st.floats(1e-6, 1e9)), backward_us=draw(SIDES))
 
 
 @given(step_times(), st.sampled_from([GPU, CPU]))
@@ -273,6 +304,8 @@ def test_it_adds_up_for_any_times_and_nothing_is_left_over(times, device) -> Non
             backward.append(us)
     all_forward = math.fsum([*forward, times.idle_forward_us])
     all_backward = math.fsum([*backward, *times.undivided.values(), times.idle_backward_us])
+    if times.time_ratio is not None and times.forward_us is not None:
+        all_forward, all_backward = times.forward_us, times.backward_us
     scale = sum(abs(r.forward_us) + abs(r.backward_us) for r in explanation.reasons)
     listed = [math.fsum(each) for each in zip(*(r[1:3] for r in explanation.reasons), strict=True)]
     assert listed == pytest.approx([all_forward, all_backward], abs=1e-9 * scale)

@@ -121,7 +121,8 @@ def test_a_module_elsewhere_than_asked() -> None:
 @pytest.mark.parametrize(
     ("name", "cuda", "count", "says"),
     [
-        ("gpu", "12.8", 1, "device=gpu should be one of cpu, cuda"),
+        ("gpu", "12.8", 1, "device=gpu should be one of cpu, cuda: did you mean 'cuda'"),
+        ("gpu:1", "12.8", 2, "one of cpu, cuda: did you mean 'cuda'"),
         ("mps", "12.8", 1, "device=mps should be one of cpu, cuda"),
         (3.5, "12.8", 1, "device=3.5 should be one of cpu, cuda"),
         ("cuda", None, 0, "built without CUDA"),

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flopratio.report.figures.style import (
-    BLUE,
     GREY,
     MAX_BARS,
-    ORANGE,
+    PHASE_COLOURS,
     legend_below,
     write,
     write_beside,
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
     from flopratio.ledger import LayerTotals
 
-GRADIENT_FILLS = {"forward": BLUE, "grad_input": ORANGE, "grad_weight": "#F6DFA4"}
+GRADIENT_FILLS = {phase: PHASE_COLOURS[phase] for phase in ("forward", "grad_input", "grad_weight")}
 """Fills of the bars of a layer, from dark to light."""
 
 

@@ -14,14 +14,14 @@ from flopratio.report.figures.panels import (
     panels_of,
     representative,
 )
-from flopratio.report.figures.style import BLUE, ORANGE, REFERENCE, legend_below, write
+from flopratio.report.figures.style import BLUE, ORANGE, PALE_GREY, REFERENCE, legend_below, write
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
 
-PHASE_FILLS = {"forward": BLUE, "backward": ORANGE, "update": "#D9D9D9"}
+PHASE_FILLS = {"forward": BLUE, "backward": ORANGE, "update": PALE_GREY}
 """Fills of the parts of a step, from dark to light."""
 
 

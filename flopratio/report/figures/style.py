@@ -24,6 +24,18 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
 """From Okabe and Ito's palette, which the colour-blind can tell apart."""
 
+PALE_ORANGE, PALE_GREY = "#F6DFA4", "#D9D9D9"
+"""For fills, which have a dark edge."""
+
+PHASE_COLOURS = {
+    "forward": BLUE,
+    "grad_input": ORANGE,
+    "grad_weight": PALE_ORANGE,
+    "recompute": GREEN,
+    "update": PALE_GREY,
+}
+"""The fill of each phase in every figure; of neighbours in a bar one is darker."""
+
 STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.grid": True,

@@ -18,8 +18,16 @@ _SPLIT = ("forward", "grad_input", "grad_weight", UNDIVIDED, "recompute", "updat
 
 
 def profile_headline(profile: Profile) -> str:
-    """What was measured, and where."""
-    return f"{headline(profile.ledger)}, on {profile.roofs.name}"
+    """What was measured, and where, and how fast it goes through examples and tokens."""
+    rates = {"examples": profile.examples_per_s, "tokens": profile.tokens_per_s}
+    told = [f"{_rate(rate)} {name}/s" for name, rate in rates.items() if rate is not None]
+    where = f"{headline(profile.ledger)}, on {profile.roofs.name}"
+    return f"{where}: {', '.join(told)}" if told else where
+
+
+def _rate(rate: float) -> str:
+    """``12,345``, ``12.34``."""
+    return f"{rate:,.0f}" if rate >= 1000 else f"{rate:.4g}"
 
 
 def profile_remarks(profile: Profile) -> list[Remark]:

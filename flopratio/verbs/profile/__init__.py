@@ -14,6 +14,7 @@ from flopratio.hardware import DeviceProfile
 from flopratio.ledger import Ledger
 from flopratio.measure import MeasuredMemory, Timing, machine, measure_step, measured_memory
 from flopratio.measure.roofs import measured_roofs, roofs_of
+from flopratio.models import ReadsValuesError
 from flopratio.step.options import (
     MEASURED_DEFAULTS,
     StepKeywords,
@@ -40,6 +41,10 @@ FRESH = "fresh"
 MOST_UNCERTAIN = 0.5
 """How wide an interval may be, as a share of its median, before the steps are called too few or
 too short to be timed well."""
+
+MOST_DISTURBED = 0.2
+"""How much steps under the profiler, or their ratio of times, may differ from those without it,
+before what they explain is doubted."""
 
 
 @overload
@@ -185,7 +190,7 @@ def _profile(
     )
     if traced is not None:
         ledger.memory = traced.memory
-    return Profile(
+    profiled = Profile(
         ledger,
         timing,
         hardware,
@@ -195,7 +200,10 @@ def _profile(
         machine=machine(device),
         notes=[*timing.notes, *uncertain(timing)],
         interrupted=timing.interrupted,
+        examples=examples_of(step),
     )
+    profiled.notes.extend(untrusted(profiled))
+    return profiled
 
 
 def _ledger_of(timing: Timing, traced: Ledger | None) -> Ledger:
@@ -214,15 +222,31 @@ def _ledger_of(timing: Timing, traced: Ledger | None) -> Ledger:
     return traced
 
 
+def examples_of(step: Step) -> int | None:
+    """How many examples a step has, all its micro-batches together: ``batch``, or the leading
+    dimension (of a list, the length) that all its inputs have; None where they differ."""
+    batch = step.example.settings.get("batch")
+    if not isinstance(batch, int):
+        inputs = (*step.inputs.args, *step.inputs.kwargs.values())
+        sizes = {len(each) for each in inputs if isinstance(each, list)}
+        sizes |= {len(each) for each in inputs if isinstance(each, torch.Tensor) and each.ndim}
+        if len(sizes) != 1:
+            return None
+        (batch,) = sizes
+    return batch * step.options.accumulate
+
+
 def _traced(
     model: torch.nn.Module | str, batch: Any, settings: Mapping[str, Any], options: StepOptions
 ) -> tuple[Ledger | None, str]:
     """The step's ledger by a trace on shapes alone; or None, and why there is none."""
-    if isinstance(model, str):
-        return count_step(model, batch, settings, options), ""
     try:
         return count_step(model, batch, settings, options), ""
-    except UsageError as error:  # of a module that reads values, say, which a real step has
+    except ReadsValuesError as error:  # which the real step has
+        return None, error.reason
+    except UsageError as error:
+        if isinstance(model, str):  # what can't be counted as asked can't be run so either
+            raise
         return None, str(error)
 
 
@@ -267,3 +291,35 @@ def uncertain(timing: Timing) -> list[str]:
         f"{timing.repeats} steps of {timing.step_ms.median:.3g} ms: raise the repeats and the "
         "budget, or give the step more to do"
     ]
+
+
+def untrusted(profile: Profile) -> list[str]:
+    """A note, if the profiler changed the step too much for it to explain the one without."""
+    overhead, explanation = profile.profiled.overhead, profile.explanation
+    if explanation is None or explanation.profiled_ratio is None:
+        return []
+    timing = profile.timing
+    without_ms = timing.forward_ms.median + timing.backward_ms.median
+    under_ms = explanation.profiled_us / 1e3
+    under, without = explanation.profiled_ratio, explanation.time_ratio
+    found = []
+    if _apart(1 + overhead, 1.0):
+        more = "more" if overhead > 0 else "less"
+        found.append(f"a step takes {abs(overhead):.0%} {more} under it than without it")
+    elif _apart(under_ms, without_ms):
+        found.append(
+            f"forward and backward take {under_ms:,.4g} ms under it and {without_ms:,.4g} ms "
+            "without it"
+        )
+    if _apart(under, without):
+        found.append(f"the ratio of times is {under:.3f} under it and {without:.3f} without it")
+    if not found:
+        return []
+    return [
+        "the explanation and the times of layers are not to be trusted, for steps under the "
+        f"profiler were not as those without it: {', and '.join(found)}"
+    ]
+
+
+def _apart(one: float, other: float) -> bool:
+    return max(one, other) > (1 + MOST_DISTURBED) * min(one, other)

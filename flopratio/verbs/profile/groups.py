@@ -4,12 +4,13 @@ phase, how long it took and how long it was predicted to take."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from flopratio.ledger import PHASES, Row
 from flopratio.roofline import Expected
+from flopratio.roofline.prediction import is_more_of
 
 if TYPE_CHECKING:
     from flopratio.verbs.profile.result import Profile
@@ -119,14 +120,48 @@ class Entry(NamedTuple):
 
 
 def entries(profile: Profile) -> Iterator[Entry]:
-    """Everything that a profile knows the time of, each once."""
+    """Everything that a profile knows the time of, each once; the bytes of an operator that works
+    for several phases, which stand in its first row, shared out over its rows by FLOP."""
     ledger, profiled = profile.ledger, profile.profiled
-    for row, expected in zip(ledger.rows, profile.prediction.expected, strict=True):
-        yield Entry(row, (row.time_us or 0.0) / 1e3, expected)
+    yield from _bytes_divided(
+        Entry(row, (row.time_us or 0.0) / 1e3, expected)
+        for row, expected in zip(ledger.rows, profile.prediction.expected, strict=True)
+    )
     for (layer, phase), us in profiled.rest.items():
         yield Entry(Row(layer, ledger.types.get(layer, ""), AROUND, "", phase), us / 1e3)
     for layer, us in profiled.undivided.items():
         yield Entry(Row(layer, ledger.types.get(layer, ""), AROUND, "", UNDIVIDED), us / 1e3)
+
+
+def _bytes_divided(found: Iterable[Entry]) -> Iterator[Entry]:
+    operator: list[Entry] = []
+    for entry in found:
+        if operator and not is_more_of(operator[0].row, entry.row):
+            yield from _divided(operator)
+            operator = []
+        operator.append(entry)
+    yield from _divided(operator)
+
+
+def _divided(operator: list[Entry]) -> Iterator[Entry]:
+    if len(operator) < 2:
+        yield from operator
+        return
+    flops = sum(_flops(entry.row) for entry in operator)
+    nbytes = sum(_nbytes(entry.row) for entry in operator)
+    done = 0
+    for entry in operator:
+        before, done = done, done + _flops(entry.row)
+        own = nbytes * done // flops - nbytes * before // flops
+        yield entry._replace(row=entry.row._replace(bytes_read=own, bytes_written=0))
+
+
+def _flops(row: Row) -> int:
+    return row.flops + row.elementwise
+
+
+def _nbytes(row: Row) -> int:
+    return row.bytes_read + row.bytes_written
 
 
 def grouped(profile: Profile, by: str = "layer", fold: Callable[[str], str] = str) -> list[Group]:

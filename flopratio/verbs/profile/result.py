@@ -44,6 +44,7 @@ class Profile:
         machine: what the times depend on, see :func:`flopratio.measure.machine`.
         notes: what else to know of the figures, a sentence each.
         interrupted: whether the user ended it before everything was measured.
+        examples: of a step, all its micro-batches together; None where its inputs don't say.
     """
 
     ledger: Ledger
@@ -55,6 +56,7 @@ class Profile:
     machine: Mapping[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     interrupted: bool = False
+    examples: int | None = None
 
     @property
     def profiled(self) -> Profiled:
@@ -108,6 +110,22 @@ class Profile:
         """Backward over forward in time, as measured without the profiler. What backward computes
         again is in it."""
         return self.timing.time_ratio
+
+    @property
+    def examples_per_s(self) -> float | None:
+        """Examples of a step over its median time; None where it is not known how many they are."""
+        return self._per_s(self.examples)
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """As :attr:`examples_per_s`; None where the examples have no tokens."""
+        tokens = self.ledger.settings.get("tokens")  # of a micro-batch
+        if not isinstance(tokens, int):
+            return None
+        return self._per_s(tokens * self.ledger.convention.get("accumulate", 1))
+
+    def _per_s(self, number: int | None) -> float | None:
+        return None if number is None else number / self.timing.step_ms.median * 1e3
 
     @property
     def achieved_flops_per_s(self) -> float:
@@ -200,6 +218,9 @@ class Profile:
             "time_ratio": self.time_ratio.median,
             "time_ratio_interval": asdict(self.time_ratio),
             "predicted_time_ratio": self.predicted_time_ratio,
+            "examples": self.examples,
+            "examples_per_s": self.examples_per_s,
+            "tokens_per_s": self.tokens_per_s,
             "achieved_flops_per_s": self.achieved_flops_per_s,
             "mfu": self.mfu,
             "hfu": self.hfu,
@@ -294,6 +315,8 @@ class Profile:
             wall_ms=Interval(**own["wall_ms"]),
             overhead=document["profiler_overhead"],
             time_ratio=document["time_ratio"],
+            forward_ms=document["time_ms"]["forward"]["median"],
+            backward_ms=document["time_ms"]["backward"]["median"],
             repeats=own["repeats"],
         )
         wall = {name: Interval(**document["time_ms"][name]) for name in WALL}
@@ -316,6 +339,7 @@ class Profile:
             machine=document["machine"],
             notes=document["profile_notes"],
             interrupted=document["interrupted"],
+            examples=document["examples"],
         )
 
 

@@ -21,8 +21,18 @@ def said(profile: Profile, about: str) -> str:
 
 def test_what_and_where() -> None:
     assert profile_headline(small_profile()) == (
-        "toy batch=2 image=3x8x8: 1,230 parameters, on Abacus"
+        "toy batch=2 image=3x8x8: 1,230 parameters, on Abacus: 80 examples/s"
     )
+    assert profile_headline(replace(small_profile(), examples=None)).endswith("on Abacus")
+
+
+def test_tokens_of_all_micro_batches_are_in_the_headline() -> None:
+    profile = small_profile()
+    profile.ledger.settings["tokens"] = 64
+    profile.ledger.convention["accumulate"] = 2
+    assert profile_headline(profile).endswith(": 80 examples/s, 5,120 tokens/s")
+    document = profile.document()
+    assert (document["examples_per_s"], document["tokens_per_s"]) == (80, 5120)
 
 
 def test_the_three_ratios() -> None:

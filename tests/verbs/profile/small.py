@@ -53,6 +53,8 @@ def small_profile() -> Profile:
         wall_ms=always(26.0),
         overhead=0.25,
         time_ratio=1.5,
+        forward_ms=10.0,
+        backward_ms=15.0,
         repeats=5,
     )
     timing = Timing(
@@ -72,4 +74,5 @@ def small_profile() -> Profile:
         differences=[OperatorDifference("head", "forward", "aten.addmm", 1, 2, 1_500_010, 10)],
         machine={"cores": 2},
         notes=["it was cold"],
+        examples=2,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +14,9 @@ from torch import nn
 
 import flopratio as fr
 from flopratio.errors import UsageError
-from flopratio.measure import Interval, Timing
-from flopratio.step.options import DEFAULTS, MEASURED_DEFAULTS
+from flopratio.measure import Interval, Timing, timing
+from flopratio.step.options import DEFAULTS, MEASURED_DEFAULTS, StepOptions
+from flopratio.step.run import Step
 from flopratio.verbs import profile as verb
 from tests.verbs.profile.small import ROOFS
 
@@ -38,7 +40,10 @@ SPECS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def profiles() -> dict[str, fr.Profile]:
-    return {spec: fr.profile(spec, **SPECS[spec], **FEW) for spec in SPECS}
+    with pytest.MonkeyPatch.context() as patch:
+        # Medians of several do not add up to the median.
+        patch.setattr(timing, "PROFILED_REPEATS", 1)
+        return {spec: fr.profile(spec, **SPECS[spec], **FEW) for spec in SPECS}
 
 
 @pytest.mark.parametrize("spec", SPECS)
@@ -57,8 +62,7 @@ def test_all_time_is_somebodys(spec: str, profiles: dict[str, fr.Profile]) -> No
     profile = profiles[spec]
     own = sum(group.total.ms for group in profile.layers())
     others = sum(profile.profiled.unattributed.values()) / 1e3
-    if profile.profiled.repeats == 1:  # medians of several do not add up to the median
-        assert own + others == pytest.approx(profile.profiled.kernels_ms.median, rel=0.01)
+    assert own + others == pytest.approx(profile.profiled.kernels_ms.median, rel=0.01)
     explanation = profile.explanation
     assert explanation is not None
     assert explanation.flop_ratio == pytest.approx(profile.flop_ratio)
@@ -111,6 +115,40 @@ def test_a_module_that_reads_values_is_not_compared_with_a_trace() -> None:
     assert profile.ledger.memory["peak"] > 0
 
 
+MIXTURE = """
+import torch
+from torch import nn
+
+class Mixture(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gate, self.experts = nn.Linear(4, 2), nn.ModuleList(nn.Linear(4, 4) for _ in range(2))
+
+    def forward(self, x):
+        index, out = self.gate(x).argmax(-1), torch.zeros_like(x)
+        for number, expert in enumerate(self.experts):
+            (own,) = torch.where(index == number)
+            out = out.index_add(0, own, expert(x[own]))
+        return out
+
+def net(batch=8):
+    return Mixture(), torch.randn(batch, 4)
+"""
+
+
+def test_so_is_a_factorys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mixture.py").write_text(MIXTURE)
+    monkeypatch.chdir(tmp_path)
+    profile = fr.profile("mixture.py:net", batch=6, loss="sum", **FEW)
+    assert profile.not_traced.startswith("the model reads the value of a tensor at")
+    assert "mixture.py" in profile.not_traced
+    experts = sum(layer.forward for layer in profile.ledger.layers() if "experts" in layer.name)
+    assert experts == 2 * 6 * 4 * 4
+    assert profile.examples == 6
+    assert profile.differences == []
+    assert fr.Profile.from_json(profile.to_json()).not_traced == profile.not_traced
+
+
 def test_roofs_are_measured_unless_they_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
@@ -136,13 +174,30 @@ def test_it_says_what_it_does() -> None:
     assert stages[-1] == "measuring memory"
 
 
+@pytest.mark.parametrize(
+    ("batch", "examples"),
+    [
+        (torch.ones(4, 8), 8),
+        ({"x": torch.ones(4, 8), "scale": torch.tensor(2.0)}, 8),
+        (([torch.ones(3, 8, 8)] * 3,), 6),
+        ((torch.ones(4, 8), torch.ones(5, 8)), None),
+        ((torch.tensor(1.0),), None),
+    ],
+)
+def test_examples_are_the_leading_dimension_times_the_micro_batches(
+    batch: Any, examples: int | None
+) -> None:
+    step = Step.of_module(nn.Linear(8, 8), batch, StepOptions(accumulate=2))
+    assert verb.examples_of(step) == examples
+
+
 def test_an_uncertain_ratio_is_called_so() -> None:
     ratio = Interval(2.0, 1.2, 2.9)
     one = Interval(1.0, 1.0, 1.0)
-    timing = Timing(one, one, one, one, ratio, 20)
-    (note,) = verb.uncertain(timing)
+    measured = Timing(one, one, one, one, ratio, 20)
+    (note,) = verb.uncertain(measured)
     assert note.startswith("the ratio of times is uncertain, 1.20 to 2.90 over 20 steps")
-    assert verb.uncertain(replace(timing, time_ratio=Interval(2.0, 1.9, 2.1))) == []
+    assert verb.uncertain(replace(measured, time_ratio=Interval(2.0, 1.9, 2.1))) == []
 
 
 # -- what is refused -------------------------------------------------------------------------------

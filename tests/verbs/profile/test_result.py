@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 import flopratio as fr
 from flopratio.errors import UsageError
+from flopratio.measure import Interval
+from flopratio.verbs.profile import untrusted
 from flopratio.verbs.profile.groups import AROUND, UNDIVIDED
 from tests.report.small import small_ledger
 from tests.verbs.profile.small import small_profile
@@ -173,3 +176,62 @@ def test_tf32_is_as_torch_had_it_where_it_was_measured() -> None:
     assert profile.tf32 == "none"
     assert replace(profile, machine={"tf32_cudnn": True}).tf32 == "convolutions"
     assert replace(profile, machine={"tf32_cudnn": True, "tf32_matmul": True}).tf32 == "all"
+
+
+# -- whether to trust it ---------------------------------------------------------------------------
+
+
+def test_the_times_of_the_explanation_are_those_without_the_profiler() -> None:
+    explanation = small_profile().explanation
+    assert explanation is not None
+    assert sum(reason.forward_us for reason in explanation.reasons) == pytest.approx(10_000)
+    assert sum(reason.backward_us for reason in explanation.reasons) == pytest.approx(15_000)
+
+
+def with_profiled(**changes: Any) -> fr.Profile:
+    profile = small_profile()
+    timing = replace(profile.timing, profiled=replace(profile.profiled, **changes))
+    return replace(profile, timing=timing)
+
+
+def idle_ms(forward: float, backward: float) -> dict[str, Interval]:
+    idle = {"forward": forward, "backward": backward, "update": 0.0}
+    return {name: Interval(ms, ms, ms) for name, ms in idle.items()}
+
+
+def test_what_the_profiler_changed_is_not_to_be_trusted() -> None:
+    """Under it the ratio is (2.2 + 12.5 + 0.3 + 2) / (11.1 + 0.9 + 1) = 17 / 13."""
+    idle = idle_ms(0.9, 1.9)
+    for overhead in (0.19, -0.16):
+        assert untrusted(with_profiled(overhead=overhead, idle_ms=idle)) == []
+    (slower,) = untrusted(with_profiled(overhead=0.25))
+    assert slower.endswith("those without it: a step takes 25% more under it than without it")
+    (longer,) = untrusted(with_profiled(overhead=0.0, idle_ms=idle_ms(2.4, 3.6)))
+    assert longer.endswith("forward and backward take 33 ms under it and 25 ms without it")
+    (other,) = untrusted(with_profiled(overhead=0.0, time_ratio=1.9))
+    assert other.endswith("the ratio of times is 1.308 under it and 1.900 without it")
+
+
+# -- fused backward operators ----------------------------------------------------------------------
+
+
+def test_bytes_of_a_fused_backward_operator_are_shared_out_by_flop() -> None:
+    """1000 B of a convolution's backward stand in its first row; 3 of 4 FLOP are the weights'."""
+    profile = small_profile()
+    fused = profile.ledger.rows[-1]._replace(autograd="ConvolutionBackward0")
+    rows = [
+        fused._replace(phase="grad_input", flops=100, elementwise=0, bytes_read=900,
+                       bytes_written=100, time_us=1_000.0),
+        fused._replace(phase="grad_weight", flops=290, elementwise=10, bytes_read=0,
+                       bytes_written=0, time_us=1_000.0),
+    ]  # fmt: skip
+    whole = profile.total.total.nbytes - fused.bytes_read - fused.bytes_written + 1000
+    profile.ledger.rows[-1:] = rows
+    profile = replace(profile)
+    conv = next(layer for layer in profile.layers() if layer.name == fused.layer)
+    assert conv.phases["grad_input"].nbytes == 250
+    assert conv.phases["grad_weight"].nbytes == 750
+    assert conv.phases["grad_weight"].bytes_per_s == pytest.approx(750e3)
+    assert profile.total.total.nbytes == whole
+    layers = {layer["name"]: layer for layer in profile.document()["layers"]}
+    assert layers[fused.layer]["phases"]["grad_weight"]["bytes"] == 750
