@@ -9,7 +9,6 @@ from typing import Any, Unpack, overload
 import torch
 
 from flopratio.errors import UsageError
-from flopratio.formulas.attention import backend
 from flopratio.ledger import Ledger, Mismatch
 from flopratio.models import Example, load
 from flopratio.models.built import check_computed, example_of
@@ -25,7 +24,6 @@ from flopratio.text.suggestions import did_you_mean
 from flopratio.trace.reconcile import NO_BACKWARD
 from flopratio.verbs.compare import compare
 from flopratio.verbs.traced import inference_peak, trace_step
-from flopratio.version import versions
 
 SPECS = ("torchvision:NAME", "timm:NAME", "hf:TYPE", "package.module:NAME", "file.py:NAME")
 """What else than a built-in network a MODEL may be."""
@@ -195,10 +193,4 @@ def describe_ledger(ledger: Ledger, step: Step, name: str, device: str) -> None:
     ledger.settings = dict(example.settings)
     if example.tokens is not None:
         ledger.settings["tokens"] = example.tokens
-    ledger.convention = {
-        "flop_per_mac": 2,
-        **step.options.convention(),
-        "attention": backend(row.op for row in ledger.rows),
-        "device": device,
-    }
-    ledger.versions = versions()
+    ledger.convention = {**ledger.convention, **step.options.convention(), "device": device}
