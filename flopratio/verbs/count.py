@@ -8,7 +8,7 @@ from typing import Any, Unpack, overload
 
 import torch
 
-from flopratio.errors import UsageError
+from flopratio.errors import FormulaError, UsageError
 from flopratio.ledger import Ledger, Mismatch
 from flopratio.models import Example, load
 from flopratio.models.built import check_computed, example_of
@@ -130,6 +130,8 @@ def _count_module(model: torch.nn.Module, batch: Any, options: StepOptions) -> L
     dtype = None if options.dtype is None else parse_dtype(options.dtype)
     try:
         return _ledger_of(example_of(model, batch, dtype), options, name)
+    except FormulaError:
+        raise  # in whatever way the step is traced
     except (*VALUE_READERS, UsageError):
         # It reads a value: compute what it makes of integers alone, and fake the rest.
         return _ledger_of(example_of(model, batch, dtype, enter_mode=False), options, name)
