@@ -37,19 +37,24 @@ def model_and_settings(
 
 
 def options_and_keys(
-    options: dict[str, Any], settings: dict[str, Any], others: Collection[str] = ()
+    options: dict[str, Any],
+    settings: dict[str, Any],
+    others: Collection[str] = (),
+    *,
+    own: Collection[str] = (),
 ) -> dict[str, Any]:
     """The options of the step; the loss, which the built-in networks have as a KEY too, is taken
     out of the settings.
 
     Args:
         others: options that are not of the step.
+        own: KEYs that are arguments of the user's own factory, whatever options there are.
     """
-    key = settings.pop("loss", None)
+    key = None if "loss" in own else settings.pop("loss", None)
     if key is not None and options["loss"] != "auto":
         raise UsageError(f"the loss is given twice: write loss={key} or --loss {options['loss']}")
     for name in settings:
-        if name in options or name in ("model", *others):
+        if name not in own and (name in options or name in ("model", *others)):
             raise UsageError(f"{name} is no KEY of a model: write --{name.replace('_', '-')}")
     return options if key is None else {**options, "loss": str(key)}
 
