@@ -20,14 +20,12 @@ from flopratio.cli.options import (
     with_step_options,
 )
 from flopratio.cli.step import is_narrow, model_and_settings, options_and_keys, print_page
+from flopratio.report.show import MOST_LINES
 
 if TYPE_CHECKING:
     from flopratio.hardware import DeviceProfile
     from flopratio.ledger import Ledger
     from flopratio.roofline import Prediction
-
-MOST_LINES = 40
-"""So many lines of a table are printed unless ``--top`` says otherwise; a file gets all."""
 
 PICTURES = (".png", ".svg")
 
@@ -147,7 +145,7 @@ def count_command(
 
         ledger = count_step(model, None, settings, StepOptions(**options))
 
-    few = MOST_LINES if output is None else 0
+    few = MOST_LINES if output is None else 0  # a file gets all
     shown = view(
         ledger,
         by=by,
