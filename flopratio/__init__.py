@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from flopratio.formulas import Cost, Gradient, Part, register
     from flopratio.ledger import Ledger
     from flopratio.measure.loop import Profiler
+    from flopratio.report.show import show
     from flopratio.verbs.count import count
     from flopratio.verbs.fit import Fit, fit
     from flopratio.verbs.profile import Profile, profile
@@ -31,6 +32,7 @@ __all__ = [
     "fit",
     "profile",
     "register",
+    "show",
     "sweep",
 ]
 
@@ -42,6 +44,7 @@ _HOMES = {
     "count": "flopratio.verbs.count",
     **dict.fromkeys(("Fit", "fit"), "flopratio.verbs.fit"),
     **dict.fromkeys(("Profile", "profile"), "flopratio.verbs.profile"),
+    "show": "flopratio.report.show",
     "sweep": "flopratio.verbs.sweep",
 }
 """The names that are imported when somebody asks for them: the package itself comes in

@@ -12,6 +12,11 @@ __version__ = "0.1.0"
 
 def versions() -> dict[str, str]:
     """Versions of what the counts may depend on."""
+    return dict(_installed())
+
+
+@cache
+def _installed() -> dict[str, str]:
     known = {"flopratio": __version__, "python": platform.python_version()}
     for package in ("torch", "fvcore", "numpy"):
         try:

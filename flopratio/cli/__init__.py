@@ -19,6 +19,7 @@ import typer
 
 from flopratio.cli.count import count_command
 from flopratio.cli.fit import fit_command
+from flopratio.cli.options import Command, Group
 from flopratio.cli.profile import profile_command
 from flopratio.cli.sweep import sweep_command
 from flopratio.errors import UntestedTorch, UsageError, message_of
@@ -26,14 +27,15 @@ from flopratio.text.suggestions import nearest
 from flopratio.version import __version__
 
 app = typer.Typer(
+    cls=Group,
     help="Exact FLOPs, bytes and saved activations of a training step, per layer and phase.\n\n"
     "For example: flopratio count hf:gpt2 batch=8 seq=1024 --optimizer adamw",
     pretty_exceptions_enable=False,
 )
-app.command("count")(count_command)
-app.command("fit")(fit_command)
-app.command("profile")(profile_command)
-app.command("sweep")(sweep_command)
+app.command("count", cls=Command)(count_command)
+app.command("fit", cls=Command)(fit_command)
+app.command("profile", cls=Command)(profile_command)
+app.command("sweep", cls=Command)(sweep_command)
 
 
 def _print_version(asked: bool) -> None:

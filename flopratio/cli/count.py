@@ -20,14 +20,12 @@ from flopratio.cli.options import (
     with_step_options,
 )
 from flopratio.cli.step import is_narrow, model_and_settings, options_and_keys, print_page
+from flopratio.report.show import MOST_LINES
 
 if TYPE_CHECKING:
     from flopratio.hardware import DeviceProfile
     from flopratio.ledger import Ledger
     from flopratio.roofline import Prediction
-
-MOST_LINES = 40
-"""So many lines of a table are printed unless ``--top`` says otherwise; a file gets all."""
 
 PICTURES = (".png", ".svg")
 
@@ -138,16 +136,17 @@ def count_command(
     )
     check_view(by, sort)
     _check_files(output, timeline, memory_trace, force=force)
-    options = options_and_keys(step, settings)
+    options = options_and_keys(step, settings, own=_own_keys(model, settings, step))
     device = None if roofline is None else _roofs(roofline, quiet=quiet)
     if device is not None and _is_default(context, "target"):
         options["target"] = device.device  # whose kernels run there
     with _waiting(f"counting {model}", quiet=quiet):
-        from flopratio.verbs.count import count
+        from flopratio.step.options import StepOptions
+        from flopratio.verbs.count import count_step
 
-        ledger = count(model, **settings, **options)
+        ledger = count_step(model, None, settings, StepOptions(**options))
 
-    few = MOST_LINES if output is None else 0
+    few = MOST_LINES if output is None else 0  # a file gets all
     shown = view(
         ledger,
         by=by,
@@ -189,6 +188,15 @@ def count_command(
     for note in [*failed, *([] if quiet else notes)]:
         print(f"flopratio: {note}", file=sys.stderr)
     raise typer.Exit(1 if failed else 0)
+
+
+def _own_keys(model: str, settings: dict[str, Any], step: dict[str, Any]) -> set[str]:
+    """The arguments of the user's own factory; looked up only where a KEY is an option's name."""
+    if not any(name in step or name == "model" for name in settings):
+        return set()
+    from flopratio.models.load import own_keywords
+
+    return own_keywords(model)
 
 
 def _roofs(name: str, *, quiet: bool) -> DeviceProfile:

@@ -8,11 +8,31 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, get_type_hints
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from flopratio.cli.completion import choices, models, networks
 from flopratio.step.options import DEFAULTS, about_options
 
-# A flag's metavar is empty: it takes no value, and Typer would have <bool> there.
+
+class _BareFlags:
+    """A command in whose help no flag, its own or Typer's, has a ``<bool>`` beside it: it takes no
+    value."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        parameters: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for parameter in parameters:
+            if getattr(parameter, "is_flag", False):
+                parameter.metavar = ""
+        return parameters
+
+
+class Command(_BareFlags, TyperCommand):
+    """A verb."""
+
+
+class Group(_BareFlags, TyperGroup):
+    """All the verbs."""
+
 
 GridArguments = Annotated[
     list[str] | None,

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flopratio.errors import UsageError
+from flopratio.report.show import is_narrow, print_page
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-UNLIMITED = 100_000
-"""Columns of a pipe or a file."""
+__all__ = ["is_narrow", "model_and_settings", "options_and_keys", "print_page"]
 
 
 def model_and_settings(
@@ -37,39 +33,23 @@ def model_and_settings(
 
 
 def options_and_keys(
-    options: dict[str, Any], settings: dict[str, Any], others: Collection[str] = ()
+    options: dict[str, Any],
+    settings: dict[str, Any],
+    others: Collection[str] = (),
+    *,
+    own: Collection[str] = (),
 ) -> dict[str, Any]:
     """The options of the step; the loss, which the built-in networks have as a KEY too, is taken
     out of the settings.
 
     Args:
         others: options that are not of the step.
+        own: KEYs that are arguments of the user's own factory, whatever options there are.
     """
-    key = settings.pop("loss", None)
+    key = None if "loss" in own else settings.pop("loss", None)
     if key is not None and options["loss"] != "auto":
         raise UsageError(f"the loss is given twice: write loss={key} or --loss {options['loss']}")
     for name in settings:
-        if name in options or name in ("model", *others):
+        if name not in own and (name in options or name in ("model", *others)):
             raise UsageError(f"{name} is no KEY of a model: write --{name.replace('_', '-')}")
     return options if key is None else {**options, "loss": str(key)}
-
-
-def print_page(page: RenderableType) -> None:
-    """Print a page: within the width of a terminal, or as wide as it is into a pipe."""
-    from rich.console import Console
-
-    console = Console()
-    if is_narrow():
-        console.print(page)
-    else:
-        wide = Console(width=UNLIMITED)
-        with wide.capture() as printed:
-            wide.print(page)
-        print("\n".join(line.rstrip() for line in printed.get().splitlines()))
-
-
-def is_narrow() -> bool:
-    """Whether what is printed has a width to keep to."""
-    from rich.console import Console
-
-    return Console().is_terminal or "COLUMNS" in os.environ

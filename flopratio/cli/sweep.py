@@ -52,7 +52,10 @@ def sweep_command(
 ) -> None:
     """Run a training step at every point of a grid, and judge the claims of the field on it.
 
-    Without MODEL: the default grids of mlp and cnn. DIR gets sweep.csv,
+    Without MODEL: the default grids of mlp and cnn. The other built-in
+    networks are those of Hobbhahn and Sevilla (2021): convnet, of two
+    convolutions, linearnet and onenet, of three linear layers, which onenet
+    gives an input of one number. DIR gets sweep.csv,
     verdict.json, environment.json and the plots. A sweep that was killed
     resumes at its next point. Exit 1 when a claim fails.
 

@@ -23,6 +23,9 @@ _OURS = str(Path(__file__).parent.parent) + os.sep
 _TORCH = str(Path(torch.__file__).parent) + os.sep
 _LONGEST = 240
 
+_INPUTS = {2: "8x64", 3: "8x128x64", 4: "8x3x224x224", 5: "8x3x16x224x224"}
+"""Number of sides -> an input of so many."""
+
 VALUE_READERS = (DataDependentOutputException, DynamicOutputShapeException)
 """What a fake tensor raises when a model asks for a value."""
 
@@ -41,12 +44,15 @@ def explain_failure(error: BaseException, example: Example) -> ModelError:
         )
     named = [*example.kwargs.items(), *((f"input {i}", arg) for i, arg in enumerate(example.args))]
     inputs = ", ".join(_sizes(*item) for item in named)
-    failed = f"the model failed{inputs and f' on {inputs}'}: {summary(error)}{origin(error)}"
+    reason = f"{summary(error)}{origin(error)}"
     if example.guessed:
+        (guess,) = example.args
         return ModelError(
-            f"{failed}; that input is a guess: return (module, example_inputs) from the factory, "
-            "or write input=8x3x224x224"
+            f"the model failed on the guessed input {'x'.join(map(str, guess.shape))}: {reason}; "
+            "return (module, example_inputs) from the factory, or say what it reads, such as "
+            f"input={_INPUTS[guess.dim()]}"
         )
+    failed = f"the model failed{inputs and f' on {inputs}'}: {reason}"
     reads = _first_layer_fails(error, example) if example.kind == "module" else ""
     return ModelError(f"{failed}{reads and f'; its first layer, {reads}'}")
 

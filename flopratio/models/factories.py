@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from flopratio.models.inputs import refuse_beside_input, take_batch, take_input,
 from flopratio.models.lazy import has_lazy_layers, materialise
 from flopratio.models.torchvision_operators import torchvision_importable
 from flopratio.models.user_code import directory_of, imported
+from flopratio.text.grammar import format_value
 from flopratio.text.suggestions import MOST_LISTED, did_you_mean
 from flopratio.torch_private import is_compiled, tree_leaves, tree_map_only
 
@@ -128,6 +130,8 @@ def _options(request: Request, factory: Callable[..., Any]) -> dict[str, object]
     options: dict[str, object] = {}
     for key in request.settings:
         if key in known or (takes_any and key not in _SIZES):
+            if key in parameters:
+                _check_annotated(request, key, parameters[key].annotation)
             options[key] = request.take(key, None)
         elif key not in _SIZES:
             raise unknown_key(request, key, known.union(_SIZES))
@@ -135,6 +139,38 @@ def _options(request: Request, factory: Callable[..., Any]) -> dict[str, object]
         if parameters[name].default is inspect.Parameter.empty:
             raise ModelError(f"{request.spec} needs the argument '{name}': write {name}=VALUE")
     return options
+
+
+def factory_keywords(spec: str) -> set[str]:
+    """The names of the keyword arguments of the factory that `spec` names, inside of
+    `importing_from`.
+
+    ModelError: there is no such factory.
+    """
+    factory = _factory(spec)
+    try:
+        return keywords(factory)
+    except (TypeError, ValueError):  # it has no signature
+        return set()
+
+
+_KINDS: Mapping[str, tuple[type, str]] = {
+    "int": (Integral, "no whole number"),
+    "float": (Real, "no number"),
+    "bool": (Integral, "neither true nor false"),
+}
+"""What a value has to be by the annotation of its argument, and what is said if it is not."""
+
+
+def _check_annotated(request: Request, key: str, annotation: object) -> None:
+    """ModelError: the value of a KEY is not of the number that the factory says it takes."""
+    name = annotation.__name__ if isinstance(annotation, type) else annotation  # or written as text
+    kind, said = _KINDS.get(str(name), (object, ""))
+    value: Any = request.settings[key]
+    if value is not None and not isinstance(value, kind):
+        raise ModelError(
+            f"{key}={format_value(value)} is {said}, and {request.spec} takes {key}: {name}"
+        )
 
 
 def _factory(spec: str) -> Callable[..., Any]:

@@ -26,7 +26,7 @@ from torch.overrides import TorchFunctionMode
 
 from flopratio.models.example import Draft, Example, ModelError, Request
 from flopratio.models.explain import VALUE_READERS, explain_failure
-from flopratio.models.factories import factory_draft, name_a_factory
+from flopratio.models.factories import factory_draft, factory_keywords, name_a_factory
 from flopratio.models.fakes import StepMode, fake, fake_module
 from flopratio.models.importing import importing_from
 from flopratio.models.inputs import refuse_beside_input, with_values
@@ -82,6 +82,18 @@ def load(
     if draft.alternatives:
         return _first_running(draft, request)
     return _examples(draft, request)(draft.kwargs)
+
+
+def own_keywords(spec: str) -> set[str]:
+    """The arguments of the user's own factory that `spec` names; none of any other MODEL.
+
+    ModelError: there is no such factory.
+    """
+    source, _, name = spec.rpartition(":")
+    if not source or not name or source in _LOADERS:
+        return set()
+    with torchvision_importable(), importing_from(directory_of(source)):
+        return factory_keywords(spec)
 
 
 def _load_own(request: Request) -> Example:

@@ -50,7 +50,19 @@ def headline(fit: Fit) -> str:
         return f"{_model(fit)}: no {fit.key} fits {_limit(fit)}"
     ends = fit.refusal and not any(t.runs and t.size > fit.largest for t in fit.tried)
     verdict = "tried that the model takes, and fits" if ends else "that fits"
-    return f"{_model(fit)}: {fit.key}={fit.largest} is the largest {verdict} {_limit(fit)}"
+    sentence = f"{_model(fit)}: {fit.key}={fit.largest} is the largest {verdict} {_limit(fit)}"
+    if fit.peak_reserved <= fit.limit or fit.figure == "peak_reserved":
+        return sentence
+    what = (
+        "live tensors; the allocator"
+        if fit.figure == "peak"
+        else ("what the allocator hands out; it")
+    )
+    return (
+        f"{sentence} by {what} would reserve "
+        f"{_beside_memory(fit, fit.peak_reserved)}: --figure peak_reserved finds the {fit.key} "
+        "that fits with it"
+    )
 
 
 def _model(fit: Fit) -> str:

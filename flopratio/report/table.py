@@ -60,17 +60,16 @@ def _units(view: View, lines: list[Line]) -> list[Unit | None]:
         # Lines that are all zero say nothing: then the unit is that of the total below them.
         return listed if any(listed) else [_figure(view.total, column, view) for column in columns]
 
-    products = choose(
-        figures(column for column in view.columns if column.product),
-        Kind.MAC if view.macs else Kind.FLOP,
-        exact=view.exact,
-    )
+    def shared(columns: Iterable[Column], kind: Kind) -> Unit:
+        columns = list(columns)
+        total = max((abs(_figure(view.total, column, view)) for column in columns), default=0)
+        return choose(figures(columns), kind, exact=view.exact, total=total)
 
-    times = choose(
-        figures(column for column in view.columns if column.kind is Kind.TIME),
-        Kind.TIME,
-        exact=view.exact,
+    products = shared(
+        (column for column in view.columns if column.product),
+        Kind.MAC if view.macs else Kind.FLOP,
     )
+    times = shared((column for column in view.columns if column.kind is Kind.TIME), Kind.TIME)
 
     def unit(column: Column) -> Unit | None:
         if column.kind is None:
@@ -79,7 +78,7 @@ def _units(view: View, lines: list[Line]) -> list[Unit | None]:
             return products
         if column.kind is Kind.TIME:
             return times
-        return choose(figures([column]), column.kind, exact=view.exact)
+        return shared([column], column.kind)
 
     return [unit(column) for column in view.columns]
 

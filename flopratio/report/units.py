@@ -41,16 +41,18 @@ class Unit(NamedTuple):
         return text
 
 
-def choose(figures: Iterable[int], kind: Kind, *, exact: bool = False) -> Unit:
+def choose(figures: Iterable[int], kind: Kind, *, exact: bool = False, total: int = 0) -> Unit:
     """The largest unit that the largest figure fills, with four digits for that one.
 
     Args:
         exact: the smallest unit, whose figures are whole.
+        total: stands below the figures. A unit of which it is a million is too small.
     """
     symbol, prefixes, step = kind.value
     largest = max((abs(figure) for figure in figures), default=0)
+    filling = max(largest, abs(total) // step)
     power = 0
-    while not exact and power + 1 < len(prefixes) and largest >= step ** (power + 1):
+    while not exact and power + 1 < len(prefixes) and filling >= step ** (power + 1):
         power += 1
     size = step**power
     digits = len(str(largest // size))

@@ -71,8 +71,8 @@ class Profiler:
             ``Linear#2``, ``Decoder.norm``.
         names: further modules with names of their own (a loss module).
         parameters: tensors that are trained and that no module holds.
-        target: whose allocator the ledger's memory is predicted for: ``cuda``, ``cpu`` or a GPU by
-            its name (``H100-80GB``).
+        target: whose allocator the ledger's memory is predicted for, wherever the step runs:
+            ``cuda``, ``cpu`` or a GPU by its name (``H100-80GB``).
         causal: how attention under a causal mask counts: ``full``, or ``half`` of its products,
             see :func:`flopratio.formulas.attention.causal_half`.
 

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection
 from functools import cache, partial
 
+from flopratio.formulas.attention import backend
 from flopratio.ledger import SAVED, Ledger, Mismatch
 from flopratio.trace.attribution import Attribution, attribute
 from flopratio.trace.law import count_by_law
@@ -14,6 +15,7 @@ from flopratio.trace.memory import step_memory
 from flopratio.trace.nonzero import nonzero_flops
 from flopratio.trace.recording import Recording
 from flopratio.trace.saved import saved_by_formulas, saved_by_hooks
+from flopratio.version import versions
 
 NO_BACKWARD = "nothing ran backward"
 
@@ -37,8 +39,17 @@ def reconcile(
     law = count_by_law(recording.graphs, attribution.nodes, attribution.ran)
     ledger = Ledger(
         attribution.rows,
+        model=recording.types.get("", ""),  # the root's, if there is a model
         parameters=recording.parameters,
         types=recording.types,
+        convention={
+            "flop_per_mac": 2,
+            "causal": recording.causal,
+            "target": recording.target,
+            "attention": backend(row.op for row in attribution.rows),
+            "device": recording.device,
+        },
+        versions=versions(),
         memory=partial(step_memory, recording, attribution),
         uncounted_ops=attribution.uncounted_ops,
         notes=recording.notes,

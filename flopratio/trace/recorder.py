@@ -403,6 +403,8 @@ class Recorder(TorchDispatchMode):
         born = -1 if kind != "made" else len(self.recording.records)
         noted = Storage(number, storage.nbytes(), born, kind)
         storages.append(noted)
+        if kind != "made":
+            self.recording.nbytes_on[str(storage.device)] += noted.nbytes
         watch = self._watches[number] = _Watch(storage, self._released)
         watch.noted = noted
         watch.address = address = storage_address(storage)

@@ -295,6 +295,8 @@ class Recording:
             0, as far as that is known.
         functions: sequence number -> the call of a user-defined ``autograd.Function``.
         unseen: what ran and was not seen, each in a few words, with how often.
+        nbytes_on: device -> bytes of the storages that were there before, as they were first seen;
+            ``meta`` is where fake tensors have theirs.
     """
 
     target: str = "cuda"
@@ -315,6 +317,15 @@ class Recording:
     nonzeros: dict[int, int] = field(default_factory=dict)
     functions: dict[int, FunctionCall] = field(default_factory=dict)
     unseen: Counter[str] = field(default_factory=Counter)
+    nbytes_on: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def device(self) -> str:
+        """Where the tensors are that the step began with: ``cuda:0``; where they have no values,
+        ``fake``. Of several devices that with the most bytes comes first; empty if there were no
+        such tensors."""
+        devices = [device for device, _ in self.nbytes_on.most_common()]
+        return ", ".join("fake" if device == "meta" else device for device in devices)
 
     def layer_of(self, record: Record) -> str:
         """The path of the module whose forward called an operator."""

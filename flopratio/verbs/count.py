@@ -8,8 +8,7 @@ from typing import Any, Unpack, overload
 
 import torch
 
-from flopratio.errors import UsageError
-from flopratio.formulas.attention import backend
+from flopratio.errors import FormulaError, UsageError
 from flopratio.ledger import Ledger, Mismatch
 from flopratio.models import Example, load
 from flopratio.models.built import check_computed, example_of
@@ -25,7 +24,6 @@ from flopratio.text.suggestions import did_you_mean
 from flopratio.trace.reconcile import NO_BACKWARD
 from flopratio.verbs.compare import compare
 from flopratio.verbs.traced import inference_peak, trace_step
-from flopratio.version import versions
 
 SPECS = ("torchvision:NAME", "timm:NAME", "hf:TYPE", "package.module:NAME", "file.py:NAME")
 """What else than a built-in network a MODEL may be."""
@@ -132,6 +130,8 @@ def _count_module(model: torch.nn.Module, batch: Any, options: StepOptions) -> L
     dtype = None if options.dtype is None else parse_dtype(options.dtype)
     try:
         return _ledger_of(example_of(model, batch, dtype), options, name)
+    except FormulaError:
+        raise  # in whatever way the step is traced
     except (*VALUE_READERS, UsageError):
         # It reads a value: compute what it makes of integers alone, and fake the rest.
         return _ledger_of(example_of(model, batch, dtype, enter_mode=False), options, name)
@@ -195,10 +195,4 @@ def describe_ledger(ledger: Ledger, step: Step, name: str, device: str) -> None:
     ledger.settings = dict(example.settings)
     if example.tokens is not None:
         ledger.settings["tokens"] = example.tokens
-    ledger.convention = {
-        "flop_per_mac": 2,
-        **step.options.convention(),
-        "attention": backend(row.op for row in ledger.rows),
-        "device": device,
-    }
-    ledger.versions = versions()
+    ledger.convention = {**ledger.convention, **step.options.convention(), "device": device}

@@ -25,12 +25,12 @@ def engine(monkeypatch):
         def __init__(self) -> None:
             self.ledger = small_ledger()
 
-        def count(self, model, **words):
-            self.model, self.words = model, words
+        def count(self, model, batch, settings, options):
+            self.model, self.words = model, {**settings, **options.as_dict()}
             return self.ledger
 
     engine = Engine()
-    monkeypatch.setattr(counting, "count", engine.count)
+    monkeypatch.setattr(counting, "count_step", engine.count)
     return engine
 
 
@@ -85,12 +85,37 @@ def test_a_loss_may_be_given_as_a_key(capsys):
     assert json.loads(capsys.readouterr().out)["settings"]["loss"] == "mse"
 
 
+FACTORY = """
+from torch import nn
+def net(freeze=False, loss="none", width=4):
+    return nn.Linear(8, 2 * width if freeze else width)
+def plain(width=4):
+    return nn.Linear(8, width)
+"""
+
+
+def test_arguments_of_a_factory_may_be_called_as_options_are(capsys, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(FACTORY)
+    words = ["freeze=true", "loss=mine", "batch=2", "--freeze", "weight", "--json"]
+    assert main(["count", f"{path}:net", *words]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["flops"]["forward"] == 2 * 2 * 8 * (2 * 4)
+    assert document["flops"]["grad_weight"] == 0
+    assert (document["settings"]["freeze"], document["settings"]["loss"]) == (True, "mine")
+    assert (document["convention"]["freeze"], document["convention"]["loss"]) == ("weight", "auto")
+    assert main(["count", f"{path}:plain", "freeze=true"]) == 2
+    assert "freeze is no KEY of a model: write --freeze" in capsys.readouterr().err
+    assert main(["count", f"{path}:plane", "freeze=true"]) == 2
+    assert "has no 'plane': did you mean 'plain'" in capsys.readouterr().err
+
+
 # -- what is asked for -----------------------------------------------------------------------------
 
 
 def test_options_reach_the_engine(engine, capsys):
     words = "--loss sum --optimizer adam --dtype float64 --amp bf16 --freeze a.* --checkpoint b.*"
-    more = "--accumulate 4 --attention flash --causal half --input-grad --inference --target cpu"
+    more = "--accumulate 4 --attention flash --causal half --input-grad --target cpu"
     more += " --optimizer-implementation fused"
     sizes = ["batch=8", "image=3x8x8", "shared=true"]
     assert main(["count", "toy:net", *sizes, *words.split(), *more.split()]) == 0
@@ -110,7 +135,7 @@ def test_options_reach_the_engine(engine, capsys):
         "attention": "flash",
         "causal": "half",
         "input_grad": True,
-        "inference": True,
+        "inference": False,
         "target": "cpu",
     }
 

@@ -93,3 +93,11 @@ def test_an_interrupt_is_no_traceback(capsys, monkeypatch):
     monkeypatch.setattr(cli, "app", interrupted)
     assert main(["sweep"]) == 130
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["", "count", "fit", "profile", "sweep"])
+def test_no_flag_has_a_value_beside_it_in_help(capsys, verb):
+    assert main([*filter(None, [verb]), "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert "--help" in printed
+    assert "<bool>" not in printed

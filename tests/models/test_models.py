@@ -108,6 +108,10 @@ class Reshapes(nn.Sequential):
 def reshapes():
     return Reshapes(nn.Linear(4, 4)), torch.randn(2, 4)
 
+def annotated(width: int = 3, rate: "float" = 0.5, bias: bool = True, name: str = ""):
+    return nn.Linear(4, width, bias=bias)
+
+
 def reshapes_a_guess():
     return Reshapes(nn.Linear(4, 4))
 
@@ -673,7 +677,12 @@ class TestBadInput:
             ("lazy", {"batch": 3}, "makes its own inputs and takes no 'batch'"),
             ("misfit", {}, "the model failed on input 0 of 2x5"),
             ("misfit", {}, "its first layer, Linear reads ...x4"),
-            ("reshapes_a_guess", {}, "that input is a guess: return (module, example_inputs)"),
+            ("reshapes_a_guess", {}, "the model failed on the guessed input 2x4: RuntimeError"),
+            ("reshapes_a_guess", {}, "or say what it reads, such as input=8x64"),
+            ("annotated", {"width": "abc"}, "width=abc is no whole number, and"),
+            ("annotated", {"width": 1.5}, "annotated takes width: int"),
+            ("annotated", {"rate": (8, 3)}, "rate=8x3 is no number"),
+            ("annotated", {"bias": "yes"}, "bias=yes is neither true nor false"),
             ("linear", {"input": "2x8", "seq": 3}, "seq=3 and input=2x8 both say what the model"),
             ("thresholds", {}, "or put fr.Profiler around a step on real CPU tensors"),
             ("thresholds", {}, "reads the value of a tensor at my_models.py:"),
@@ -686,6 +695,11 @@ class TestBadInput:
         with pytest.raises(ModelError) as caught:
             load(f"{models_py}:{factory}", settings)
         assert sentence in str(caught.value)
+
+    def test_values_of_the_annotated_kind_are_taken(self, models_py: Path) -> None:
+        settings: dict[str, object] = {"width": 5, "rate": 1, "bias": False, "name": "abc"}
+        example = load(f"{models_py}:annotated", settings)
+        assert (example.module.out_features, example.module.bias) == (5, None)
 
     def test_only_a_failure_of_the_first_layer_tells_what_that_reads(self, models_py: Path) -> None:
         with pytest.raises(ModelError, match=r"invalid for input of size 8 .*\)$"):

@@ -55,6 +55,12 @@ def test_the_allocator_may_want_more():
         "at batch=4 the allocator would reserve 4.102 KiB, more than 4.000 KiB: "
         "--figure peak_reserved finds the batch that fits with it"
     ]
+    assert headline(small_fit(peak_reserved=4_200)).endswith(
+        "batch=4 is the largest that fits 4.000 KiB by live tensors; the allocator would reserve "
+        "4.102 KiB: --figure peak_reserved finds the batch that fits with it"
+    )
+    handed_out = headline(small_fit(peak_reserved=4_200, figure="peak_allocated"))
+    assert "fits 4.000 KiB by what the allocator hands out; it would" in handed_out
 
 
 def test_peaks_that_fall_steps_and_gaps():

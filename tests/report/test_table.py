@@ -34,6 +34,15 @@ def test_layers_have_one_unit_a_column():
     )
 
 
+def test_the_unit_suits_the_total_too():
+    rows = [Row("a", "Linear", "aten.mm", "", "forward", saved_bytes=3 * 2**10),
+            Row("b", "Linear", "aten.mm", "", "forward", saved_bytes=5 * 2**30)]  # fmt: skip
+    lines = printed(table(view(Ledger(rows), top=1), width=100), 100).splitlines()
+    assert "MiB" in lines[2].split()
+    assert lines[4].split()[-1] == "0.003"
+    assert lines[-2].split()[-1] == "5,120.003"
+
+
 def test_a_narrow_terminal_has_no_room_for_types():
     assert shown(70) == text(
         """\

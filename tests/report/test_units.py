@@ -38,6 +38,17 @@ def test_the_largest_figure_of_a_column_chooses_its_unit():
     assert [unit.format(figure) for figure in (2_500_000_000, 40_000_000)] == ["2.500", "0.040"]
 
 
+def test_a_total_of_a_million_units_chooses_a_larger_one():
+    unit = choose([600 * 2**10], Kind.BYTES, total=2**30 - 1)
+    assert (unit.name, unit.format(2**30 - 1)) == ("KiB", "1,048,576.0")
+    unit = choose([600 * 2**10], Kind.BYTES, total=2**30)
+    assert (unit.name, unit.format(600 * 2**10), unit.format(2**30)) == (
+        "MiB",
+        "0.586",
+        "1,024.000",
+    )
+
+
 def test_little_is_not_nothing():
     unit = choose([2_500_000_000], Kind.FLOP)
     assert unit.format(100) == "<0.001"

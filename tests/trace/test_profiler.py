@@ -806,3 +806,36 @@ class TestLazyModules:
         assert profiler.ledger.reconciled is True
         assert profiler.ledger.parameters["1"] == 0
         assert isinstance(model[1].weight, nn.UninitializedParameter)
+
+
+# -- what the ledger says of itself ----------------------------------------------------------------
+
+
+def test_the_ledger_tells_what_was_counted_and_how() -> None:
+    model = nn.Sequential(nn.Linear(4, 3))
+    with fr.Profiler(model, target="cpu", causal="half") as p:
+        model(torch.ones(2, 4)).sum().backward()
+    assert p.ledger.model == "Sequential"
+    assert p.ledger.convention == {
+        "flop_per_mac": 2,
+        "causal": "half",
+        "target": "cpu",
+        "attention": "none",
+        "device": "cpu",
+    }
+    assert p.ledger.versions.keys() >= {"flopratio", "python", "torch"}
+
+
+def test_tensors_without_values_are_on_no_device() -> None:
+    model = nn.Linear(4, 3, device="meta")
+    with fr.Profiler(model) as p:
+        model(torch.ones(2, 4, device="meta")).sum().backward()
+    assert p.ledger.convention["device"] == "fake"
+
+
+def test_a_step_without_a_model_has_no_name() -> None:
+    weight = torch.ones(3, 4, requires_grad=True)
+    with fr.Profiler() as p:
+        (torch.ones(2, 3) @ weight).sum().backward()
+    assert p.ledger.model == ""
+    assert p.ledger.convention["device"] == "cpu"

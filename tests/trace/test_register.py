@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import flopratio as fr
+from flopratio.errors import FormulaError
 from flopratio.formulas import OPERATORS
 
 NAME = "flopratio_tests::scaled_product"
@@ -67,3 +68,20 @@ def test_a_formula_of_another_operator_is_an_error() -> None:
 def test_a_second_formula_needs_to_be_asked_for() -> None:
     with pytest.raises(ValueError, match="has a formula already"):
         fr.register("aten::mm", lambda *_: fr.Cost())
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_a_formula_that_does_not_fit_is_told_once() -> None:
+    fr.register(NAME, lambda y, weight, *, out: fr.Cost(flops=1))
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.empty(4, 6))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return scaled_product(x, self.weight)
+
+    with pytest.raises(FormulaError, match="takes 'y', which is no argument of it") as caught:
+        fr.count(Net(), torch.empty(8, 4), inference=True)
+    assert caught.value.__context__ is None

@@ -142,6 +142,11 @@ def make_plan(
     if loss != "auto" and keys.setdefault("loss", (loss,)) != (loss,):
         raise UsageError(f"the loss is given twice: drop --loss {loss} or the KEY loss")
     if model is not None and model not in networks:
+        if ":" in model:
+            raise UsageError(
+                f"sweep takes the built-in networks for now ({', '.join(networks)}): count "
+                f"{model} point by point, as in flopratio count {model} batch=8"
+            )
         raise unknown("network", model, networks)
     grids: dict[str, dict[str, tuple[Value, ...]]] = {}
     for name, default in (DEFAULT_GRIDS if model is None else {model: {}}).items():
