@@ -243,6 +243,15 @@ class Ledger:
             for name, rows in grouped.items()
         ]
 
+    def idle_layers(self) -> list[LayerTotals]:
+        """The layers that hold parameters and for which nothing ran, by name."""
+        busy = {row.layer for row in self.rows}
+        return [
+            LayerTotals(name, self.types.get(name, ""), parameters=number)
+            for name, number in sorted(self.parameters.items())
+            if number and name not in busy
+        ]
+
     @cached_property
     def frame(self) -> pd.DataFrame:
         """The table as a DataFrame; counts stay Python ints (dtype object): no overflow."""
@@ -325,6 +334,10 @@ class Ledger:
                 }
                 for layer in self.layers()
             ],
+            "idle_layers": [
+                {"name": layer.name, "type": layer.type, "parameters": layer.parameters}
+                for layer in self.idle_layers()
+            ],
             "unknown_workspaces": list(self.memory.unknown_workspaces),
             "uncounted_ops": sorted(self.uncounted_ops),
             "uncounted_calls": self.uncounted_ops,
@@ -360,12 +373,13 @@ class Ledger:
             raise UsageError(f"not a ledger: its schema should be {SCHEMA}")
         if "rows" not in document:
             raise UsageError("this ledger was written without its rows: write it with -o FILE.json")
+        layers = [*document["layers"], *document.get("idle_layers", [])]
         return cls(
             [Row(*row) for row in document["rows"]],
             model=document["model"],
             settings=document["settings"],
-            parameters={layer["name"]: layer["parameters"] for layer in document["layers"]},
-            types={layer["name"]: layer["type"] for layer in document["layers"]},
+            parameters={layer["name"]: layer["parameters"] for layer in layers},
+            types={layer["name"]: layer["type"] for layer in layers},
             convention=document["convention"],
             versions=document["versions"],
             memory=Memory(

@@ -34,6 +34,9 @@ _SCHEMAS = (
 _ALIGNED = "aligned_by_flopratio"
 """Marks the module whose function has been replaced."""
 
+_COMPILED = ("_C", "_C_stable")
+"""The file of the compiled operators, by the release of torchvision."""
+
 _library: torch.library.Library | None = None
 """The schemas live as long as this object."""
 
@@ -87,7 +90,7 @@ def has_compiled_operators() -> bool:
     if found is None or found.submodule_search_locations is None:
         return True  # whoever imports it is told so
     places = list(found.submodule_search_locations)
-    for name in ("_C_stable", "_C"):  # of torchvision 0.29 on, and before
+    for name in _COMPILED:
         compiled = PathFinder.find_spec(name, places)
         if compiled is not None and compiled.origin is not None:
             with suppress(OSError):  # of another build of torch

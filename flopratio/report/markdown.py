@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from flopratio.ledger import Ledger
 from flopratio.report.prediction import Lines, sentences, tables
 from flopratio.report.summary import Remark, headline, remarks, token_terms
 from flopratio.report.table import cells, left_out
+from flopratio.report.units import printable
 from flopratio.report.view import View
 
 
@@ -61,12 +63,23 @@ def lines_table(shown: Lines) -> str:
 
 
 def pipe_table(heading: list[str], left: int, lines: Iterable[Iterable[str]]) -> str:
-    """A table in Markdown, of which the first ``left`` columns hold words."""
+    """A table of plain text in Markdown, of which the first ``left`` columns hold words."""
+    escaped = ([escape(cell).replace("|", "&#124;") for cell in line] for line in lines)
+    return markdown_table([*map(escape, heading)], left, escaped)
+
+
+def markdown_table(heading: list[str], left: int, lines: Iterable[Iterable[str]]) -> str:
+    """A table whose cells are Markdown, of which the first ``left`` columns hold words."""
     rule = ["---"] * left + ["---:"] * (len(heading) - left)
-    return "\n".join(
-        f"| {' | '.join(escape(cell).replace('|', '&#124;') for cell in line)} |"
-        for line in (heading, rule, *lines)
-    )
+    return "\n".join(f"| {' | '.join(line)} |" for line in (heading, rule, *lines))
+
+
+def code(text: str) -> str:
+    """The text as code, in a table too: whatever a model calls its layers means nothing there."""
+    text = printable(text).replace("|", "\\|")
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    space = " " if text.startswith("`") or text.endswith("`") or not text.strip() else ""
+    return f"{fence}{space}{text}{space}{fence}"
 
 
 def escape(text: str) -> str:

@@ -152,12 +152,12 @@ def verdict(ledger: Ledger) -> list[Remark]:
 
 def _idle_parameters(ledger: Ledger) -> str:
     """The parameters that no line of the table has, because their module did not run itself."""
-    ran = {row.layer for row in ledger.rows}
-    idle = {name: n for name, n in ledger.parameters.items() if n and name not in ran}
+    idle = ledger.idle_layers()
     if not idle:
         return ""
-    number = plural(sum(idle.values()), "parameter")
-    return f"{number} in modules without operators of their own: {name_layers(tuple(idle))}"
+    number = plural(sum(layer.parameters for layer in idle), "parameter")
+    names = tuple(layer.name for layer in idle)
+    return f"{number} in modules without operators of their own: {name_layers(names)}"
 
 
 def _memory(ledger: Ledger, *, exact: bool) -> str:

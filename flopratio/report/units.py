@@ -78,6 +78,13 @@ def plural(count: int, word: str) -> str:
     return f"{count:,} {word}" + ("" if count == 1 else "s")
 
 
+def printable(text: str) -> str:
+    """The text with control characters, which a name may hold, spelled out: ``\\n``."""
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text
+    )
+
+
 def shorten(text: str, width: int) -> str:
     """The text in at most ``width`` characters, its middle left out: both ends of a layer's path
     tell more than what lies between."""

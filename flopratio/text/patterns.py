@@ -7,6 +7,14 @@ from fnmatch import fnmatch
 
 from flopratio.text.suggestions import alike
 
+ANY = "*"
+"""What stands for the numbers of repeated blocks."""
+
+
+def without_numbers(path: str) -> str:
+    """A layer's path, the same for all that stand in the same place of a repeated block."""
+    return ".".join(ANY if part.isdigit() else part for part in path.split("."))
+
 
 def owners(name: str) -> Iterator[str]:
     """The modules that hold a parameter or module: ``a.b`` and ``a`` for ``a.b.weight``."""

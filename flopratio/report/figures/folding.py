@@ -6,9 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from flopratio.report.units import plural
-
-ANY = "*"
-"""What stands for the numbers of repeated blocks."""
+from flopratio.text.patterns import without_numbers
 
 LEAST = 3
 """Fewer groups than these say nothing of the layers."""
@@ -42,11 +40,6 @@ def fold(layers: Mapping[str, float], most: int) -> dict[str, str]:
     others = plural(len(set(rest.values())), "other")
     own = {path: name for path, name in best.items() if name in kept}
     return own | dict.fromkeys(rest, others)
-
-
-def without_numbers(path: str) -> str:
-    """A layer's path, the same for all that stand in the same place of a repeated block."""
-    return ".".join(ANY if part.isdigit() else part for part in path.split("."))
 
 
 def _folded(path: str, depth: int) -> str:
