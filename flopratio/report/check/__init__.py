@@ -1,0 +1,1 @@
+"""The verdict of a check: for a terminal, for GitHub, for JUnit's readers and as a document."""
