@@ -45,7 +45,8 @@ lint: $(STAMP) ## check style, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check: $(STAMP) ## run a small sweep, counted and executed: fails when a ratio moves
+check: $(STAMP) ## hold the steps of flopratio.toml against their lock, and run a small sweep
+	$(BIN)/flopratio check
 	output=$$(mktemp -d) && trap 'rm -r "$$output"' EXIT && \
 	$(BIN)/flopratio sweep depth=1,2,3,5 batch=1,2,8 --measure none -o "$$output"
 

@@ -17,7 +17,9 @@ from typing import Annotated, Any
 
 import typer
 
+from flopratio.cli.check import check_command
 from flopratio.cli.count import count_command
+from flopratio.cli.diff import diff_command
 from flopratio.cli.fit import fit_command
 from flopratio.cli.options import Command, Group
 from flopratio.cli.profile import profile_command
@@ -32,7 +34,9 @@ app = typer.Typer(
     "For example: flopratio count hf:gpt2 batch=8 seq=1024 --optimizer adamw",
     pretty_exceptions_enable=False,
 )
+app.command("check", cls=Command)(check_command)
 app.command("count", cls=Command)(count_command)
+app.command("diff", cls=Command)(diff_command)
 app.command("fit", cls=Command)(fit_command)
 app.command("profile", cls=Command)(profile_command)
 app.command("sweep", cls=Command)(sweep_command)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +18,7 @@ from flopratio.cli.options import (
     Verbose,
     with_step_options,
 )
+from flopratio.cli.progress import waiting
 from flopratio.cli.step import is_narrow, model_and_settings, options_and_keys, print_page
 from flopratio.report.show import MOST_LINES
 
@@ -140,7 +140,7 @@ def count_command(
     device = None if roofline is None else _roofs(roofline, quiet=quiet)
     if device is not None and _is_default(context, "target"):
         options["target"] = device.device  # whose kernels run there
-    with _waiting(f"counting {model}", quiet=quiet):
+    with waiting(f"counting {model}", quiet=quiet):
         from flopratio.step.options import StepOptions
         from flopratio.verbs.count import count_step
 
@@ -201,7 +201,7 @@ def _own_keys(model: str, settings: dict[str, Any], step: dict[str, Any]) -> set
 
 def _roofs(name: str, *, quiet: bool) -> DeviceProfile:
     """The device to predict for; this machine's is measured if it has not been."""
-    with _waiting(f"measuring the roofs of {name}", quiet=quiet):
+    with waiting(f"measuring the roofs of {name}", quiet=quiet):
         from flopratio.measure.roofs import roofs_of
 
         return roofs_of(name)
@@ -249,20 +249,6 @@ def _write_memory(ledger: Ledger, timeline: Path | None, memory_trace: Path | No
 
         write_memory_trace(memory, memory_trace)
         print(memory_trace, file=sys.stderr)
-
-
-@contextmanager
-def _waiting(task: str, *, quiet: bool) -> Iterator[None]:
-    """A spinner on stderr, if that is a terminal."""
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        yield
-    else:
-        with console.status(Text(task)):
-            yield
 
 
 def _disagreement(ledger: Ledger) -> list[str]:

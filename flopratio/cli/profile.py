@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flopratio.cli.completion import choices
-from flopratio.cli.count import MOST_LINES
 from flopratio.cli.options import Debug, Json, ModelArguments, Quiet, Verbose, with_step_options
 from flopratio.cli.progress import late_progress
 from flopratio.cli.step import is_narrow, model_and_settings, options_and_keys, print_page
+from flopratio.report.show import MOST_LINES
 from flopratio.step.options import MEASURED_DEFAULTS
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What a verb is doing, on stderr, once it has taken a while."""
+"""What a verb is doing, on stderr."""
 
 from __future__ import annotations
 
@@ -8,6 +8,20 @@ from contextlib import contextmanager
 
 PATIENCE_S = 2.0
 """Seconds in which nothing is said."""
+
+
+@contextmanager
+def waiting(task: str, *, quiet: bool) -> Iterator[None]:
+    """A spinner on stderr, if that is a terminal."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield
+    else:
+        with console.status(Text(task)):
+            yield
 
 
 @contextmanager

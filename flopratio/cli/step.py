@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection
-from typing import Any
+from typing import Any, NamedTuple
 
+import typer
+
+from flopratio.cli.options import ModelArguments, with_step_options
 from flopratio.errors import UsageError
 from flopratio.report.show import is_narrow, print_page
 
@@ -53,3 +57,39 @@ def options_and_keys(
         if name not in own and (name in options or name in ("model", *others)):
             raise UsageError(f"{name} is no KEY of a model: write --{name.replace('_', '-')}")
     return options if key is None else {**options, "loss": str(key)}
+
+
+class StepText(NamedTuple):
+    """A step as it is written on the command line: ``hf:gpt2 seq=1024 --checkpoint auto``."""
+
+    model: str
+    settings: dict[str, Any]
+    """The one value of each KEY."""
+    options: dict[str, Any]
+    """Of the step, each, by its name in :class:`flopratio.step.options.StepOptions`."""
+
+
+def read_step(text: str) -> StepText:
+    """The step that a text asks for, in the grammar of the command line.
+
+    Raises:
+        UsageError: it is none; the sentence begins with the text.
+    """
+    read: list[StepText] = []
+    app = typer.Typer(add_completion=False)
+
+    @app.command(context_settings={"help_option_names": []})
+    @with_step_options()
+    def command(arguments: ModelArguments = None, *, step: dict[str, Any]) -> None:
+        model, settings = model_and_settings(arguments, verb="a step", instead="write one of them")
+        read.append(StepText(model, settings, options_and_keys(step, settings)))
+
+    try:
+        app(shlex.split(text), standalone_mode=False)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # Typer's own, such as an unknown option
+            raise UsageError(f"{text!r}: {error.format_message()}") from error
+        if isinstance(error, ValueError):  # a UsageError, or a quotation without an end
+            raise UsageError(f"{text!r}: {error}") from error
+        raise
+    return read[0]

@@ -29,7 +29,7 @@ def completed(words: str) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "names"),
     [
-        ("", ["count", "fit", "profile", "sweep"]),
+        ("", ["check", "count", "diff", "fit", "profile", "sweep"]),
         ("count t", ["torchvision:", "timm:"]),
         ("count m", ["mlp"]),
         ("sweep c", ["cnn", "convnet"]),

@@ -28,7 +28,10 @@ def test_no_arguments_ask_for_help(capsys):
         (["mlp"], "No such command 'mlp'. Did you mean flopratio count mlp?"),
         (["hf:gpt2", "batch=8"], "Did you mean flopratio count hf:gpt2?"),
         (["model.py:make"], "Did you mean flopratio count model.py:make?"),
-        (["resnet"], "No such command 'resnet'. There are count, fit, profile, sweep."),
+        (
+            ["resnet"],
+            "No such command 'resnet'. There are check, count, diff, fit, profile, sweep.",
+        ),
         (["count", "mlp", "--sort", "foo"], "'foo' is no column: there are backward, bytes_read,"),
         (["count", "mlp", "--inference", "--optimizer", "adamw"], "inference has no update"),
         (["count", "mlp", "--inference", "--input-grad"], "inference has no gradients"),
