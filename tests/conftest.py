@@ -4,6 +4,8 @@ import os
 
 import pytest
 
+pytest_plugins = ["pytester"]
+
 # The tests run in a process a core: threads of their own would be in each other's way. Before
 # anything imports torch, which reads it once.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
