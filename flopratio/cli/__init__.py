@@ -130,8 +130,10 @@ INSTEAD = {"--target": "--device"}
 def _instead_hint(error: Exception, arguments: Sequence[str]) -> str:
     """The option that this verb has in place of one of other verbs."""
     instead = INSTEAD.get(getattr(error, "option_name", ""))
+    if instead is None:
+        return ""
     verb = _verbs().get(arguments[0])
-    if instead is None or verb is None or all(instead not in each.opts for each in verb.params):
+    if verb is None or all(instead not in each.opts for each in verb.params):
         return ""
     return f" A step that is measured has the kernels of where it runs: {instead} says where."
 

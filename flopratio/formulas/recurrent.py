@@ -248,8 +248,19 @@ PAGE = 4096
 CACHE_LINE = 64
 
 
+ONEDNN_PARTS = 7
+"""In so many parts is the workspace of oneDNN's LSTM laid out; in two more by older releases."""
+
+
 def onednn_workspace(
-    steps: int, sequences: int, inputs: int, units: int, *, itemsize: int, state_itemsize: int
+    steps: int,
+    sequences: int,
+    inputs: int,
+    units: int,
+    *,
+    itemsize: int,
+    state_itemsize: int,
+    parts: int = ONEDNN_PARTS,
 ) -> int:
     """Bytes of the workspace that oneDNN's LSTM of one layer and direction keeps for backward.
 
@@ -259,12 +270,15 @@ def onednn_workspace(
     next time step. Each of the seven starts at a page; rows of matrices are padded, see
     :func:`padded_row`, but those of cell states. (``set_conf`` and ``set_offsets`` in
     src/cpu/rnn/rnn_utils.{hpp,cpp} of oneDNN 3; the same for all of its x86 instruction sets.)
+    The release in torch 2.8 has the gradients of the outputs four times instead of twice, as was
+    found by asking it.
 
     Args:
         steps, sequences: T and B.
         inputs, units: I and H.
         itemsize: bytes an element of the input and the outputs.
         state_itemsize: of the cell state.
+        parts: how many there are.
     """
     rows, states = steps * sequences, 2 * (steps + 1) * sequences
     widest = max(inputs, units)
@@ -273,8 +287,7 @@ def onednn_workspace(
         rows * padded_row(units, itemsize),
         states * padded_row(widest, itemsize),
         states * units * state_itemsize,
-        states * padded_row(widest, 4),
-        states * padded_row(widest, 4),
+        *[states * padded_row(widest, 4)] * (2 + parts - ONEDNN_PARTS),
         states * units * 4,
     )
     return sum(-(-size // PAGE) * PAGE for size in sizes)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
 from typing import Any, cast
 
 import torch
@@ -16,7 +18,14 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from flopratio.errors import UsageError
 from flopratio.formulas import Tensor as Shape
-from flopratio.formulas.recurrent import MODES, cudnn_reserve, network, onednn_workspace
+from flopratio.formulas.recurrent import (
+    MODES,
+    ONEDNN_PARTS,
+    PAGE,
+    cudnn_reserve,
+    network,
+    onednn_workspace,
+)
 from flopratio.models.nonzeros import remember_nonzeros
 from flopratio.torch_private import (
     FakeTensor,
@@ -259,8 +268,23 @@ def _onednn_rnn(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[
         cell_state.size(-1),
         itemsize=x.itemsize,
         state_itemsize=cell_state.itemsize,
+        parts=onednn_parts_here(),
     )
     return *results, workspace.new_empty(nbytes)
+
+
+@cache
+def onednn_parts_here() -> int:
+    """In how many parts this torch's oneDNN lays the workspace out. It is asked for the smallest,
+    whose parts are a page each; where it has no LSTM, the newest release is taken."""
+    gates, one = torch.zeros(4, 1), torch.zeros(1, 1)
+    with disable_current_modes(), suppress(RuntimeError, NotImplementedError):
+        *_, workspace = aten.mkldnn_rnn_layer(
+            one[None], gates, gates, gates[:, 0], gates[:, 0], one, one,
+            False, [], 2, 1, 1, True, False, False, True,
+        )  # fmt: skip
+        return int(workspace.nbytes) // PAGE
+    return ONEDNN_PARTS
 
 
 def _cudnn_rnn(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:

@@ -25,6 +25,7 @@ from flopratio.formulas.recurrent import (
     network,
     onednn_workspace,
 )
+from flopratio.models.fakes import onednn_parts_here
 from tests.formulas.counting import Counted, counted, reset, tensor, values, zeros
 from tests.formulas.fused import (
     Step,
@@ -593,7 +594,13 @@ def test_one_dnn_workspace(
     if not takes(dtype):
         pytest.skip("this processor has no such LSTM")
     assert workspace_of(steps, sequences, inputs, units, dtype) == onednn_workspace(
-        steps, sequences, inputs, units, itemsize=dtype.itemsize, state_itemsize=dtype.itemsize
+        steps,
+        sequences,
+        inputs,
+        units,
+        itemsize=dtype.itemsize,
+        state_itemsize=dtype.itemsize,
+        parts=onednn_parts_here(),
     )
 
 

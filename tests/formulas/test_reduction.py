@@ -220,6 +220,8 @@ def test_gradients_are_those_that_autograd_runs(name: str) -> None:
 @pytest.mark.parametrize(("names", "per_element"), [row[:2] for row in REDUCTIONS])
 def test_table_names_operators_that_exist(names: str, per_element: int) -> None:
     for name in names.split():
+        if name == "hash_tensor" and not hasattr(torch.ops.aten, name):
+            pytest.skip("torch had no hash_tensor then")
         assert hasattr(torch.ops.aten, name), name
         cost = OPERATORS[f"aten.{name}"](Tensor((4, 5)), out=Tensor((0,)))
         assert cost.elementwise == 20 * per_element
