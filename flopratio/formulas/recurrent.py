@@ -270,8 +270,7 @@ def onednn_workspace(
     next time step. Each of the seven starts at a page; rows of matrices are padded, see
     :func:`padded_row`, but those of cell states. (``set_conf`` and ``set_offsets`` in
     src/cpu/rnn/rnn_utils.{hpp,cpp} of oneDNN 3; the same for all of its x86 instruction sets.)
-    The release in torch 2.8 has the gradients of the outputs four times instead of twice, as was
-    found by asking it.
+    The release in torch 2.8 has the outputs of the layer three times, as was found by asking it.
 
     Args:
         steps, sequences: T and B.
@@ -287,8 +286,10 @@ def onednn_workspace(
         rows * padded_row(units, itemsize),
         states * padded_row(widest, itemsize),
         states * units * state_itemsize,
-        *[states * padded_row(widest, 4)] * (2 + parts - ONEDNN_PARTS),
+        states * padded_row(widest, 4),
+        states * padded_row(widest, 4),
         states * units * 4,
+        *[states * padded_row(widest, itemsize)] * (parts - ONEDNN_PARTS),
     )
     return sum(-(-size // PAGE) * PAGE for size in sizes)
 
