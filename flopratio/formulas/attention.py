@@ -491,11 +491,13 @@ def cudnn_attention_forward(
     return_debug_mask: bool = False,
     *,
     scale: float | None = None,
+    seqused_k: Tensor | None = None,
+    block_table: Tensor | None = None,
     out: tuple[Any, ...],
 ) -> Cost:
     """The kernel behind it, of one length of sequences; of several it is not counted."""
     bias = None if attn_bias is None else "attn_bias"
-    if cum_seq_q is not None:
+    if not all(each is None for each in (cum_seq_q, seqused_k, block_table)):
         return Cost(unknown="how long the sequences are is in values")
     sizes = heads_first(query, key, value, scale, bias, dropout_p)
     kept = (query, key, value, attn_bias, *(each for each in out if isinstance(each, Tensor)))

@@ -46,7 +46,7 @@ def test_each_is_what_it_is_in_aten() -> None:
     assert same > 20
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
 def test_forward_mode_leaves_nothing_uncounted() -> None:
     model = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.GELU(), nn.Linear(8, 8), nn.GLU())
     x, tangent = torch.randn(3, 8), torch.randn(3, 8)

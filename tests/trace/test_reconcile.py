@@ -96,7 +96,7 @@ class TestNotCompared:
         assert ledger.uncounted_ops == {"aten.tanh": 1}
         assert ledger.reconciled is True
 
-    @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+    @pytest.mark.filterwarnings("ignore:`torch.jit")
     def test_directional_derivatives(self, x: torch.Tensor, w: torch.Tensor) -> None:
         def loss(x: torch.Tensor) -> torch.Tensor:
             return torch.tanh(x @ w).sum()
