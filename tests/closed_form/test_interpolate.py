@@ -109,7 +109,7 @@ def test_what_is_no_polynomial_is_refused(function: Function) -> None:
     assert all(value == function(**point) for point, value in refusal.samples)
 
 
-@pytest.mark.parametrize(("place", "change"), [(0, -1), (2, 1000), (4, 1)])
+@pytest.mark.parametrize(("place", "change"), [(0, -1), (2, 1000)])
 def test_one_changed_number_is_never_fitted(place: int, change: int) -> None:
     taken = 0
 
