@@ -31,7 +31,8 @@ def check(
     Args:
         suite: the cases; their lock lies beside their file.
         update: accept what was counted: write the lock. The verdict tells what that changed.
-        only: the names of the cases to check; all unless given.
+        only: the names of the cases to check, or to accept, the others staying as they are; all
+            unless given.
         timing: also measure the ratio of backward to forward in time, on this machine's CPU.
         processes: how many count; as many as pay unless given.
         progress: called with what has been done.
@@ -57,7 +58,7 @@ def check(
     verdicts += [CaseVerdict(name, None) for name in gone]
     updated = None
     if update:
-        kept = {name: lock[name] for name in lock if name in suite.cases}
+        kept = {name: locked for name, locked in lock.items() if name not in gone}
         updated = write_lock(suite.lock, {**kept, **_accepted(verdicts, lock)})
     return Verdict(suite, tuple(verdicts), updated)
 
@@ -92,7 +93,7 @@ def _times(
 
 def _accepted(verdicts: list[CaseVerdict], lock: Mapping[str, Locked]) -> dict[str, Locked]:
     """The cases that were counted, as the lock is to have them from now on. A ratio of times that
-    is where it was stays as it is."""
+    is where it was stays as it is, unless it was of counts that are past."""
     accepted = {}
     for verdict in verdicts:
         if verdict.case is None or verdict.snapshot is None:
@@ -103,7 +104,8 @@ def _accepted(verdicts: list[CaseVerdict], lock: Mapping[str, Locked]) -> dict[s
         if known is not None:
             locked = known.accepting(step, verdict.snapshot)
         time = verdict.time
-        if time is not None and not isinstance(time.after, str) and (time.is_new or time.parted):
-            locked = replace(locked, times={**locked.times, time.machine: time.after})
+        if time is not None and not isinstance(time.after, str):
+            if time.machine not in locked.times or time.parted:
+                locked = replace(locked, times={**locked.times, time.machine: time.after})
         accepted[verdict.name] = locked
     return accepted

@@ -93,6 +93,14 @@ def test_a_case_alone(tmp_path, counts):
         check(asked, only=["c"])
 
 
+def test_an_update_of_a_case_alone_leaves_all_others(tmp_path, counts):
+    check(suite(tmp_path, "a", "b"), update=True)
+    counts["b"] = small(inner=50)
+    asked = suite(tmp_path, "b")
+    check(asked, update=True, only=["b"])
+    assert states(check(asked)) == {"b": "ok", "a": "GONE"}
+
+
 def test_a_case_that_cannot_be_counted_fails_and_keeps_its_lock(tmp_path, counts):
     asked = suite(tmp_path, "a", "b")
     check(asked, update=True)
@@ -205,6 +213,16 @@ def test_times_are_held_against_the_lock(tmp_path, counts, ratios):
     ratios["a"] = (1.5, 1.6, 1.7)  # which and 10% are 1.87
     assert states(check(asked, timing=True)) == {"a": "CHANGED"}
     assert check(asked, update=True, timing=True).holds
+    assert check(asked, timing=True).holds
+
+
+def test_new_counts_have_the_times_that_were_measured_with_them(tmp_path, counts, ratios):
+    asked = suite(tmp_path, "a")
+    check(asked, update=True, timing=True)
+    counts["a"] = small(inner=50)
+    ratios["a"] = (1.95, 2.0, 2.1)  # where it was
+    check(asked, update=True, timing=True)
+    assert list(read_lock(asked.lock)["a"].times.values()) == [(1.95, 2.0, 2.1)]
     assert check(asked, timing=True).holds
 
 
