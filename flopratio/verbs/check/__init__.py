@@ -9,7 +9,7 @@ from dataclasses import replace
 from flopratio.errors import UsageError
 from flopratio.text.suggestions import did_you_mean
 from flopratio.verbs.check.cases import Case, Suite
-from flopratio.verbs.check.lock import UPDATE, Locked, conflict_in, read_lock, write_lock
+from flopratio.verbs.check.lock import UPDATE, ConflictError, Locked, read_lock, write_lock
 from flopratio.verbs.check.run import count_cases, counted
 from flopratio.verbs.check.times import TimeChange, machine_name, measure_cases
 from flopratio.verbs.check.verdict import CaseVerdict, Verdict, judged
@@ -65,11 +65,12 @@ def check(
 
 def _lock(suite: Suite, *, update: bool, all_cases: bool) -> Mapping[str, Locked]:
     """What was accepted. An update of all cases needs none, nor either side of a conflict."""
-    if update and all_cases and suite.lock.is_file():
-        text = suite.lock.read_text(encoding="utf-8", errors="replace")
-        if conflict_in(text) is not None:
-            return {}
-    lock = read_lock(suite.lock)
+    try:
+        lock = read_lock(suite.lock)
+    except ConflictError:
+        if not (update and all_cases):
+            raise
+        return {}
     if lock is None and not update:
         raise UsageError(f"there is no {suite.lock} to compare with: {UPDATE} makes it")
     return lock or {}
@@ -104,8 +105,11 @@ def _accepted(verdicts: list[CaseVerdict], lock: Mapping[str, Locked]) -> dict[s
         if known is not None:
             locked = known.accepting(step, verdict.snapshot)
         time = verdict.time
-        if time is not None and not isinstance(time.after, str):
-            if time.machine not in locked.times or time.parted:
-                locked = replace(locked, times={**locked.times, time.machine: time.after})
+        if (
+            time is not None
+            and not isinstance(time.after, str)
+            and (time.machine not in locked.times or time.parted)
+        ):
+            locked = replace(locked, times={**locked.times, time.machine: time.after})
         accepted[verdict.name] = locked
     return accepted
