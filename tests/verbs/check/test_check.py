@@ -1,6 +1,9 @@
 """A check from the cases to the verdict, and the lock in between."""
 
 import os
+from concurrent.futures import Executor, Future
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -283,3 +286,44 @@ def test_steps_are_counted_in_processes_as_here(tmp_path):
     beside = run.count_cases(cases, tmp_path, processes=2)
     assert beside.pop("dies") == run.DIED
     assert beside == here
+
+
+class Pool(Executor):
+    """Counts in this process, and breaks after so many cases."""
+
+    def __init__(self, lives):
+        self.lives = lives
+
+    def submit(self, function, case):
+        if self.lives == 0:
+            raise BrokenProcessPool
+        self.lives -= 1
+        future = Future()
+        future.set_result(function(case))
+        return future
+
+
+def test_processes_that_break_before_they_have_all_cases(tmp_path, counts, monkeypatch):
+    pools = iter([Pool(1), Pool(1), Pool(0), Pool(1)])
+    monkeypatch.setattr(run, "_pool", lambda processes, directory: nullcontext(next(pools)))
+    counts["a"] = small(inner=50)
+    cases = [Case(name, WrittenStep("mlp")) for name in "abc"]
+    found = run.count_cases(cases, tmp_path, processes=2)
+    assert found == {"a": small(inner=50), "b": run.DIED, "c": small()}
+
+
+@pytest.mark.parametrize(
+    ("cases", "cores", "processes"), [(7, 4, None), (8, 4, 2), (8, 1, None), (40, 4, 4)]
+)
+def test_processes_are_as_many_as_pay(tmp_path, counts, monkeypatch, cases, cores, processes):
+    begun = []
+    monkeypatch.setattr(run, "usable_cores", lambda: cores)
+    monkeypatch.setattr(
+        run, "_pool", lambda number, directory: nullcontext(begun.append(number) or Pool(cases))
+    )
+    told = []
+    named = [Case(str(number), WrittenStep("mlp")) for number in range(cases)]
+    found = run.count_cases(named, tmp_path, progress=told.append)
+    assert list(found) == [case.name for case in named]
+    assert begun == ([] if processes is None else [processes])
+    assert told[-1].startswith(f"{cases} of {cases}, ")
