@@ -4,6 +4,7 @@ import os
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -169,6 +170,15 @@ def test_what_a_change_comes_from(tmp_path, counts, model, before, after, cause)
     assert changed.cause.startswith(cause)
 
 
+def test_a_change_of_several_packages_may_come_from_each(tmp_path, counts):
+    asked = suite(tmp_path, "a", model="timm:vit_tiny_patch16_224")
+    counts["a"] = replace(small(), versions={"torch": "2.11.0", "timm": "1.0"})
+    check(asked, update=True)
+    counts["a"] = replace(small(inner=50), versions={"torch": "2.13.0", "timm": "2.0"})
+    (changed,) = check(asked).cases
+    assert changed.cause == "torch 2.11.0 → 2.13.0, timm 1.0 → 2.0"
+
+
 def test_a_step_that_is_another(tmp_path, counts):
     check(suite(tmp_path, "a"), update=True)
     counts["a"] = small(inner=50)
@@ -233,6 +243,13 @@ def test_a_step_that_cannot_be_timed_fails(tmp_path, counts, ratios):
     ratios["a"] = "it does not fit"
     asked = suite(tmp_path, "a")
     assert states(check(asked, update=True, timing=True)) == {"a": "FAILED NEW"}
+
+
+def test_a_step_that_cannot_be_counted_is_not_timed(tmp_path, counts, ratios):
+    asked = suite(tmp_path, "a", "b")
+    counts["b"] = "it can't be built"
+    (_, not_counted) = check(asked, update=True, timing=True).cases
+    assert not_counted.time is None
 
 
 def test_a_ratio_is_measured(tmp_path):
