@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections import Counter
 from contextlib import nullcontext
@@ -125,6 +126,20 @@ def test_medians_of_several_repeats():
     with Interrupted(CPU) as machine:
         found = measured_roofs("cpu", clock=machine.clock)
     assert found.flops_per_s == pytest.approx(CPU)
+
+
+def test_the_load_of_a_cpu_is_that_after_measuring(monkeypatch):
+    """What else ran at the time is in an average that ends with it."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(roofs, "usable_cores", lambda: 4)
+    with Machine(CPU) as machine:
+        monkeypatch.setattr(os, "getloadavg", lambda: (machine.now_s, 0.0, 0.0))
+        found = measured_roofs("cpu", clock=machine.clock)
+        assert found.environment["load"] == machine.now_s > 0
+        assert measured_roofs("cpu").environment == found.environment  # kept with the figures
+        monkeypatch.setattr(roofs, "usable_cores", lambda: 3)  # the load is of all four
+        fresh = measured_roofs("cpu", fresh=True, clock=machine.clock)
+    assert fresh.environment["load"] is None
 
 
 def test_a_second_time_nothing_is_measured(cache):

@@ -166,6 +166,16 @@ def test_roofs_are_measured_unless_they_are_given(monkeypatch: pytest.MonkeyPatc
     assert fr.profile(model, x, roofs="mine.json", **few).roofs.name == "mine.json"
 
 
+def test_roofs_that_are_too_low_are_told() -> None:
+    """At 1 FLOP/s a step of 128 FLOP would take two minutes."""
+    low = replace(ROOFS, flops_per_s={"float32": 1.0})
+    profile = fr.profile(nn.Linear(4, 4), torch.randn(2, 4), **{**FEW, "loss": "sum", "roofs": low})
+    assert profile.hfu is not None
+    doubt = profile.notes[-1]
+    assert doubt.startswith("the measured roofs are not to be trusted, for at them the products")
+    assert f"{profile.hfu:.1%}" in doubt
+
+
 def test_it_says_what_it_does() -> None:
     stages: list[str] = []
     fr.profile("mlp", batch=2, width=4, progress=stages.append, **FEW)
