@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import TypeGuard
+
 from flopratio.hardware.profile import DeviceProfile
 
 
@@ -16,7 +19,7 @@ def doubts(roofs: DeviceProfile, utilisation: float | None = None) -> list[str]:
     """
     found = []
     load, cores = (roofs.environment.get(name) for name in ("load", "cores"))
-    if _is_number(load) and _is_number(cores) and load > cores:
+    if _is_number(load) and _is_number(cores) and round(load) > cores:
         found.append(f"{load:.1f} programs were after {cores} cores while they were measured")
     if utilisation is not None and utilisation > 1:
         found.append(
@@ -31,6 +34,6 @@ def doubts(roofs: DeviceProfile, utilisation: float | None = None) -> list[str]:
     ]
 
 
-def _is_number(value: object) -> bool:
-    """A file's environment may hold anything."""
-    return isinstance(value, int | float)
+def _is_number(value: object) -> TypeGuard[float]:
+    """Whether it is a finite one: a file's environment may hold anything."""
+    return isinstance(value, int | float) and math.isfinite(value)
