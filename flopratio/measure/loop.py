@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
 from collections import defaultdict
@@ -227,13 +226,8 @@ class _Loop:
                 yield
 
         def keep() -> None:
-            laps = watch.laps_ms()
-            # Three marks a node: the third lap of each lies between two nodes.
-            for node, for_input, for_weights in zip(
-                halves.nodes, laps[::3], laps[1::3], strict=True
-            ):
-                share = for_input / (for_input + for_weights or math.inf)
-                self._shares[newest[0] - node] = share
+            if newest:  # else no backward ran
+                self._shares = halves.shares(watch.laps_ms(), newest[0])
 
         with _backward_calls(around):
             yield keep

@@ -254,8 +254,7 @@ class TimedStep:
         )
 
     def _fused_shares(self) -> dict[int, float]:
-        """The input's part in the time of each fused backward node, by how far its sequence number
-        lies behind the loss's: the distance is the same in every step."""
+        """Of a step's fused backward nodes, see :meth:`FusedHalves.shares`."""
         if self._step.options.inference:
             return {}
         loss = self._prepared.forward(next(self._batches))
@@ -267,14 +266,7 @@ class TimedStep:
             loss.backward()
         self._clear()
         self._has_fused_backward = bool(halves.nodes)
-        laps = self._watch.laps_ms()
-        # Three marks a node: the third lap of each lies between two nodes.
-        return {
-            newest - node: for_input / (for_input + for_weights or math.inf)
-            for node, for_input, for_weights in zip(
-                halves.nodes, laps[::3], laps[1::3], strict=True
-            )
-        }
+        return halves.shares(self._watch.laps_ms(), newest)
 
 
 @contextmanager

@@ -22,7 +22,6 @@ from flopratio.measure.events import (
     event_tree,
     read_events,
 )
-from flopratio.measure.fused_halves import FusedHalves
 from flopratio.measure.join import ACCUMULATE, Timed, by_node, join, newest_node
 from flopratio.measure.layers import LayerTime, layer_times
 from flopratio.models import load
@@ -592,24 +591,6 @@ def test_a_product_of_parameters_is_a_weight():
     rows = attribute(recording_of(model, torch.randn(2, 6, 16))).rows
     phases = {row.phase for row in rows if row.autograd == "MulBackward0" and row.layer == ""}
     assert phases == {"grad_weight"}
-
-
-def test_halves_of_fused_operators_are_marked_and_give_the_same_gradients():
-    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 3))
-    x = torch.randn(2, 3, 8, 8)
-    module(x).square().sum().backward()
-    expected = [p.grad.clone() for p in module.parameters()]
-    module.zero_grad()
-    marks: list[None] = []
-    loss = module(x).square().sum()
-    with FusedHalves(lambda: marks.append(None)) as halves:
-        loss.backward()
-    # The last convolution, then the normalization; the first convolution has no half for its input.
-    newest = loss.grad_fn._sequence_nr()
-    assert [newest - node for node in halves.nodes] == [2, 3]
-    assert len(marks) == 3 * 2
-    for parameter, gradient in zip(module.parameters(), expected, strict=True):
-        torch.testing.assert_close(parameter.grad, gradient)
 
 
 def test_a_layer_without_time_is_listed():
