@@ -23,7 +23,8 @@ from flopratio.ledger import Ledger
 from flopratio.measure.events import STEP_PHASE_OF_RANGE, EventTree, event_tree, read_events
 from flopratio.measure.fused_halves import FusedHalves
 from flopratio.measure.interval import Interval
-from flopratio.measure.join import by_node, join
+from flopratio.measure.join import join
+from flopratio.measure.nodes import by_node
 from flopratio.measure.profiled import ProfiledStep, profiled_of, step_events
 from flopratio.measure.stopwatch import DeviceStopwatch, Stopwatch
 from flopratio.measure.timing import Timing

@@ -23,7 +23,8 @@ from flopratio.measure.events import (
     read_events,
 )
 from flopratio.measure.fused_halves import FusedHalves
-from flopratio.measure.join import by_node, join
+from flopratio.measure.join import join
+from flopratio.measure.nodes import by_node
 from flopratio.measure.profiled import ProfiledStep, StepEvent, step_events
 from flopratio.measure.stopwatch import DeviceStopwatch, Stopwatch
 from flopratio.models import Inputs

@@ -22,11 +22,12 @@ from flopratio.measure.events import (
     event_tree,
     read_events,
 )
-from flopratio.measure.join import ACCUMULATE, Timed, by_node, join, newest_node
+from flopratio.measure.join import ACCUMULATE, Timed, join
 from flopratio.measure.layers import LayerTime, layer_times
+from flopratio.measure.nodes import by_node
 from flopratio.models import load
 from flopratio.trace.attribution import attribute
-from flopratio.trace.recording import Recording
+from flopratio.trace.recording import ACCUMULATE_GRAD, Recording
 
 # -- made-up events -------------------------------------------------------------------------------
 
@@ -99,6 +100,12 @@ def two() -> Recording:
     model = nn.Sequential()
     model.a, model.b = nn.Linear(3, 4), nn.Linear(4, 5)
     return recording_of(model, torch.randn(2, 3), optimizer=torch.optim.SGD)
+
+
+def newest_node(recording: Recording) -> int:
+    """The number of the node that backward began with."""
+    numbers = {node for graph in recording.graphs for node in graph.nodes}
+    return max(numbers - {ACCUMULATE_GRAD})
 
 
 def node_of(recording: Recording, layer: str) -> int:
