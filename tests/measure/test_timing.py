@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from flopratio.errors import UsageError
-from flopratio.measure import Interval, measure_step, stopwatch
+from flopratio.measure import measure_step, stopwatch
 from flopratio.measure import timing as timing_module
 from flopratio.measure.join import Timed
 from flopratio.measure.profiled import ProfiledStep
@@ -84,23 +84,6 @@ def slow_step(forward_s, backward_s, optimizer="sgd", **options):
     return timed(
         module, (torch.ones(3),), optimizer=optimizer, clock=clock, layers=False, **options
     )
-
-
-@pytest.mark.parametrize(
-    ("values", "low", "high"),
-    [
-        ([5.0], 5, 5),
-        ([3.0, 1.0, 2.0], 1, 3),
-        (range(1, 7), 1, 6),  # 1 - 2 / 2**6 = 0.969
-        (range(1, 9), 1, 8),  # the second: 1 - 2 * (1 + 8) / 2**8 = 0.930, too little
-        (range(1, 10), 2, 8),  # the second: 1 - 2 * (1 + 9) / 2**9 = 0.961
-        (range(1, 21), 6, 15),  # the sixth: 0.959, the seventh 0.885
-    ],
-)
-def test_interval_is_the_narrowest_pair_of_order_statistics_with_95_percent(values, low, high):
-    interval = Interval.of(values)
-    assert (interval.low, interval.high) == (low, high)
-    assert interval.low <= interval.median <= interval.high
 
 
 def test_phases_are_told_apart(update_takes):
