@@ -213,6 +213,19 @@ def test_a_node_inside_of_another_is_its_own(two):
     assert layers["a"].grad_weight == pytest.approx(50)
 
 
+def test_a_node_without_a_record_works_for_the_operator_behind_it(two):
+    """The second run of a node: that of the first layer has no gradient but its weight's."""
+    p = forward_of_two()
+    b, a = 60 + node_of(two, "b"), 60 + node_of(two, "a")
+    p.event(EVALUATE + "SumBackward0", 0, number=60)
+    p.event(EVALUATE + "AddmmBackward0", number=b, within=[p("aten::mm", 30), p("aten::mm", 10)])
+    p.event(EVALUATE + "AddmmBackward0", number=a, within=[p("aten::mm", 50)])
+    p.event(EVALUATE + "AddmmBackward0", 3, number=b)
+    p.event(EVALUATE + "AddmmBackward0", 7, number=a)
+    rest = joined(two, p).rest
+    assert (rest["b", "grad_input"], rest["a", "grad_weight"]) == (3, 7)
+
+
 def test_an_operator_without_an_event_is_named_and_does_not_shift_the_others(two):
     p = Profile()
     p.event(FORWARD_RANGE, within=[p("aten::sum", 6)])

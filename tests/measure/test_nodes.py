@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import flopratio as fr
 from flopratio.measure.nodes import by_node, same_nodes
+from flopratio.trace.recording import ACCUMULATE_GRAD
 
 
 def test_as_many_nodes_meet_in_their_order():
@@ -39,3 +41,15 @@ def test_what_is_known_of_a_node_is_known_of_it_in_each_backward():
     linear = [node for node, name in recording.nodes.items() if name == "AddmmBackward0"]
     assert len(linear) == 2
     assert by_node(recording, {1: 0.25, 7: 0.5}) == dict.fromkeys(linear, 0.25)
+
+
+def test_a_backward_within_another_is_not_counted_from_its_own_newest():
+    """A reentrant checkpoint's."""
+    layers = nn.Sequential(nn.Linear(2, 2), nn.Tanh())
+    x = torch.randn(1, 2, requires_grad=True)
+    with fr.Profiler(layers) as profiler:
+        checkpoint(layers, x, use_reentrant=True).sum().backward()
+    outer, inner = profiler.recording.graphs
+    assert inner.within is not None
+    newest = max(node for node in outer.nodes if node != ACCUMULATE_GRAD)
+    assert by_node(profiler.recording, {0: 0.25, 1: 0.5}) == {newest: 0.25, newest - 1: 0.5}

@@ -106,6 +106,14 @@ def test_products_grow_until_the_ramp_is_a_small_part():
     assert max(machine.sizes) == 2048  # float64's takes 0.34 s: the next one would take too long
 
 
+def test_a_product_that_takes_long_is_not_yet_large_while_a_larger_one_is_faster():
+    """At 100 GFLOP/s, 50 ms apart: all take long; 1024 is at 30%, 2048 at 77%, 4096 at 96%."""
+    with Machine(dict.fromkeys(CPU, 100e9), ramp_s=50e-3) as machine:
+        found = measured_roofs("cpu", clock=machine.clock)
+    assert max(machine.sizes) == 4096
+    assert found.flops_per_s == pytest.approx(dict.fromkeys(CPU, 100e9), rel=0.04)
+
+
 def test_a_dtype_without_instructions_of_its_own_takes_no_minutes():
     with Machine({**CPU, "float16": 0.2e9}) as machine:
         found = measured_roofs("cpu", clock=machine.clock)

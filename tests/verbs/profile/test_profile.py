@@ -207,7 +207,8 @@ def test_an_uncertain_ratio_is_called_so() -> None:
     measured = Timing(one, one, one, one, ratio, 20)
     (note,) = verb.uncertain(measured)
     assert note.startswith("the ratio of times is uncertain, 1.20 to 2.90 over 20 steps")
-    assert verb.uncertain(replace(measured, time_ratio=Interval(2.0, 1.9, 2.1))) == []
+    assert verb.uncertain(replace(measured, time_ratio=Interval(2.0, 1.5, 2.5))) == []
+    assert verb.uncertain(replace(measured, time_ratio=Interval(2.0, 1.5, 2.6))) != []
 
 
 # -- what is refused -------------------------------------------------------------------------------
