@@ -65,6 +65,14 @@ def test_remarks(about: str, says: str) -> None:
     assert says in said(small_profile(), about)
 
 
+@pytest.mark.parametrize(("repeats", "sure"), [(3, 75), (6, 95), (40, 95)])
+def test_how_sure_the_times_are(repeats: int, sure: int) -> None:
+    profile = small_profile()
+    profile = replace(profile, timing=replace(profile.timing, repeats=repeats))
+    ending = f"medians and {sure}% intervals of {repeats} steps without the profiler"
+    assert said(profile, "step").endswith(ending)
+
+
 def test_memory_that_kernels_and_others_take_is_told() -> None:
     profile = small_profile()
     texts = [remark.text for remark in profile_remarks(profile)]
