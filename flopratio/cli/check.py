@@ -12,8 +12,8 @@ import typer
 
 from flopratio.cli.options import Debug, Json, Quiet, Verbose, one_of
 from flopratio.cli.progress import late_progress
-from flopratio.cli.step import print_page
 from flopratio.errors import UsageError
+from flopratio.report.show import print_page
 from flopratio.text.suggestions import not_among
 
 if TYPE_CHECKING:

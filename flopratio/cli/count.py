@@ -24,8 +24,8 @@ from flopratio.cli.options import (
     with_step_options,
 )
 from flopratio.cli.progress import waiting
-from flopratio.cli.step import is_narrow, model_and_settings, options_and_keys, print_page
-from flopratio.report.show import MOST_LINES
+from flopratio.cli.step import model_and_settings, options_and_keys
+from flopratio.report.show import MOST_LINES, page_width, print_page
 
 if TYPE_CHECKING:
     from flopratio.hardware import DeviceProfile
@@ -150,12 +150,9 @@ def count_command(
         print(output, file=sys.stderr)
     _write_memory(ledger, timeline, memory_trace)
     if not as_json and output is None:
-        from rich.console import Console
-
         from flopratio.report.terminal import page
 
-        width = Console().width if is_narrow() else None
-        print_page(page(ledger, shown, width=width))
+        print_page(page(ledger, shown, width=page_width()))
     failed = [*_disagreement(ledger), *(_uncounted(ledger) if strict else [])]
     notes = []
     if as_json or output is not None:  # a table says it itself

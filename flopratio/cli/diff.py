@@ -12,8 +12,9 @@ import typer
 
 from flopratio.cli.options import Debug, Force, Json, Output, Quiet, one_of
 from flopratio.cli.progress import waiting
-from flopratio.cli.step import print_page, read_step
+from flopratio.cli.step import read_step
 from flopratio.errors import UsageError
+from flopratio.report.show import print_page
 from flopratio.text.suggestions import not_among
 
 if TYPE_CHECKING:

@@ -20,8 +20,9 @@ from flopratio.cli.options import (
     one_of,
     with_step_options,
 )
-from flopratio.cli.step import model_and_settings, options_and_keys, print_page
+from flopratio.cli.step import model_and_settings, options_and_keys
 from flopratio.errors import UsageError
+from flopratio.report.show import print_page
 
 if TYPE_CHECKING:
     from flopratio.verbs.fit import Progress

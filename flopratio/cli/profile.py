@@ -23,8 +23,8 @@ from flopratio.cli.options import (
     with_step_options,
 )
 from flopratio.cli.progress import late_progress
-from flopratio.cli.step import is_narrow, model_and_settings, options_and_keys, print_page
-from flopratio.report.show import MOST_LINES
+from flopratio.cli.step import model_and_settings, options_and_keys
+from flopratio.report.show import MOST_LINES, page_width, print_page
 from flopratio.step.options import MEASURED_DEFAULTS
 
 if TYPE_CHECKING:
@@ -141,12 +141,9 @@ def profile_command(
         write_profile(profiled, shown, output, force=force)
         print(output, file=sys.stderr)
     if not as_json and output is None:
-        from rich.console import Console
-
         from flopratio.report.profile.terminal import profile_page
 
-        width = Console().width if is_narrow() else None
-        print_page(profile_page(profiled, shown, width=width))
+        print_page(profile_page(profiled, shown, width=page_width()))
     notes = []
     if as_json or output is not None:  # a table says it itself
         notes += profiled.notes
