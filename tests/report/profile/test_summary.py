@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from flopratio.ledger import Row
 from flopratio.report.profile.summary import explained, profile_headline, profile_remarks
 from flopratio.report.profile.terminal import profile_page
 from flopratio.report.profile.view import profile_view
@@ -121,6 +122,14 @@ def test_on_a_gpu_kernels_take_the_time() -> None:
     profile = small_profile()
     profile = replace(profile, roofs=replace(profile.roofs, device="cuda"))
     assert "in no kernel" in said(profile, "idle")
+
+
+def test_of_an_update_the_elementwise_work_is_its_share() -> None:
+    profile = small_profile()
+    update = Row("head", "Linear", "aten._foreach_add_", "", "update", elementwise=11_000_000)
+    profile.ledger.rows.append(update._replace(time_us=100, dtype="float32"))
+    split = said(profile, "split")
+    assert " : update = 1.000 : 0.273 : 1.000 : 0.000 : 2.000 in FLOP" in split
 
 
 def test_a_step_that_was_never_profiled_has_no_split() -> None:
