@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from experiments.gpu import counters, environment, results, roofs, smoke, sweep, zoo
+from experiments.gpu import claims, counters, environment, memory, results, roofs, smoke, sweep, zoo
 from experiments.gpu.__main__ import STAGES, main
 from experiments.gpu.cases import Case
 from experiments.gpu.kernels import KERNELS
@@ -84,14 +84,14 @@ def test_a_second_run_has_nothing_to_do(brought: Path, monkeypatch: pytest.Monke
 
 
 def test_results_are_drawn_and_judged(brought: Path, tmp_path: Path) -> None:
-    claims = results.collect(brought, tmp_path)
-    assert json.loads((tmp_path / "claims.json").read_text()) == claims
-    names = {claim["claim"].partition(":")[0] for claim in claims}
+    judged = results.collect(brought, tmp_path)
+    assert json.loads((tmp_path / "claims.json").read_text()) == judged
+    names = {claim["claim"].partition(":")[0] for claim in judged}
     assert {"sweep in float32", "sweep in bfloat16"} < names
     assert {"zoo.png", "zoo.svg", "claims.md", "smoke.csv"} <= {p.name for p in tmp_path.iterdir()}
     for dtype in sweep.DTYPES:
         assert (tmp_path / dtype / "share_of_step.png").exists()
-    held = {claim["claim"]: claim["holds"] for claim in claims}
+    held = {claim["claim"]: claim["holds"] for claim in judged}
     assert held["executed operators are those of the fake trace, in its order"]
     assert "times of the layers sum to the profiler's time in kernels" in held
     assert "without TF32" in (tmp_path / "claims.md").read_text()
@@ -125,17 +125,17 @@ def test_the_results_of_a_gpu_go_into_its_folder() -> None:
 
 
 def test_claims_that_do_not_hold() -> None:
-    def memory(model: str, **cells: str) -> dict[str, str]:
-        empty = dict.fromkeys(results.memory.COLUMNS, "")
+    def row(model: str, **cells: str) -> dict[str, str]:
+        empty = dict.fromkeys(memory.COLUMNS, "")
         return {**empty, "model": model, "status": "ok", **cells}
 
-    off = memory("mlp", difference_requested="512", measured_requested="1024")
-    fine = memory("gpt", difference_requested="0", measured_requested="1024")
-    failed = memory("llama", status="failed")
-    (claim, *_) = results.memory_claims([off, fine, failed])
+    off = row("mlp", difference_requested="512", measured_requested="1024")
+    fine = row("gpt", difference_requested="0", measured_requested="1024")
+    failed = row("llama", status="failed")
+    (claim, *_) = claims.memory_claims([off, fine, failed])
     assert claim["holds"] is False
     assert claim["observed"] == "1 of 3; not: mlp, llama"
-    (claim,) = results.zoo_claims(
+    (claim,) = claims.zoo_claims(
         [
             {
                 "status": "ok",
@@ -148,7 +148,7 @@ def test_claims_that_do_not_hold() -> None:
             }
         ]
     )
-    assert (claim["holds"], claim["tolerance"]) == (False, results.STEP_TOLERANCE)
+    assert (claim["holds"], claim["tolerance"]) == (False, claims.STEP_TOLERANCE)
     kernels = [
         {
             "kernel": "a",
@@ -175,7 +175,7 @@ def test_claims_that_do_not_hold() -> None:
             "ratio": "",
         },
     ]
-    assert [claim["holds"] for claim in results.counter_claims(kernels)] == [True, False]
+    assert [claim["holds"] for claim in claims.counter_claims(kernels)] == [True, False]
 
 
 # -- a difference ---------------------------------------------------------------------------------
