@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from experiments.gpu import claims, counters, environment, memory, results, roofs, smoke, sweep, zoo
+from experiments.gpu import counters, environment, results, roofs, smoke, sweep, zoo
 from experiments.gpu.__main__ import STAGES, main
 from experiments.gpu.cases import Case
 from experiments.gpu.kernels import KERNELS
@@ -122,60 +122,6 @@ def test_the_results_of_a_gpu_go_into_its_folder() -> None:
         results.check_target(
             results.RESULTS / "h200", {"gpu": "NVIDIA H200"}, {"zoo": [{"device": "cpu"}]}
         )
-
-
-def test_claims_that_do_not_hold() -> None:
-    def row(model: str, **cells: str) -> dict[str, str]:
-        empty = dict.fromkeys(memory.COLUMNS, "")
-        return {**empty, "model": model, "status": "ok", **cells}
-
-    off = row("mlp", difference_requested="512", measured_requested="1024")
-    fine = row("gpt", difference_requested="0", measured_requested="1024")
-    failed = row("llama", status="failed")
-    (claim, *_) = claims.memory_claims([off, fine, failed])
-    assert claim["holds"] is False
-    assert claim["observed"] == "1 of 3; not: mlp, llama"
-    (claim,) = claims.zoo_claims(
-        [
-            {
-                "status": "ok",
-                "attributed": "",
-                "predicted_step_ms": "1.2",
-                "step_ms": "1",
-                "predicted_time_ratio": "",
-                "time_ratio": "2",
-                "model": "mlp",
-            }
-        ]
-    )
-    assert (claim["holds"], claim["tolerance"]) == (False, claims.STEP_TOLERANCE)
-    kernels = [
-        {
-            "kernel": "a",
-            "status": "ok",
-            "counted": "8",
-            "ledger": "8",
-            "tensor_cores": "8",
-            "ratio": "1.0",
-        },
-        {
-            "kernel": "b",
-            "status": "ok",
-            "counted": "9",
-            "ledger": "8",
-            "tensor_cores": "0",
-            "ratio": "1.125",
-        },
-        {
-            "kernel": "c",
-            "status": "left out",
-            "counted": "",
-            "ledger": "8",
-            "tensor_cores": "",
-            "ratio": "",
-        },
-    ]
-    assert [claim["holds"] for claim in claims.counter_claims(kernels)] == [True, False]
 
 
 # -- a difference ---------------------------------------------------------------------------------
