@@ -56,6 +56,9 @@ class Sweepable(Protocol):
     def choices(self) -> Mapping[str, Sequence[str]]:
         """The words that a KEY may be, where they are listed."""
 
+    def settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The value of every KEY that has one, where some are given."""
+
 
 class Point(NamedTuple):
     """One network of one size: every KEY has its value."""
@@ -158,13 +161,14 @@ def make_plan(
     size = sum(math.prod(map(len, grid.values())) for grid in grids.values())
     if size > MOST_VALUES:
         raise UsageError(f"the grid has {size:,} points: at most {MOST_VALUES:,} will do")
+    points = tuple(
+        Point(name, networks[name].settings(dict(zip(grid, values, strict=True))))
+        for name, grid in grids.items()
+        for values in itertools.product(*grid.values())
+    )
     return Plan(
-        points=tuple(
-            Point(name, {**networks[name].keys, **dict(zip(grid, values, strict=True))})
-            for name, grid in grids.items()
-            for values in itertools.product(*grid.values())
-        ),
-        keys=tuple(dict.fromkeys(key for name in grids for key in networks[name].keys)),
+        points=points,
+        keys=tuple(dict.fromkeys(key for point in points for key in point.settings)),
         measure=measure,
         options=options,
         grids=grids,

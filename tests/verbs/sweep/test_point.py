@@ -16,6 +16,7 @@ from flopratio.verbs.traced import trace_step
 POINTS = [
     ("mlp", {"depth": 1, "batch": 1}),
     ("mlp", {"depth": 3, "batch": 8, "bias": False}),
+    ("mlp", {"hidden": (30, 10), "batch": 8}),
     *(
         ("mlp", {"depth": 2, "batch": 4, "activation": name})
         for name in ("leaky_relu", "gelu", "silu", "tanh", "sigmoid")
