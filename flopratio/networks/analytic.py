@@ -14,7 +14,14 @@ from flopratio.formulas import LAYERS, Call, Gradient, Size, Tensor, operands_of
 from flopratio.formulas.dependence import CONSTANT, DATA, PARAMETERS, depends_on, phase_among
 from flopratio.formulas.optimizer import OPTIMIZERS
 from flopratio.ledger import Ledger, Row, autograd_node
-from flopratio.networks.description import LOSS_LAYER, LOSSES, Layer, Network, Repeat
+from flopratio.networks.description import (
+    DECAY_LAYER,
+    LOSS_LAYER,
+    LOSSES,
+    Layer,
+    Network,
+    Repeat,
+)
 from flopratio.networks.library import describe
 from flopratio.text.dtypes import dtype_name, itemsize
 from flopratio.text.patterns import matches, matches_nothing
@@ -164,6 +171,22 @@ class _Walk:
                 self.kept.append(tensor)
         return total
 
+    def penalise(self, loss: Tensor, factor: float) -> None:
+        """Add to the loss a term that decays each trained weight."""
+        for name, weight, times in self.parameters:
+            if not self.needs_gradient[id(weight.storage)]:
+                continue
+            penalty = LAYERS["L2Penalty"](weight, weight_decay=factor)
+            total = loss.new()
+            for call in (
+                *penalty.calls,
+                Call("aten.add", {"self": loss, "other": penalty.out}, total),
+            ):
+                self._call(DECAY_LAYER, "L2Penalty", call, times)
+            self._add_gradients(name, weight, times)
+            loss = total
+        self.types[DECAY_LAYER] = "L2Penalty"
+
     def repeat(self, repeat: Repeat, x: Tensor) -> Tensor:
         """Apply layers several times."""
         before = len(self.parameters)
@@ -176,19 +199,23 @@ class _Walk:
         """A weight that was used ``times`` over gets as many gradients: ``times - 1`` additions."""
         for name, tensor, _ in shared:
             if self.needs_gradient[id(tensor.storage)]:
-                row = Row(
-                    name,
-                    self.types[name],
-                    "aten.add",
-                    "",
-                    "grad_weight",
-                    0,
-                    tensor.numel,
-                    2 * tensor.nbytes,
-                    tensor.nbytes,
-                    dtype=self.dtype,
-                )
-                self.backward.append(Term(row, _less_one(times)))
+                self._add_gradients(name, tensor, _less_one(times))
+
+    def _add_gradients(self, name: str, weight: Tensor, times: Size) -> None:
+        """The gradients of a weight that was used more than once are added up."""
+        row = Row(
+            name,
+            self.types[name],
+            "aten.add",
+            "",
+            "grad_weight",
+            0,
+            weight.numel,
+            2 * weight.nbytes,
+            weight.nbytes,
+            dtype=self.dtype,
+        )
+        self.backward.append(Term(row, times))
 
     def _repeat(self, repeat: Repeat, x: Tensor) -> Tensor:
         if isinstance(repeat.times, int):
@@ -241,6 +268,8 @@ def analyse(
     input_grad: bool = False,
     inference: bool = False,
     dtype: str = "float32",
+    weight_decay: float | None = None,
+    loss_decay: float | None = None,
 ) -> Analysis:
     """What the formulas say of a network's training step.
 
@@ -252,6 +281,8 @@ def analyse(
         input_grad: whether the input needs a gradient too.
         inference: forward only, and no loss.
         dtype: of all numbers (``bfloat16``).
+        weight_decay: of the update; None: the optimizer's own.
+        loss_decay: the factor of a term of the loss that decays the weights; None: there is none.
 
     Raises:
         UsageError: an unknown optimizer or dtype, or a pattern that matches nothing.
@@ -269,7 +300,9 @@ def analyse(
         else:
             x = walk.layer(item.name, item, x, 1, True)
     if not inference:
-        walk.layer(LOSS_LAYER, Layer(LOSS_LAYER, LOSSES[network.loss]), x, 1, False)
+        loss = walk.layer(LOSS_LAYER, Layer(LOSS_LAYER, LOSSES[network.loss]), x, 1, False)
+        if loss_decay is not None:
+            walk.penalise(loss, loss_decay)
     if freeze is not None and not walk.froze:
         raise UsageError(matches_nothing("freeze", freeze, walk.names))
     update: list[Term] = []
@@ -277,7 +310,7 @@ def analyse(
     for name, tensor, times in [] if inference else walk.parameters:
         if not walk.needs_gradient[id(tensor.storage)]:
             continue
-        step = OPTIMIZERS[optimizer](tensor)
+        step = OPTIMIZERS[optimizer](tensor, weight_decay)
         state = state + step.state_bytes * times
         for call in step.calls:
             tensors = [t for t in call.operands.values() if isinstance(t, Tensor)]
@@ -302,6 +335,10 @@ def analyse(
     )
 
 
+OF_STEP = ("freeze", "input_grad", "inference", "dtype", "weight_decay", "loss_decay")
+"""What :func:`analyse` is told of a step, beside its optimizer."""
+
+
 def analytic_ledger(network: Network | str, *, optimizer: str = "none", **options: Any) -> Ledger:
     """The ledger of a built-in network by its formulas alone.
 
@@ -313,8 +350,7 @@ def analytic_ledger(network: Network | str, *, optimizer: str = "none", **option
     Raises:
         UsageError: as :func:`flopratio.networks.library.describe` and :func:`analyse` say.
     """
-    step = {key: options.pop(key) for key in ("freeze", "input_grad", "inference", "dtype")
-            if key in options}  # fmt: skip
+    step = {name: options.pop(name) for name in OF_STEP if name in options}
     if isinstance(network, str):
         network = describe(network, **options)
     elif options:

@@ -15,6 +15,9 @@ LOSSES = {"cross_entropy": "CrossEntropyLoss", "mse": "MSELoss", "sum": "SumLoss
 LOSS_LAYER = "loss"
 """The name under which the loss stands in a ledger."""
 
+DECAY_LAYER = "weight_decay"
+"""The name under which a term of the loss that decays the weights does."""
+
 
 @dataclass(frozen=True)
 class Layer:

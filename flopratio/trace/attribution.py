@@ -458,6 +458,9 @@ class _Pass:
             self._fused_backward(index, record, costed, run, node, unclaimed)
             return
         place, costed = run.place(index, record, costed)
+        place = place or run.moved(record, costed)
+        if place is not None:
+            run.made.update(dict.fromkeys(record.outputs, place))
         layer, phase = place or self._sums(record, costed) or unclaimed
         self._made_for.update(dict.fromkeys(record.outputs, (layer, phase)))
         self._append(layer, costed, phase, autograd=node)
