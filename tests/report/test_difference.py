@@ -235,3 +235,10 @@ def test_names_mean_nothing(name):
             part for n, part in enumerate(row.split("``" if "`tick" in row else "`")) if not n % 2
         ]
         assert not any(shown in part for part in outside)
+
+
+def test_backward_is_both_gradients():
+    before, after = (
+        snapshot({"a": layer(forward=10, grad_input=flops, grad_weight=10)}) for flops in (10, 15)
+    )
+    assert "; backward +25%" in report.headline(difference(before, after))
