@@ -52,7 +52,7 @@ def network_step(
         enter_mode=True,
         settings=dict(network.settings),
         kind="module",
-        tokens=None,
+        tokens=None if network.tokens is None else x.numel(),
     )
     return Step(example, options, loss_module, target)
 

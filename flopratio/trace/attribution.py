@@ -501,15 +501,17 @@ class _Pass:
         cost = costed.cost
         forward = run.call_of(costed.op)
         work: dict[tuple[str, str], list[int]] = {}
+        for_one = [part for part in cost.parts if isinstance(part.operand, str)]
+        if len(for_one) != len(record.outputs):
+            for_one = []  # what it returns is not a gradient for each
         for position, part in enumerate(cost.parts):
             phase: str | None = unclaimed[1]
             if forward is not None:
                 call, wanted = forward
                 phase = phase_among(part, call.needed(wanted), call.by_operand())
             place = run.place_of_part(index, position, part, phase, unclaimed[0])
-            one_each = len(record.outputs) == len(cost.parts) and isinstance(part.operand, str)
-            if one_each:  # a gradient is returned for each part
-                self._made_for[record.outputs[position]] = place
+            if part in for_one:
+                self._made_for[record.outputs[for_one.index(part)]] = place
             both = work.setdefault(place, [0, 0])
             both[0] += part.flops
             both[1] += part.elementwise

@@ -29,6 +29,13 @@ POINTS = [
     ("convnet", {"batch": 2, "image": 33}),
     ("linearnet", {"batch": 2, "input": 12}),
     ("onenet", {"batch": 2}),
+    *(
+        ("transformer", {"width": 16, "heads": 4, "seq": 6, "vocabulary": 24, "batch": 2, **keys})
+        for keys in (
+            {"depth": 1},
+            {"depth": 2, "kv_heads": 2, "positions": "rotary", "norm": "rms", "gated": True},
+        )
+    ),
 ]
 
 
