@@ -13,7 +13,7 @@ import flopratio as fr
 import flopratio.pytest_plugin as plugin
 import flopratio.report.check.sentences
 import flopratio.report.difference
-import flopratio.report.files
+import flopratio.text.files
 import flopratio.verbs.check.expectation
 
 PLUGIN = ("-p", plugin.__name__, "-p", "no:cacheprovider")

@@ -56,7 +56,6 @@ def flopratio(
             "--version",
             callback=_print_version,
             is_eager=True,
-            metavar="",
             help="Print the version.",
         ),
     ] = False,

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flopratio.cli.completion import choices
-from flopratio.cli.options import Debug, Json, Quiet
+from flopratio.cli.options import Debug, Force, Json, Output, Quiet, one_of
 from flopratio.cli.progress import waiting
-from flopratio.cli.step import print_page, read_step
+from flopratio.cli.step import read_step
 from flopratio.errors import UsageError
+from flopratio.report.show import print_page
 from flopratio.text.suggestions import not_among
 
 if TYPE_CHECKING:
@@ -48,23 +48,10 @@ def diff_command(
     ] = None,
     form: Annotated[
         str,
-        typer.Option(
-            "--format",
-            metavar="|".join(TABLES),
-            help="github: Markdown for a pull request, long tables folded.",
-            autocompletion=choices(lambda: TABLES),
-        ),
+        one_of(TABLES, "github: Markdown for a pull request, long tables folded.", "--format"),
     ] = TABLES[0],
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write .json, .csv, .md or .html, and print nothing.",
-        ),
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", metavar="", help="Overwrite FILE.")] = False,
+    output: Output = None,
+    force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -78,7 +65,8 @@ def diff_command(
     For example: flopratio diff "hf:gpt2 seq=1024" "hf:gpt2 seq=1024 --checkpoint auto"
     """
     from flopratio.report import difference as report
-    from flopratio.report.files import check_file, write_text
+    from flopratio.report.files import check_file
+    from flopratio.text.files import write_text
     from flopratio.verbs.diff import difference
 
     if form not in TABLES:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flopratio.cli.completion import choices
 from flopratio.cli.options import (
     Debug,
     GridArguments,
     Json,
     Quiet,
     Verbose,
+    one_of,
     with_step_options,
 )
 from flopratio.text.grammar import format_value, parse_arguments
@@ -33,18 +33,11 @@ def sweep_command(
         Path, typer.Option("--output", "-o", metavar="DIR", help="Where the results go.")
     ] = Path("results"),
     measure: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|cpu|cuda|none",
-            help="Where to time the steps; auto: on CUDA if there is a device.",
-            autocompletion=choices(lambda: MEASURES),
-        ),
+        str, one_of(MEASURES, "Where to time the steps; auto: on CUDA if there is a device.")
     ] = "auto",
     *,
     step: dict[str, Any],
-    fresh: Annotated[
-        bool, typer.Option("--fresh", metavar="", help="Start over, whatever DIR holds.")
-    ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over, whatever DIR holds.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,

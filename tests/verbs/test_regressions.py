@@ -227,7 +227,7 @@ def test_a_harmful_edit_is_caught_where_it_is(name):
     assert {without_numbers(path) for path in found.layers} == edit.layers
     text = without_numbers("\n".join(sentences(found, 100)).replace(" ", "."))
     for path in edit.layers:
-        assert (path or "(root)") in text
+        assert (path or "(model)") in text
 
 
 @pytest.mark.parametrize("name", HARMLESS)
