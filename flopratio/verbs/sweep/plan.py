@@ -30,6 +30,7 @@ DEFAULT_GRIDS: Mapping[str, Mapping[str, str]] = {
 SWEPT_DEFAULTS: Mapping[str, Any] = {
     "loss": "auto",
     "optimizer": "sgd",
+    "weight_decay": None,
     "dtype": "float32",
     "freeze": None,
     "input_grad": False,

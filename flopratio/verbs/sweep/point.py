@@ -10,15 +10,14 @@ from typing import Any
 import torch
 
 from flopratio.ledger import Ledger
-from flopratio.networks.analytic import CPU_ATTENTION, KERNELS_DIFFER, analyse, analytic_ledger
+from flopratio.networks.analytic import CPU_ATTENTION, KERNELS_DIFFER, analyse
 from flopratio.networks.library import describe
 from flopratio.peers import forward_by_fvcore, saved_by_autograd, total_by_flop_counter
 from flopratio.step.freezing import nothing_to_train
-from flopratio.step.network import network_step
+from flopratio.step.network import network_ledger, network_step
 from flopratio.step.options import AUTO, StepOptions
 from flopratio.step.random_state import own_random_state
 from flopratio.step.run import Step
-from flopratio.text.dtypes import dtype_name
 from flopratio.torch_private import parameters
 from flopratio.trace.memory import peak_bytes
 from flopratio.verbs.compare import compare
@@ -78,13 +77,7 @@ def _examine(
     step = replace(network_step(network, options), holds_loss=False)
     profiler = trace_step(step)
     executed = profiler.ledger
-    analytic = analytic_ledger(
-        network,
-        optimizer=options.optimizer,
-        freeze=options.freeze,
-        input_grad=options.input_grad,
-        dtype=dtype_name(options.dtype or "float32"),
-    )
+    analytic = network_ledger(network, options)
     checkpointed = trace_step(replace(step, options=replace(options, checkpoint=AUTO))).ledger
     saved, flop_counter = _by_torch(step)
     timing: dict[str, Any] = {}

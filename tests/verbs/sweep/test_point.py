@@ -92,6 +92,9 @@ def test_every_optimizer_is_executed_as_its_formula_says(optimizer: str) -> None
         {"freeze": "hidden.0*"},
         {"input_grad": True},
         {"dtype": "bfloat16"},
+        {"weight_decay": 0.1, "optimizer": "adamw"},
+        {"weight_decay": "loss:0.1"},
+        {"weight_decay": "loss:0.1", "freeze": "hidden.0*"},
     ],
     ids=str,
 )
