@@ -24,6 +24,7 @@ from flopratio.cli.fit import fit_command
 from flopratio.cli.formula import formula_command
 from flopratio.cli.options import Command, Group
 from flopratio.cli.profile import profile_command
+from flopratio.cli.report import report_command
 from flopratio.cli.sweep import sweep_command
 from flopratio.errors import UntestedTorch, UsageError, message_of
 from flopratio.text.suggestions import nearest
@@ -41,6 +42,7 @@ app.command("diff", cls=Command)(diff_command)
 app.command("fit", cls=Command)(fit_command)
 app.command("formula", cls=Command)(formula_command)
 app.command("profile", cls=Command)(profile_command)
+app.command("report", cls=Command)(report_command)
 app.command("sweep", cls=Command)(sweep_command)
 
 
@@ -58,7 +60,6 @@ def flopratio(
             "--version",
             callback=_print_version,
             is_eager=True,
-            metavar="",
             help="Print the version.",
         ),
     ] = False,

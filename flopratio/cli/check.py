@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flopratio.cli.completion import choices
-from flopratio.cli.options import Debug, Json, Quiet, Verbose
+from flopratio.cli.options import Debug, Json, Quiet, Verbose, one_of
 from flopratio.cli.progress import late_progress
-from flopratio.cli.step import print_page
 from flopratio.errors import UsageError
+from flopratio.report.show import print_page
 from flopratio.text.suggestions import not_among
 
 if TYPE_CHECKING:
@@ -36,8 +35,7 @@ def check_command(
         ),
     ] = None,
     update: Annotated[
-        bool,
-        typer.Option("--update", metavar="", help="Accept what is counted: write the lock."),
+        bool, typer.Option("--update", help="Accept what is counted: write the lock.")
     ] = False,
     case: Annotated[
         list[str] | None,
@@ -49,17 +47,11 @@ def check_command(
         bool,
         typer.Option(
             "--timing",
-            metavar="",
             help="Also measure how long backward takes relative to forward, here on the CPU.",
         ),
     ] = False,
     format: Annotated[
-        str,
-        typer.Option(
-            metavar="|".join(FORMATS),
-            help="github: a job summary and annotations; junit: XML.",
-            autocompletion=choices(lambda: FORMATS),
-        ),
+        str, one_of(FORMATS, "github: a job summary and annotations; junit: XML.")
     ] = "table",
     as_json: Json = False,
     quiet: Quiet = False,

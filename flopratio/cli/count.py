@@ -12,15 +12,20 @@ import typer
 from flopratio.cli.completion import choices
 from flopratio.cli.options import (
     Debug,
+    Depth,
+    Force,
     Json,
     ModelArguments,
+    Output,
     Quiet,
+    Top,
     Verbose,
+    one_of,
     with_step_options,
 )
 from flopratio.cli.progress import waiting
-from flopratio.cli.step import is_narrow, model_and_settings, options_and_keys, print_page
-from flopratio.report.show import MOST_LINES
+from flopratio.cli.step import model_and_settings, options_and_keys
+from flopratio.report.show import MOST_LINES, page_width, print_page
 
 if TYPE_CHECKING:
     from flopratio.hardware import DeviceProfile
@@ -30,12 +35,11 @@ if TYPE_CHECKING:
 PICTURES = (".png", ".svg")
 
 
-def _view_names(kind: str) -> Iterable[str]:
-    """What a table may be summed or sorted by, without loading what makes tables for ``--help``."""
-    from flopratio.report import view
+def _columns() -> Iterable[str]:
+    """What a table may be sorted by, without loading what makes tables for ``--help``."""
+    from flopratio.report.view import SORTABLE
 
-    names: Iterable[str] = getattr(view, kind)
-    return names
+    return SORTABLE
 
 
 def _devices() -> Iterable[str]:
@@ -52,36 +56,22 @@ def count_command(
     *,
     step: dict[str, Any],
     by: Annotated[
-        str,
-        typer.Option(
-            metavar="layer|type|op|phase|autograd",
-            help="What a line is.",
-            autocompletion=choices(lambda: _view_names("VIEWS")),
-        ),
+        str, one_of(("layer", "type", "op", "phase", "autograd"), "What a line is.")
     ] = "layer",
-    depth: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=0, help="Fold layers below the N-th dot of their path."),
-    ] = None,
-    top: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", min=0, help=f"Print the first N lines, 0 all; {MOST_LINES} unless given."
-        ),
-    ] = None,
+    depth: Depth = None,
+    top: Top = None,
     sort: Annotated[
         str | None,
         typer.Option(
             metavar="COLUMN",
             help="Largest first; as the layers ran unless given.",
-            autocompletion=choices(lambda: _view_names("SORTABLE")),
+            autocompletion=choices(_columns),
         ),
     ] = None,
     macs: Annotated[
-        bool,
-        typer.Option("--macs", metavar="", help="Print multiply-adds: half of the products' FLOP."),
+        bool, typer.Option("--macs", help="Print multiply-adds: half of the products' FLOP.")
     ] = False,
-    exact: Annotated[bool, typer.Option("--exact", metavar="", help="Print every digit.")] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="Print every digit.")] = False,
     roofline: Annotated[
         str | None,
         typer.Option(
@@ -92,17 +82,9 @@ def count_command(
         ),
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", metavar="", help="Exit 1 when an operator has no formula.")
+        bool, typer.Option("--strict", help="Exit 1 when an operator has no formula.")
     ] = False,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write .json, .csv, .md or .html, and print nothing.",
-        ),
-    ] = None,
+    output: Output = None,
     timeline: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Draw the memory over the step: .png or .svg."),
@@ -115,7 +97,7 @@ def count_command(
             " visualiser.",
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", metavar="", help="Overwrite FILE.")] = False,
+    force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -168,12 +150,9 @@ def count_command(
         print(output, file=sys.stderr)
     _write_memory(ledger, timeline, memory_trace)
     if not as_json and output is None:
-        from rich.console import Console
-
         from flopratio.report.terminal import page
 
-        width = Console().width if is_narrow() else None
-        print_page(page(ledger, shown, width=width))
+        print_page(page(ledger, shown, width=page_width()))
     failed = [*_disagreement(ledger), *(_uncounted(ledger) if strict else [])]
     notes = []
     if as_json or output is not None:  # a table says it itself

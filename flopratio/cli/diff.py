@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flopratio.cli.completion import choices
-from flopratio.cli.options import Debug, Json, Quiet
+from flopratio.cli.options import Debug, Force, Json, Output, Quiet, one_of
 from flopratio.cli.progress import waiting
-from flopratio.cli.step import print_page, read_step
+from flopratio.cli.step import read_step
 from flopratio.errors import UsageError
+from flopratio.report.show import print_page
 from flopratio.text.suggestions import not_among
 
 if TYPE_CHECKING:
@@ -48,23 +46,10 @@ def diff_command(
     ] = None,
     form: Annotated[
         str,
-        typer.Option(
-            "--format",
-            metavar="|".join(TABLES),
-            help="github: Markdown for a pull request, long tables folded.",
-            autocompletion=choices(lambda: TABLES),
-        ),
+        one_of(TABLES, "github: Markdown for a pull request, long tables folded.", "--format"),
     ] = TABLES[0],
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write .json, .csv, .md or .html, and print nothing.",
-        ),
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", metavar="", help="Overwrite FILE.")] = False,
+    output: Output = None,
+    force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -78,7 +63,8 @@ def diff_command(
     For example: flopratio diff "hf:gpt2 seq=1024" "hf:gpt2 seq=1024 --checkpoint auto"
     """
     from flopratio.report import difference as report
-    from flopratio.report.files import check_file, write_text
+    from flopratio.report.files import check_file
+    from flopratio.text.files import write_text
     from flopratio.verbs.diff import difference
 
     if form not in TABLES:
@@ -124,17 +110,10 @@ def snapshot_of(side: str, *, quiet: bool = False) -> Snapshot:
 
 def _read(path: Path) -> Snapshot:
     from flopratio.snapshot import Snapshot
+    from flopratio.verbs.saved import read_json
 
+    document = read_json(path)
     try:
-        return Snapshot.from_document(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
-        raise UsageError(
-            f"there is no ledger {path}: "
-            f"flopratio count MODEL -o {shlex.quote(str(path))} writes one"
-        ) from error
-    except OSError as error:
-        raise UsageError(f"can't read {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UsageError(f"{path} is not JSON: {error}") from error
+        return Snapshot.from_document(document)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error

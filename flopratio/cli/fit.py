@@ -5,22 +5,24 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flopratio.cli.completion import choices
 from flopratio.cli.options import (
     Debug,
+    Force,
     Json,
     ModelArguments,
+    Output,
     Quiet,
     Verbose,
+    one_of,
     with_step_options,
 )
-from flopratio.cli.step import model_and_settings, options_and_keys, print_page
+from flopratio.cli.step import model_and_settings, options_and_keys
 from flopratio.errors import UsageError
+from flopratio.report.show import print_page
 
 if TYPE_CHECKING:
     from flopratio.verbs.fit import Progress
@@ -42,10 +44,9 @@ def fit_command(
     ] = "0",
     figure: Annotated[
         str,
-        typer.Option(
-            metavar="peak|peak_allocated|peak_reserved",
-            help="What has to fit: the live tensors, or what the allocator hands out or takes.",
-            autocompletion=choices(lambda: ("peak", "peak_allocated", "peak_reserved")),
+        one_of(
+            ("peak", "peak_allocated", "peak_reserved"),
+            "What has to fit: the live tensors, or what the allocator hands out or takes.",
         ),
     ] = "peak",
     levers: Annotated[
@@ -57,16 +58,8 @@ def fit_command(
     ] = False,
     *,
     step: dict[str, Any],
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write .json, .csv, .md or .html, and print nothing.",
-        ),
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
+    output: Output = None,
+    force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -111,7 +104,7 @@ def fit_command(
     if as_json:
         print(to_json(answer))
     if output is not None:
-        from flopratio.report.files import write_text
+        from flopratio.text.files import write_text
 
         write_text(output, FORMATS[output.suffix.lower()](answer))
         print(output, file=sys.stderr)

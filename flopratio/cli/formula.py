@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from flopratio.cli.completion import choices, models
-from flopratio.cli.options import Debug, Json, Quiet, Verbose, with_step_options
+from flopratio.cli.completion import models
+from flopratio.cli.options import Debug, Json, Quiet, Verbose, one_of, with_step_options
 from flopratio.cli.progress import late_progress
 from flopratio.cli.step import options_and_keys
 from flopratio.errors import UsageError
@@ -32,25 +32,18 @@ def formula_command(
     arguments: FormulaArguments = None,
     *,
     step: dict[str, Any],
-    by: Annotated[
-        str,
-        typer.Option(
-            metavar="total|type|layer",
-            help="What a form is of.",
-            autocompletion=choices(lambda: VIEWS),
-        ),
-    ] = "total",
+    by: Annotated[str, one_of(VIEWS, "What a form is of.")] = "total",
     verify: Annotated[
         int,
         typer.Option(metavar="N", min=1, help="Further points that the form is held against."),
     ] = 6,
-    latex: Annotated[bool, typer.Option("--latex", metavar="", help="Print LaTeX.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="Print LaTeX.")] = False,
     python: Annotated[
-        bool, typer.Option("--python", metavar="", help="Print a function in plain Python.")
+        bool, typer.Option("--python", help="Print a function in plain Python.")
     ] = False,
     no_cache: Annotated[
         bool,
-        typer.Option("--no-cache", metavar="", help="Trace anew, and keep nothing."),
+        typer.Option("--no-cache", help="Trace anew, and keep nothing."),
     ] = False,
     as_json: Json = False,
     quiet: Quiet = False,

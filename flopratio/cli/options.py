@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from flopratio.cli.completion import choices, models, networks
+from flopratio.report.show import MOST_LINES
 from flopratio.step.options import DEFAULTS, about_options
 
 
@@ -53,10 +55,38 @@ ModelArguments = Annotated[
         show_default=False,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON document.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="No progress, no notes.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", metavar="", help="More notes on stderr.")]
-Debug = Annotated[bool, typer.Option("--debug", metavar="", help="Show the traceback of an error.")]
+Depth = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=0, help="Fold layers below the N-th dot of their path."),
+]
+Top = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=0, help=f"Print the first N lines, 0 all; {MOST_LINES} unless given."
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="Write .json, .csv, .md or .html, and print nothing."
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite FILE.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no notes.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="More notes on stderr.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def one_of(words: Sequence[str], help: str, *names: str) -> Any:
+    """An option that takes one of some words, ``a|b|c``, which a shell completes.
+
+    Args:
+        names: of the option, where its parameter does not say it.
+    """
+    return typer.Option(
+        *names, metavar="|".join(words), help=help, autocompletion=choices(lambda: words)
+    )
 
 
 STEP = "step"

@@ -10,10 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flopratio.cli.completion import choices
-from flopratio.cli.options import Debug, Json, ModelArguments, Quiet, Verbose, with_step_options
+from flopratio.cli.options import (
+    Debug,
+    Depth,
+    Json,
+    ModelArguments,
+    Output,
+    Quiet,
+    Top,
+    Verbose,
+    one_of,
+    with_step_options,
+)
 from flopratio.cli.progress import late_progress
-from flopratio.cli.step import is_narrow, model_and_settings, options_and_keys, print_page
-from flopratio.report.show import MOST_LINES
+from flopratio.cli.step import model_and_settings, options_and_keys
+from flopratio.report.show import MOST_LINES, page_width, print_page
 from flopratio.step.options import MEASURED_DEFAULTS
 
 if TYPE_CHECKING:
@@ -23,23 +34,18 @@ REPEATS, BUDGET_S = 20, 10.0
 """As of :func:`flopratio.profile`, which takes seconds to import."""
 
 
-def _view_names(kind: str) -> Iterable[str]:
-    from flopratio.report.profile import view
+def _columns() -> Iterable[str]:
+    """What a table may be sorted by, without loading what makes tables for ``--help``."""
+    from flopratio.report.profile.view import SORTABLE
 
-    names: Iterable[str] = getattr(view, kind)
-    return names
+    return SORTABLE
 
 
 @with_step_options(MEASURED_DEFAULTS)
 def profile_command(
     arguments: ModelArguments = None,
     device: Annotated[
-        str,
-        typer.Option(
-            metavar="cpu|cuda",
-            help="Where the step runs; cuda:1 for the second GPU.",
-            autocompletion=choices(lambda: ("cpu", "cuda")),
-        ),
+        str, one_of(("cpu", "cuda"), "Where the step runs; cuda:1 for the second GPU.")
     ] = "cpu",
     repeats: Annotated[
         int, typer.Option(metavar="N", min=1, help="Steps to time at most.")
@@ -61,41 +67,18 @@ def profile_command(
     ] = None,
     *,
     step: dict[str, Any],
-    by: Annotated[
-        str,
-        typer.Option(
-            metavar="layer|type|op|phase",
-            help="What a line is.",
-            autocompletion=choices(lambda: _view_names("VIEWS")),
-        ),
-    ] = "layer",
-    depth: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=0, help="Fold layers below the N-th dot of their path."),
-    ] = None,
-    top: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", min=0, help=f"Print the first N lines, 0 all; {MOST_LINES} unless given."
-        ),
-    ] = None,
+    by: Annotated[str, one_of(("layer", "type", "op", "phase"), "What a line is.")] = "layer",
+    depth: Depth = None,
+    top: Top = None,
     sort: Annotated[
         str | None,
         typer.Option(
             metavar="COLUMN",
             help="Largest first; ran: as they ran. By time unless given.",
-            autocompletion=choices(lambda: _view_names("SORTABLE")),
+            autocompletion=choices(_columns),
         ),
     ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write .json, .csv, .md or .html, and print nothing.",
-        ),
-    ] = None,
+    output: Output = None,
     plots: Annotated[
         Path | None,
         typer.Option(
@@ -108,9 +91,7 @@ def profile_command(
         Path | None,
         typer.Option(metavar="FILE", help="Write one step, with its memory, for Perfetto: .json."),
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", metavar="", help="Overwrite what is there.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -160,12 +141,9 @@ def profile_command(
         write_profile(profiled, shown, output, force=force)
         print(output, file=sys.stderr)
     if not as_json and output is None:
-        from rich.console import Console
-
         from flopratio.report.profile.terminal import profile_page
 
-        width = Console().width if is_narrow() else None
-        print_page(profile_page(profiled, shown, width=width))
+        print_page(profile_page(profiled, shown, width=page_width()))
     notes = []
     if as_json or output is not None:  # a table says it itself
         notes += profiled.notes

@@ -1,4 +1,4 @@
-"""What the verbs that run one step share: reading what is asked for, and printing a page."""
+"""What the verbs that run one step share: reading what is asked for."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ import typer
 
 from flopratio.cli.options import ModelArguments, with_step_options
 from flopratio.errors import UsageError
-from flopratio.report.show import is_narrow, print_page
-
-__all__ = ["is_narrow", "model_and_settings", "options_and_keys", "print_page"]
 
 
 def model_and_settings(

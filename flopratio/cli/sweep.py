@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flopratio.cli.completion import choices
 from flopratio.cli.options import (
     Debug,
     GridArguments,
     Json,
     Quiet,
     Verbose,
+    one_of,
     with_step_options,
 )
 from flopratio.text.grammar import format_value, parse_arguments
@@ -34,28 +34,20 @@ def sweep_command(
         Path, typer.Option("--output", "-o", metavar="DIR", help="Where the results go.")
     ] = Path("results"),
     measure: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|cpu|cuda|none",
-            help="Where to time the steps; auto: on CUDA if there is a device.",
-            autocompletion=choices(lambda: MEASURES),
-        ),
+        str, one_of(MEASURES, "Where to time the steps; auto: on CUDA if there is a device.")
     ] = "auto",
     *,
     step: dict[str, Any],
-    fresh: Annotated[
-        bool, typer.Option("--fresh", metavar="", help="Start over, whatever DIR holds.")
-    ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over, whatever DIR holds.")] = False,
     verify: Annotated[
         int,
         typer.Option(
             metavar="N", min=0, help="Of a grid by closed form, trace so many points afresh."
         ),
     ] = 10,
-    kind: Annotated[
-        str,
-        typer.Option("--format", metavar="csv|parquet", help="Of a grid by closed form."),
-    ] = "csv",
+    parquet: Annotated[
+        bool, typer.Option("--parquet", help="Of a grid by closed form: not as CSV.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -63,7 +55,7 @@ def sweep_command(
 ) -> None:
     """Run a training step at every point of a grid, and judge the claims of the field on it.
 
-    Without MODEL: the default grids of mlp and cnn. The other built-in
+    Without MODEL: the default grids of mlp, cnn and transformer. The other built-in
     networks are those of Hobbhahn and Sevilla (2021): convnet, of two
     convolutions, linearnet and onenet, of three linear layers, which onenet
     gives an input of one number. DIR gets sweep.csv,
@@ -88,7 +80,7 @@ def sweep_command(
             step,
             output,
             verify=verify,
-            kind=kind,
+            kind="parquet" if parquet else "csv",
             fresh=fresh,
             quiet=quiet,
             as_json=as_json,
@@ -139,16 +131,12 @@ def _by_closed_form(
     from rich.progress import Progress
 
     from flopratio.cli.progress import late_progress
-    from flopratio.text.suggestions import not_among
     from flopratio.verbs.sweep.closed_form import (
-        FORMATS,
         grid_form,
         hold_against_traces,
         write_grid,
     )
 
-    if kind not in FORMATS:
-        raise not_among("format", kind, FORMATS)
     with late_progress(f"closed form of {model}", quiet=quiet) as show:
         found = grid_form(
             model,

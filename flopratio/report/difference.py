@@ -10,23 +10,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from rich.box import SIMPLE
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from flopratio.ledger import COUNTS
-from flopratio.report.html import html
 from flopratio.report.markdown import code, markdown_table
+from flopratio.report.table import ruled
 from flopratio.report.units import Kind, choose, plural, printable, quantity, shorten
+from flopratio.report.view import ROOT
 from flopratio.snapshot import Snapshot
 from flopratio.text.grammar import format_value
 from flopratio.text.patterns import without_numbers
 from flopratio.verbs.diff import Change, Difference, Move
 
 SCHEMA = "flopratio.diff/1"
-
-ROOT = "(root)"
 
 KINDS = {
     **dict.fromkeys(COUNTS, Kind.FLOP),
@@ -313,7 +311,7 @@ def layer_lines(found: Difference, top: int = 0) -> tuple[list[Line], int]:
     return lines, sum(group.number for group in groups[len(shown) :])
 
 
-def _unchanged(found: Difference) -> str:
+def unchanged_text(found: Difference) -> str:
     """What there is no line of, in a sentence."""
     figures = [
         column_name(name)
@@ -344,7 +342,7 @@ def page(found: Difference, top: int = 0) -> Group:
         parts += ["", _rich_table("", lines)]
     if left:
         parts.append(Text(f"{plural(left, 'more layer')}: --top 0 lists all"))
-    if not found.equal and (same := _unchanged(found)):
+    if not found.equal and (same := unchanged_text(found)):
         parts += ["", Text(same)]
     if beside := remarks(found):
         grid = Table.grid(padding=(0, 2, 0, 0))
@@ -360,9 +358,7 @@ SIGN_STYLES = {"+": "green", "-": "red"}
 
 
 def _rich_table(first: str, lines: Sequence[Sequence[str]]) -> Table:
-    table = Table(
-        box=SIMPLE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold"
-    )
+    table = ruled()
     words = 1 if first else 4
     heading = [first] if first else ["", "layer", "type", "figure"]
     for number, name in enumerate([*heading, "before", "after", "change", ""]):
@@ -398,7 +394,7 @@ def to_markdown(found: Difference, top: int = 0) -> str:
         parts.append(table)
     if left:
         parts.append(f"{plural(left, 'more layer')}: `--top 0` lists all")
-    if not found.equal and (same := _unchanged(found)):
+    if not found.equal and (same := unchanged_text(found)):
         parts.append(same)
     if beside := remarks(found):
         parts.append(
@@ -476,10 +472,16 @@ def to_csv(found: Difference) -> str:
     return text.getvalue()
 
 
+def _html(found: Difference) -> str:
+    from flopratio.report.page.difference import difference_page
+
+    return difference_page(found)
+
+
 FORMATS: dict[str, Callable[[Difference], str]] = {
     ".json": to_json,
     ".csv": to_csv,
     ".md": to_markdown,
-    ".html": lambda found: html(page(found), headline(found)),
+    ".html": _html,
 }
 """Extension -> the text of a difference."""

@@ -9,12 +9,10 @@ from typing import Any
 
 from flopratio.errors import UsageError
 from flopratio.ledger import Ledger
-from flopratio.report.html import html
 from flopratio.report.markdown import markdown
 from flopratio.report.prediction import explanation_of
-from flopratio.report.summary import headline
-from flopratio.report.terminal import page
 from flopratio.report.view import View
+from flopratio.text.files import write_text
 from flopratio.verbs.sweep.file import FILE_SUFFIXES
 
 
@@ -39,11 +37,17 @@ def predicted_columns(view: View) -> dict[str, list[Any]]:
     }
 
 
+def _html(ledger: Ledger, view: View) -> str:
+    from flopratio.report.page.step import ledger_page
+
+    return ledger_page(ledger, view)
+
+
 FORMATS: dict[str, Callable[[Ledger, View], str]] = {
     ".json": lambda ledger, view: ledger.to_json(**beside(view)),
     ".csv": lambda ledger, view: ledger.to_csv(**predicted_columns(view)),
     ".md": markdown,
-    ".html": lambda ledger, view: html(page(ledger, view), headline(ledger)),
+    ".html": _html,
 }
 """Extension -> the text of a ledger, of which only people's formats show a view."""
 
@@ -110,19 +114,3 @@ def write(ledger: Ledger, view: View, path: Path, *, force: bool = False) -> Non
     """
     check_file(path, force=force)
     write_text(path, FORMATS[path.suffix.lower()](ledger, view))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text to ``path``: all of it, or nothing.
-
-    Raises:
-        UsageError: the disk refuses.
-    """
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    except OSError as error:
-        raise UsageError(f"can't write {path}: {error.strerror}") from error
-    finally:
-        draft.unlink(missing_ok=True)

@@ -40,22 +40,19 @@ def show(
     Raises:
         UsageError: no such view or column, or a negative ``depth`` or ``top``.
     """
-    from rich.console import Console
-
     from flopratio.report.terminal import page
     from flopratio.report.view import view
 
     shown = view(ledger, by=by, depth=depth, sort=sort, top=top, macs=macs, exact=exact)
-    print_page(page(ledger, shown, width=Console().width if is_narrow() else None))
+    print_page(page(ledger, shown, width=page_width()))
 
 
 def print_page(page: RenderableType) -> None:
     """Print a page: within the width of a terminal, or as wide as it is into a pipe."""
     from rich.console import Console
 
-    console = Console()
-    if is_narrow():
-        console.print(page)
+    if page_width() is not None:
+        Console().print(page)
     else:
         wide = Console(width=UNLIMITED)
         with wide.capture() as printed:
@@ -63,8 +60,9 @@ def print_page(page: RenderableType) -> None:
         print("\n".join(line.rstrip() for line in printed.get().splitlines()))
 
 
-def is_narrow() -> bool:
-    """Whether what is printed has a width to keep to."""
+def page_width() -> int | None:
+    """The columns of the terminal; None where what is printed has no width to keep to."""
     from rich.console import Console
 
-    return Console().is_terminal or "COLUMNS" in os.environ
+    console = Console()
+    return console.width if console.is_terminal or "COLUMNS" in os.environ else None

@@ -146,10 +146,17 @@ def check_view(by: str, sort: str | None) -> None:
     Raises:
         UsageError: no such view, or no such column; the nearest is suggested.
     """
-    if by not in VIEWS:
-        raise unknown("view", by, VIEWS)
-    if sort is not None and sort not in SORTABLE:
-        raise unknown("column", sort, SORTABLE)
+    check_words(by, sort, views=VIEWS, sortable=SORTABLE)
+
+
+def check_words(
+    by: str, sort: str | None, *, views: Iterable[str], sortable: Iterable[str]
+) -> None:
+    """As :func:`check_view`, for other views and columns."""
+    if by not in views:
+        raise unknown("view", by, views)
+    if sort is not None and sort not in sortable:
+        raise unknown("column", sort, sortable)
 
 
 def view(
@@ -177,8 +184,7 @@ def view(
         UsageError: as :func:`check_view` says, or a negative ``depth`` or ``top``.
     """
     check_view(by, sort)
-    if min(depth or 0, top) < 0:
-        raise UsageError(f"depth={depth} and top={top} should be at least 0")
+    check_limits(depth, top)
 
     types = {row.layer: row.type for row in ledger.rows} | ledger.types
 
@@ -220,21 +226,47 @@ def view(
         lines = [_line(name, "", groups[name], layer) for name in PHASES if name in groups]
     else:
         lines = [_node(name, group, layer, sort) for name, group in groups.items()]
-    lines = sorted_lines(lines, sort, COLUMNS)
-    shown = lines[: top or None]
-    total = _line("total", "", rows, layer, sum(ledger.parameters.values()))
-    columns = [COLUMNS[name] for name in VIEWS[by]]
-    return View(
+    return first_lines(
         by,
-        tuple(shown),
-        total,
-        tuple(column for column in columns if not column.optional or column.figure(total)),
-        left_out=len(lines) - len(shown),
+        sorted_lines(lines, sort, COLUMNS),
+        _line("total", "", rows, layer, sum(ledger.parameters.values())),
+        [COLUMNS[name] for name in VIEWS[by]],
+        top=top,
         macs=macs,
         exact=exact,
         line_of=lambda row: (key(row) or unnamed) if is_in(row) else None,
         prediction=prediction,
     )
+
+
+def check_limits(depth: int | None, top: int) -> None:
+    """Check the numbers of a view.
+
+    Raises:
+        UsageError: one of them is negative.
+    """
+    if min(depth or 0, top) < 0:
+        raise UsageError(f"depth={depth} and top={top} should be at least 0")
+
+
+def first_lines(
+    by: str,
+    lines: Sequence[Line],
+    total: Line,
+    columns: Iterable[Column],
+    *,
+    top: int,
+    **further: Any,
+) -> View:
+    """The view of the first ``top`` lines, all if that is 0, and of those columns that have
+    something in them.
+
+    Args:
+        further: see :class:`View`.
+    """
+    shown = tuple(lines[: top or None])
+    filled = tuple(column for column in columns if not column.optional or column.figure(total))
+    return View(by, shown, total, filled, left_out=len(lines) - len(shown), **further)
 
 
 def folded(name: str, depth: int | None) -> str:

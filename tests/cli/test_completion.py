@@ -8,6 +8,9 @@ import sys
 
 import pytest
 
+from flopratio.report import view
+from flopratio.report.profile import view as timed
+
 
 def completed(words: str) -> list[str]:
     """What bash is told for a line, with the cursor at its end; torch is not imported for it."""
@@ -49,6 +52,11 @@ def test_names_that_begin_so(words: str, names: list[str]) -> None:
     assert [name for name in completed(words) if name in names] == names
     begun = words.split(" ")[-1]
     assert all(name.startswith(begun) for name in completed(words))
+
+
+@pytest.mark.parametrize(("verb", "views"), [("count", view.VIEWS), ("profile", timed.VIEWS)])
+def test_every_view_is_offered(verb: str, views: dict[str, object]) -> None:
+    assert completed(f"{verb} --by ") == list(views)
 
 
 def test_a_shell_can_be_told_how() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from flopratio.measure.interval import Interval
+from flopratio.measure.interval import Interval, confidence_of
 from flopratio.report.prediction import Lines, explanation_lines, seconds_text
 from flopratio.report.summary import Remark, headline, name_layers, verdict
 from flopratio.report.units import Kind, plural, quantity, ratio_text
@@ -32,8 +32,21 @@ def _rate(rate: float) -> str:
 
 def profile_remarks(profile: Profile) -> list[Remark]:
     """Times, ratios, utilisation, memory, and what is in no line of the table, one line each."""
+    ledger = profile.ledger
+    uncounted = Remark("uncounted", f"no formula for {_few(ledger.uncounted_ops)}", good=False)
+    return [
+        *measured_remarks(profile),
+        *verdict(ledger),
+        *([uncounted] if ledger.uncounted_ops else []),
+        *left_over(profile),
+        *(Remark("note", note) for note in (*ledger.notes, *profile.notes)),
+    ]
+
+
+def measured_remarks(profile: Profile) -> list[Remark]:
+    """Times, ratios, utilisation, measured memory, and whether what ran was what is traced."""
     was_profiled = profile.profiled.repeats > 0
-    lines = [
+    return [
         Remark("step", _times(profile)),
         *([Remark("split", _split(profile))] if was_profiled else []),
         *_ratios(profile),
@@ -43,14 +56,7 @@ def profile_remarks(profile: Profile) -> list[Remark]:
         *([Remark("profiler", _overhead(profile))] if was_profiled else []),
         *_memory(profile),
         *_operators(profile),
-        *verdict(profile.ledger),
-        *_left_over(profile),
     ]
-    if profile.not_explained:
-        lines.append(Remark("unexplained", profile.not_explained))
-    if profile.interrupted:
-        lines.append(Remark("interrupted", "what was measured until then is shown", good=False))
-    return [*lines, *(Remark("note", note) for note in (*profile.ledger.notes, *profile.notes))]
 
 
 def _times(profile: Profile) -> str:
@@ -61,8 +67,8 @@ def _times(profile: Profile) -> str:
         parts.append(f"update {interval_text(timing.update_ms)}")
     repeats = plural(timing.repeats, "step")
     return (
-        f"{' + '.join(parts)} = {interval_text(timing.step_ms)}; medians and 95% intervals of "
-        f"{repeats} without the profiler"
+        f"{' + '.join(parts)} = {interval_text(timing.step_ms)}; medians and "
+        f"{confidence_of(timing.repeats):.0%} intervals of {repeats} without the profiler"
     )
 
 
@@ -185,14 +191,10 @@ def _operators(profile: Profile) -> list[Remark]:
     return [*lines, Remark("", f"and {more:,} more", good=False)] if more else lines
 
 
-def _left_over(profile: Profile) -> list[Remark]:
-    """What the table has no line for, by name."""
-    profiled, ledger = profile.profiled, profile.ledger
+def left_over(profile: Profile) -> list[Remark]:
+    """The times that the table has no line for, by name, and what of them could not be told."""
+    profiled = profile.profiled
     lines = []
-    if ledger.uncounted_ops:
-        lines.append(
-            Remark("uncounted", f"no formula for {_few(ledger.uncounted_ops)}", good=False)
-        )
     if profiled.unmatched:
         number = plural(sum(profiled.unmatched.values()), "operator")
         lines.append(
@@ -211,6 +213,10 @@ def _left_over(profile: Profile) -> list[Remark]:
         ms = sum(profiled.undivided.values()) / 1e3
         where = name_layers(tuple(profiled.undivided))
         lines.append(Remark("undivided", f"{ms:,.3g} ms for input and weights together: {where}"))
+    if profile.not_explained:
+        lines.append(Remark("unexplained", profile.not_explained))
+    if profile.interrupted:
+        lines.append(Remark("interrupted", "what was measured until then is shown", good=False))
     return lines
 
 

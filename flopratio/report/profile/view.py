@@ -6,11 +6,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flopratio.errors import UsageError
 from flopratio.report.prediction import WORDS
 from flopratio.report.units import Kind
-from flopratio.report.view import NO_TYPE, ROOT, Column, Line, View, folded, sorted_lines
-from flopratio.text.grammar import unknown
+from flopratio.report.view import (
+    NO_TYPE,
+    ROOT,
+    Column,
+    Line,
+    View,
+    check_limits,
+    check_words,
+    first_lines,
+    folded,
+    sorted_lines,
+)
 
 if TYPE_CHECKING:  # torch is not needed to complete or to check the words of a view
     from flopratio.verbs.profile import Group, Profile
@@ -99,10 +108,7 @@ def check_profile_view(by: str, sort: str | None) -> None:
     Raises:
         UsageError: no such view, or no such column; the nearest is suggested.
     """
-    if by not in VIEWS:
-        raise unknown("view", by, VIEWS)
-    if sort is not None and sort not in SORTABLE:
-        raise unknown("column", sort, SORTABLE)
+    check_words(by, sort, views=VIEWS, sortable=SORTABLE)
 
 
 def profile_view(
@@ -127,24 +133,20 @@ def profile_view(
         UsageError: as :func:`check_profile_view` says, or a negative ``depth`` or ``top``.
     """
     check_profile_view(by, sort)
-    if min(depth or 0, top) < 0:
-        raise UsageError(f"depth={depth} and top={top} should be at least 0")
+    check_limits(depth, top)
     sort = sort or (RAN if by == "phase" else "time")
     total = _line(profile.total, profile.total.total.ms)
     unnamed = {"layer": ROOT, "type": NO_TYPE}.get(by, "")
-    lines = [
+    lines: list[Line] = [
         _line(group, profile.total.total.ms, unnamed)
         for group in profile.grouped(by, lambda layer: folded(layer, depth))
     ]
-    lines = sorted_lines(lines, None if sort == RAN else sort, COLUMNS)
-    shown = lines[: top or None]
-    columns = [COLUMNS[name] for name in VIEWS[by]]
-    return View(
+    return first_lines(
         by,
-        tuple(shown),
+        sorted_lines(lines, None if sort == RAN else sort, COLUMNS),
         total,
-        tuple(column for column in columns if not column.optional or column.figure(total)),
-        left_out=len(lines) - len(shown),
+        [COLUMNS[name] for name in VIEWS[by]],
+        top=top,
         exact=exact,
     )
 
