@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install sweep test test-fuzz test-torch lint check bench experiments test-zoo gpu \
+.PHONY: help install sweep test test-fuzz test-torch lint check bench experiments test-zoo test-formula gpu \
 	gpu-results
 
 help: ## list the targets
@@ -55,6 +55,9 @@ bench: $(STAMP) ## time this tool against its peers
 
 test-zoo: $(STAMP) ## try every model of torchvision, timm and transformers, into results/zoo.csv (long)
 	$(BIN)/python -m tests.zoo.run
+
+test-formula: $(STAMP) ## hold the closed forms of thirty models against fresh traces, into results/formulas.csv (long)
+	$(BIN)/python -m tests.zoo.formulas
 
 experiments: $(STAMP) ## run the published claims again, each into results/
 	PYTHONPATH=. $(BIN)/python -m experiments -j 2
