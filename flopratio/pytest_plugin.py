@@ -346,7 +346,7 @@ def _read(path: Path) -> tuple[Snapshot | None, str]:
 
 
 def _write(path: Path, snapshot: Snapshot) -> None:
-    from flopratio.report.files import write_text
+    from flopratio.text.files import write_text
 
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(snapshot.to_document(), indent=1) + "\n")

@@ -27,7 +27,9 @@ def ledger():
         types={"": "Toy", "fc": "Linear", "act": "ReLU", "unused": "Linear"},
         versions={"torch": "2.13.0"},
         convention={"causal": "full"},
-        memory=Memory({"peak": 99, "peak_phase": "backward", "inference_peak": None}),
+        memory=Memory(
+            {"peak": 99, "peak_phase": "backward", "inference_peak": None, "temporaries": 5}
+        ),
         uncounted_ops={"b.op": 1, "a.op": 2},
     )
 
@@ -44,12 +46,14 @@ def test_a_ledgers_integers(ledger):
     assert snapshot.totals["saved_bytes"] == 8
     assert snapshot.memory["peak"] == 99
     assert snapshot.memory["inference_peak"] is None
+    assert "temporaries" not in snapshot.memory  # which are the peak without all others
     assert list(snapshot.uncounted_ops) == ["a.op", "b.op"]
 
 
 def test_the_same_of_a_saved_ledger(ledger):
     document = json.loads(ledger.to_json())
     assert Snapshot.from_document(document) == Snapshot.of(ledger)
+    assert list(Snapshot.from_document(document).uncounted_ops) == ["a.op", "b.op"]
     del document["rows"]  # as `count --json` prints it
     assert Snapshot.from_document(document) == Snapshot.of(ledger)
     assert Snapshot.of(Ledger.from_json(ledger.to_json())) == Snapshot.of(ledger)

@@ -63,7 +63,8 @@ def diff_command(
     For example: flopratio diff "hf:gpt2 seq=1024" "hf:gpt2 seq=1024 --checkpoint auto"
     """
     from flopratio.report import difference as report
-    from flopratio.report.files import check_file, write_text
+    from flopratio.report.files import check_file
+    from flopratio.text.files import write_text
     from flopratio.verbs.diff import difference
 
     if form not in TABLES:

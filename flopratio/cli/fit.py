@@ -104,7 +104,7 @@ def fit_command(
     if as_json:
         print(to_json(answer))
     if output is not None:
-        from flopratio.report.files import write_text
+        from flopratio.text.files import write_text
 
         write_text(output, FORMATS[output.suffix.lower()](answer))
         print(output, file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from flopratio.hardware.cache import cached, cached_path, keep
 from flopratio.hardware.datasheets import datasheet
+from flopratio.hardware.doubt import doubts
 from flopratio.hardware.library import device_profile, read, shipped_profiles, write
 from flopratio.hardware.profile import DeviceProfile
 
@@ -11,6 +12,7 @@ __all__ = [
     "cached_path",
     "datasheet",
     "device_profile",
+    "doubts",
     "keep",
     "read",
     "shipped_profiles",

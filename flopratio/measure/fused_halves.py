@@ -3,7 +3,8 @@ it is run in halves."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flopratio.torch_private import (
@@ -18,7 +19,8 @@ class FusedHalves(TorchDispatchMode):
     """Runs every fused backward operator twice, for the input's gradient and for the weights', with
     a mark before, between and after.
 
-    Afterwards ``nodes`` holds the sequence number of the node of each, in order of execution.
+    Afterwards ``nodes`` holds the sequence number of the node of each, in order of execution, and
+    :meth:`shares` tells what the marks have timed.
     """
 
     def __init__(self, mark: Callable[[], None]) -> None:
@@ -49,3 +51,18 @@ class FusedHalves(TorchDispatchMode):
         self.mark()
         self.nodes.append(sequence_number(node))
         return (first[0], *others[1:])
+
+    def shares(self, laps_ms: Sequence[float], newest: int) -> dict[int, float]:
+        """The input's part in the time of each node, by how far its sequence number lies behind the
+        newest node's: the distance is the same in every step.
+
+        Args:
+            laps_ms: from each mark to the next.
+            newest: sequence number of the node that backward begins with.
+        """
+        # Three marks a node: the third lap of each lies between two nodes.
+        halves = zip(self.nodes, laps_ms[::3], laps_ms[1::3], strict=True)
+        return {
+            newest - node: for_input / (for_input + for_weights or math.inf)
+            for node, for_input, for_weights in halves
+        }

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import platform
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from flopratio.hardware.processor import processor, usable_cores
 from flopratio.measure.precision import (
     float32_matmul_precision,
     tf32_in_convolutions,
     tf32_in_products,
 )
+
+__all__ = ["machine", "processor", "usable_cores"]
 
 
 def machine(device: str | torch.device, *, switches: bool = True) -> dict[str, Any]:
@@ -43,23 +44,6 @@ def machine(device: str | torch.device, *, switches: bool = True) -> dict[str, A
     if switches:
         figures |= _switches(on_cuda=on_cuda)
     return figures
-
-
-def processor() -> str:
-    """The processor's name; its architecture where the system does not tell."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "") or platform.processor() or platform.machine()
-
-
-def usable_cores() -> int:
-    """Logical cores that this process may run on, which can be fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _accelerator(device: torch.device) -> dict[str, Any]:

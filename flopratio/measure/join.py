@@ -20,7 +20,6 @@ from typing import NamedTuple
 
 from flopratio.formulas.dependence import DATA, depends_on, phase_of
 from flopratio.ledger import Row
-from flopratio.measure.alignment import align
 from flopratio.measure.events import (
     EVALUATE,
     STEP_PHASE_OF_RANGE,
@@ -33,16 +32,13 @@ from flopratio.measure.events import (
     nodes_below,
     operators_of,
 )
-from flopratio.measure.operators import does_something, is_dispatched
+from flopratio.measure.matching import end_of, matches, plain
+from flopratio.measure.nodes import same_nodes
+from flopratio.measure.operators import does_something
 from flopratio.trace.attribution import Attribution
 from flopratio.trace.recording import ACCUMULATE_GRAD, Recording
 
 ACCUMULATE = "torch::autograd::AccumulateGrad"
-
-NEARBY = 50
-"""How many events further on an operator is looked for, of those that have the name of some. One
-that torch runs in another way while a dispatch mode watches is not to be taken for the next of its
-name, and all between for lost."""
 
 
 @dataclass
@@ -73,56 +69,6 @@ class Timed:
         of_rows = sum(row.time_us or 0.0 for row in self.rows)
         others = (self.undivided, self.rest, self.unattributed)
         return of_rows + sum(sum(each.values()) for each in others)
-
-
-def newest_node(recording: Recording) -> int:
-    """The sequence number of the newest node that a backward of the step reached."""
-    return _newest(graph.nodes for graph in recording.graphs)
-
-
-def _newest(graphs: Iterable[Mapping[int, object]]) -> int:
-    numbers = (node for graph in graphs for node in graph)
-    return max((node for node in numbers if node != ACCUMULATE_GRAD), default=-1)
-
-
-def _same_nodes(
-    profiled: Mapping[int, str], reached: Iterable[int], recorded: Mapping[int, str]
-) -> dict[int, int | None]:
-    """Number of a node in the profile -> that in the recording, None if it is none.
-
-    If they are equally many and most are called alike, one by one in their order (a view may be
-    made otherwise while it is watched, and its node be called otherwise); else as their names meet.
-    Numbers themselves do not tell: a backward that is differentiable itself leaves some out when
-    watched.
-
-    Args:
-        profiled: number -> name.
-        reached: all numbers in the recording.
-        recorded: number -> name, of those that ran an operator.
-    """
-    ours, theirs = sorted(profiled, reverse=True), sorted(reached, reverse=True)
-    if len(ours) == len(theirs):
-        pairs = dict(zip(ours, theirs, strict=True))
-        alike = [recorded[n] == profiled[own] for own, n in pairs.items() if n in recorded]
-        if 2 * sum(alike) >= len(alike):
-            return dict(pairs)
-    known = [number for number in theirs if number in recorded]
-    places = align([recorded[number] for number in known], [profiled[number] for number in ours])
-    met = zip(known, places, strict=True)
-    same: dict[int, int | None] = dict.fromkeys(ours)
-    return same | {ours[place]: number for number, place in met if place is not None}
-
-
-def by_node(recording: Recording, shares: Mapping[int, float]) -> dict[int, float]:
-    """Sequence number of a node, as recorded -> what is known of it by how far it lies behind the
-    newest of its backward."""
-    by_number = {}
-    for graph in recording.graphs:
-        if graph.within is None:
-            newest = _newest([graph.nodes])
-            behind = ((newest - back, share) for back, share in shares.items())
-            by_number.update({node: share for node, share in behind if node in graph.nodes})
-    return by_number
 
 
 def join(
@@ -270,7 +216,7 @@ class _Join:
             own = {key.number: name for key, name in names.items() if key.in_other_thread is other}
             graphs = (g for g in self._recording.graphs if not split or bool(g.within) is other)
             numbers = {node for graph in graphs for node in graph.nodes} - {ACCUMULATE_GRAD}
-            for number, found in _same_nodes(own, numbers, self._recording.nodes).items():
+            for number, found in same_nodes(own, numbers, self._recording.nodes).items():
                 recorded[_Key(other, number)] = found
         for event, key in keys:
             same = recorded[key]
@@ -338,14 +284,7 @@ class _Join:
         wanted = [
             (record, self._name_of(record)) for record in records if not self._is_view(record)
         ]
-        names = [_plain(name) for _, name in wanted]
-        known = set(names)
-        candidates = [i for i, (event, _) in enumerate(events) if _plain(event.name) in known]
-        places = _in_turn(names, events, candidates)
-        if None in places:
-            outer = _outermost(events, candidates)
-            found = align(names, [_plain(events[i].event.name) for i in outer])
-            places = [None if place is None else outer[place] for place in found]
+        places = matches([name for _, name in wanted], events)
         following = 0
         computing_again = False
         missed: list[tuple[int, str]] = []
@@ -361,7 +300,7 @@ class _Join:
             event.row = self._rows_of[record].start
             row = self._timed.rows[event.row]
             event.place = row.layer, row.phase
-            following = _end(events, index)
+            following = end_of(events, index)
             inside = self._match_inside(missed, events[index + 1 : following])
             self._put(record, event.time_ns - inside)
             missed = []
@@ -379,7 +318,7 @@ class _Join:
         """
         time_ns = 0
         for record, name in records:
-            inside = (event for event, _ in events if _plain(event.name) == _plain(name))
+            inside = (event for event, _ in events if plain(event.name) == plain(name))
             event = next(inside, None)
             if event is None or event.row is not None:
                 self._timed.unmatched[name] += 1
@@ -508,53 +447,3 @@ def _sort_out(event: Event, called: list[Event], updates: list[Event]) -> None:
         called = updates
     for child in event.children:
         _sort_out(child, called, updates)
-
-
-def _plain(name: str) -> str:
-    """The name by which an operator and its event meet. While a dispatch mode watches, torch makes
-    anew what else it adds up, or writes, in place."""
-    return _WRITES_IN_PLACE.get(name, name.removesuffix("_"))
-
-
-_WRITES_IN_PLACE = {"aten::_index_put_impl_": "aten::index_put"}
-"""Operator in place -> the one that makes its result anew, where not just an underscore differs."""
-
-
-def _end(events: Sequence[Below], index: int) -> int:
-    """Where what is below an event ends."""
-    depth = events[index].depth
-    index += 1
-    while index < len(events) and events[index].depth > depth:
-        index += 1
-    return index
-
-
-def _in_turn(
-    wanted: Sequence[str], events: Sequence[Below], candidates: Sequence[int]
-) -> list[int | None]:
-    """For each name the next event that has it and is not too far, nor below the one before."""
-    called = [_plain(events[i].event.name) for i in candidates]
-    places: list[int | None] = []
-    position = 0
-    for name in wanted:
-        near = range(position, min(position + NEARBY, len(called)))
-        found = next((i for i in near if called[i] == name), None)
-        places.append(None if found is None else candidates[found])
-        if found is not None:
-            position = found + 1
-            following = _end(events, candidates[found])
-            while position < len(candidates) and candidates[position] < following:
-                position += 1
-    return places
-
-
-def _outermost(events: Sequence[Below], candidates: Sequence[int]) -> list[int]:
-    """The candidates without those that others call."""
-    outer = []
-    following = 0
-    for index in candidates:
-        if index >= following:
-            outer.append(index)
-            if is_dispatched(events[index].event.name):
-                following = _end(events, index)
-    return outer

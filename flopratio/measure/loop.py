@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -13,34 +11,26 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
-from torch.autograd.profiler import profile, record_function
-from torch.optim.optimizer import (
-    register_optimizer_step_post_hook,
-    register_optimizer_step_pre_hook,
-)
+from torch.autograd.profiler import profile
 
 from flopratio.errors import UsageError
 from flopratio.ledger import Ledger
-from flopratio.measure.events import STEP_PHASE_OF_RANGE, EventTree, event_tree, read_events
+from flopratio.measure.events import EventTree, event_tree, read_events
 from flopratio.measure.fused_halves import FusedHalves
 from flopratio.measure.interval import Interval
-from flopratio.measure.join import by_node, join
+from flopratio.measure.join import join
+from flopratio.measure.loop_phases import LoopPhases, backward_calls
+from flopratio.measure.nodes import by_node
 from flopratio.measure.profiled import ProfiledStep, profiled_of, step_events
 from flopratio.measure.stopwatch import DeviceStopwatch, Stopwatch
 from flopratio.measure.timing import Timing
-from flopratio.torch_private import ENGINE, parameters, sequence_number
+from flopratio.torch_private import parameters, sequence_number
 from flopratio.trace import profiler as trace
 from flopratio.trace.attribution import attribute
-from flopratio.trace.patches import replaced
-
-BETWEEN = ""
-"""The phase of what is neither forward, backward nor update: loading data, zeroing gradients."""
 
 LEAST_STEPS = 5
 """Two are recorded, one runs its fused backward operators in halves, one is timed by the clock and
 one under torch's profiler."""
-
-RANGE_OF = {phase: name for name, phase in STEP_PHASE_OF_RANGE.items()}
 
 
 class Profiler(trace.Profiler):
@@ -227,21 +217,16 @@ class _Loop:
                 yield
 
         def keep() -> None:
-            laps = watch.laps_ms()
-            # Three marks a node: the third lap of each lies between two nodes.
-            for node, for_input, for_weights in zip(
-                halves.nodes, laps[::3], laps[1::3], strict=True
-            ):
-                share = for_input / (for_input + for_weights or math.inf)
-                self._shares[newest[0] - node] = share
+            if newest:  # else no backward ran
+                self._shares = halves.shares(watch.laps_ms(), newest[0])
 
-        with _backward_calls(around):
+        with backward_calls(around):
             yield keep
 
     @contextmanager
     def _timed(self, *, profiled: bool) -> Iterator[Callable[[], None]]:
         """A step that is timed by its phases, under torch's profiler or not."""
-        phases = _Phases(self._model, self._stopwatch(), profiled=profiled)
+        phases = LoopPhases(self._model, self._stopwatch(), profiled=profiled)
         device = "cuda" if self._on_device else None
         # torch.profiler's own is this, and makes objects of all events that nobody looks at.
         profiler = profile(use_device=device, use_kineto=True) if profiled else nullcontext()
@@ -312,91 +297,3 @@ class _Loop:
                 backward_ms=backward.median,
             ),
         )
-
-
-class _Phases:
-    """In which phase a step is, from the model's call to the end of the update.
-
-    Args:
-        model: whose call begins a forward; None: whatever is neither backward nor update is one.
-        profiled: whether to mark the phases for torch's profiler.
-    """
-
-    def __init__(self, model: torch.nn.Module | None, watch: Stopwatch, *, profiled: bool) -> None:
-        self._model = model
-        self._watch = watch
-        self._profiled = profiled
-        self._outside = self._around = BETWEEN if model is not None else "forward"
-        self._names: list[str] = []
-        self._range = ExitStack()
-
-    @contextmanager
-    def followed(self) -> Iterator[None]:
-        """Within it, the step is followed."""
-
-        @contextmanager
-        def backward(roots: Any) -> Iterator[None]:
-            self._go("backward")
-            try:
-                yield
-            finally:
-                self._go(self._around)
-
-        def called(*arguments: Any) -> None:
-            if self._names[-1] not in ("forward", "backward"):
-                self._go("forward")
-
-        def update(*arguments: Any) -> None:
-            self._outside, self._around = self._around, "update"
-            self._go("update")
-
-        def updated(*arguments: Any) -> None:
-            self._around = self._outside
-            self._go(self._around)
-
-        with ExitStack() as exits:
-            if self._model is not None:
-                exits.callback(self._model.register_forward_pre_hook(called).remove)
-            exits.callback(register_optimizer_step_pre_hook(update).remove)
-            exits.callback(register_optimizer_step_post_hook(updated).remove)
-            exits.enter_context(_backward_calls(backward))
-            self._go(self._around)
-            exits.callback(self._watch.mark)
-            exits.callback(self._range.close)
-            yield
-
-    def _go(self, phase: str) -> None:
-        self._range.close()
-        self._watch.mark()
-        self._names.append(phase)
-        if self._profiled and phase:
-            self._range.enter_context(record_function(RANGE_OF[phase]))
-
-    def laps_ms(self) -> dict[str, float]:
-        """Milliseconds of each phase; on a device once it is done."""
-        sums: defaultdict[str, float] = defaultdict(float)
-        for name, lap in zip(self._names, self._watch.laps_ms(), strict=True):
-            sums[name] += lap
-        return sums
-
-
-@contextmanager
-def _backward_calls(around: Callable[[Any], Any]) -> Iterator[None]:
-    """Run each backward within a context, which is given its roots; but not one that a backward
-    itself calls for."""
-    original: Callable[..., Any] = getattr(torch.autograd, ENGINE)
-    running = False
-
-    def run(roots: Any, *args: Any, **kwargs: Any) -> Any:
-        nonlocal running
-        if running:
-            return original(roots, *args, **kwargs)
-        running = True
-        try:
-            with around(roots):
-                return original(roots, *args, **kwargs)
-        finally:
-            running = False
-
-    with replaced(torch.autograd, ENGINE, run):
-        yield

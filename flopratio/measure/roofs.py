@@ -32,7 +32,7 @@ from flopratio.hardware import (
     device_profile,
     keep,
 )
-from flopratio.measure.hardware import machine, processor
+from flopratio.measure.hardware import machine, processor, usable_cores
 from flopratio.measure.precision import float32_products
 from flopratio.measure.stopwatch import DeviceStopwatch, Stopwatch
 
@@ -287,9 +287,12 @@ def _environment(device: torch.device) -> dict[str, Any]:
 
 
 def _load() -> float | None:
-    """Programs that ran or waited to, on average of a minute; None where the system doesn't tell.
-    With more of them than cores, figures are those of a part of the machine."""
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    """Programs that ran or waited to, on average of the last minute, what measures among them; None
+    where the system doesn't tell, or tells it of cores that this process may not run on. With more
+    of them than cores, figures are those of a part of the machine."""
+    if not hasattr(os, "getloadavg") or usable_cores() < (os.cpu_count() or 1):
+        return None
+    return os.getloadavg()[0]
 
 
 def _driver() -> str | None:

@@ -23,7 +23,8 @@ from flopratio.measure.events import (
     read_events,
 )
 from flopratio.measure.fused_halves import FusedHalves
-from flopratio.measure.join import by_node, join
+from flopratio.measure.join import join
+from flopratio.measure.nodes import by_node
 from flopratio.measure.profiled import ProfiledStep, StepEvent, step_events
 from flopratio.measure.stopwatch import DeviceStopwatch, Stopwatch
 from flopratio.models import Inputs
@@ -254,8 +255,7 @@ class TimedStep:
         )
 
     def _fused_shares(self) -> dict[int, float]:
-        """The input's part in the time of each fused backward node, by how far its sequence number
-        lies behind the loss's: the distance is the same in every step."""
+        """Of a step's fused backward nodes, see :meth:`FusedHalves.shares`."""
         if self._step.options.inference:
             return {}
         loss = self._prepared.forward(next(self._batches))
@@ -267,14 +267,7 @@ class TimedStep:
             loss.backward()
         self._clear()
         self._has_fused_backward = bool(halves.nodes)
-        laps = self._watch.laps_ms()
-        # Three marks a node: the third lap of each lies between two nodes.
-        return {
-            newest - node: for_input / (for_input + for_weights or math.inf)
-            for node, for_input, for_weights in zip(
-                halves.nodes, laps[::3], laps[1::3], strict=True
-            )
-        }
+        return halves.shares(self._watch.laps_ms(), newest)
 
 
 @contextmanager

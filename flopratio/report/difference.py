@@ -10,22 +10,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from rich.box import SIMPLE
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from flopratio.ledger import COUNTS
 from flopratio.report.markdown import code, markdown_table
+from flopratio.report.table import ruled
 from flopratio.report.units import Kind, choose, plural, printable, quantity, shorten
+from flopratio.report.view import ROOT
 from flopratio.snapshot import Snapshot
 from flopratio.text.grammar import format_value
 from flopratio.text.patterns import without_numbers
 from flopratio.verbs.diff import Change, Difference, Move
 
 SCHEMA = "flopratio.diff/1"
-
-ROOT = "(root)"
 
 KINDS = {
     **dict.fromkeys(COUNTS, Kind.FLOP),
@@ -359,9 +358,7 @@ SIGN_STYLES = {"+": "green", "-": "red"}
 
 
 def _rich_table(first: str, lines: Sequence[Sequence[str]]) -> Table:
-    table = Table(
-        box=SIMPLE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold"
-    )
+    table = ruled()
     words = 1 if first else 4
     heading = [first] if first else ["", "layer", "type", "figure"]
     for number, name in enumerate([*heading, "before", "after", "change", ""]):

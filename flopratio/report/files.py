@@ -12,6 +12,7 @@ from flopratio.ledger import Ledger
 from flopratio.report.markdown import markdown
 from flopratio.report.prediction import explanation_of
 from flopratio.report.view import View
+from flopratio.text.files import write_text
 from flopratio.verbs.sweep.file import FILE_SUFFIXES
 
 
@@ -113,19 +114,3 @@ def write(ledger: Ledger, view: View, path: Path, *, force: bool = False) -> Non
     """
     check_file(path, force=force)
     write_text(path, FORMATS[path.suffix.lower()](ledger, view))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text to ``path``: all of it, or nothing.
-
-    Raises:
-        UsageError: the disk refuses.
-    """
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    except OSError as error:
-        raise UsageError(f"can't write {path}: {error.strerror}") from error
-    finally:
-        draft.unlink(missing_ok=True)

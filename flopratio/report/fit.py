@@ -8,13 +8,13 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from flopratio.report.markdown import escape, pipe_table
 from flopratio.report.summary import Remark
+from flopratio.report.table import ruled
 from flopratio.report.units import Kind, choose, quantity
 from flopratio.text.grammar import format_value
 
@@ -313,9 +313,7 @@ def page(fit: Fit) -> Group:
 
 
 def _table(columns: Mapping[str, list[str]]) -> Table:
-    result = Table(
-        box=SIMPLE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold"
-    )
+    result = ruled()
     for number, heading in enumerate(columns):
         right = number >= WORDS
         result.add_column(heading, justify="right" if right else "left", vertical="bottom")

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
 from flopratio.errors import UsageError
-from flopratio.report.table import GAP, LEAST_NAME
+from flopratio.report.table import GAP, LEAST_NAME, ruled
 from flopratio.report.units import Kind, choose, quantity, ratio_text, shorten
 from flopratio.report.view import View
 from flopratio.roofline import ExpectedLayer, Explanation, Prediction, explain
@@ -231,15 +230,7 @@ def rich_table(shown: Lines, width: int | None = None) -> Table:
             kept -= 1
         room = width - sum(GAP + each for each in widths[1:kept])
         widths[0] = max(min(widths[0], room), 1)
-    result = Table(
-        box=SIMPLE,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-        show_footer=True,
-        header_style="bold",
-        footer_style="bold",
-    )
+    result = ruled(show_footer=True)
 
     def named(text: str) -> Text:
         return Text(text if shown.wraps else shorten(text, widths[0]))

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from flopratio.errors import UsageError
 from flopratio.ledger import PHASES, Row
-from flopratio.report.files import write_text
 from flopratio.report.trace_events import (
     TraceEvent,
     complete,
@@ -22,6 +21,7 @@ from flopratio.report.trace_events import (
 )
 from flopratio.report.units import plural
 from flopratio.report.view import ROOT
+from flopratio.text.files import write_text
 
 if TYPE_CHECKING:
     from flopratio.measure.profiled import StepEvent

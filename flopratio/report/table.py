@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rich.box import SIMPLE
 from rich.table import Table
@@ -92,6 +92,23 @@ def _texts(line: Line, view: View, units: list[Unit | None]) -> list[str]:
     ]
 
 
+def ruled(**further: Any) -> Table:
+    """An empty table with a rule below its heading, and above its footer if it has one.
+
+    Args:
+        further: see :class:`rich.table.Table`.
+    """
+    return Table(
+        box=SIMPLE,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        header_style="bold",
+        footer_style="bold",
+        **further,
+    )
+
+
 def table(view: View, *, width: int | None = None) -> Table:
     """The view as a table.
 
@@ -128,14 +145,8 @@ def table(view: View, *, width: int | None = None) -> Table:
             widths.pop()
         name_width = max(min(name_width, room()), 1)
 
-    result = Table(
-        box=SIMPLE,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
+    result = ruled(
         show_footer=True,
-        header_style="bold",
-        footer_style="bold",
         caption="\n".join(filter(None, [left_out(view), _too_narrow(view.columns[len(widths) :])]))
         or None,
         caption_justify="left",

@@ -26,6 +26,7 @@ import torch
 
 from flopratio.cli import main
 from flopratio.hardware import DeviceProfile
+from flopratio.verbs.count import count
 
 FILES = {
     "roofs.json": DeviceProfile("Abacus", "cpu", {"float32": 1e9}, 1e9, 1e-6).to_json(),
@@ -221,7 +222,35 @@ def uncopied(): return Uncopied(4, 4)
     "config.json": '{"model_type": "gpt2", "n_layer": 1, "n_embd": 16, "n_head": 2}',
     "broken.json": '{"model_type": ',
     "list.json": "[]",
+    **{
+        f"cases{number}.toml": text
+        for number, text in enumerate(
+            (
+                '[cases]\nsmall = "mlp depth=1 width=4 batch=2"',
+                '[tool.flopratio.cases.small]\nmodel = "good.py:linear"\nbatch = 2\n'
+                '[tool.flopratio.cases.small.expect]\nratio = ">= 1"\npeak = "<= 1 B"\n'
+                '[tool.flopratio.cases.other]\nmodel = "cnn"\nimage = 9\ndepth = 1\nbatch = 2',
+                '[cases]\nsmall = "good.py:linear batch=2 --freeze nothing"',
+                '[cases]\nsmall = "bad.py:silent_forward"',
+                '[cases]\nsmall = "bad.py:misfit"\nother = "mlp depth=1 batch=2"',
+                '[cases]\nsmall = "mlp --bogus"',
+                "[cases]\nsmall = 3",
+                "[cases.small]\nmodel = 3",
+                '[cases.small]\nmodel = "mlp"\nbatch = [1, 2]',
+                '[cases.small]\nmodel = "mlp batch=2"\ndtype = 3',
+                '[cases.small]\nmodel = "mlp batch=2"\nexpect = { ratoi = 2 }',
+                '[cases.small]\nmodel = "mlp depth=1 batch=2"\n'
+                'expect = { ratio = "< 0.5 * other", "forward[nosuch]" = 1 }',
+                'time_tolerance = "wide"\n[cases]\nsmall = "mlp"',
+                "cases = 3",
+                "[cases",
+                "",
+            )
+        )
+    },
 }
+
+LEDGER = "ledger.json"
 
 TINY = {  # a MODEL -> KEYs that make it small
     "mlp": ["depth=1", "width=4", "input=3", "classes=2", "batch=2"],
@@ -409,6 +438,24 @@ VERBS: dict[str, dict[str, tuple[str | None, ...]]] = {
         "--fresh": (None,),
         "-q": (None,),
     },
+    "check": {
+        "--update": (None,),
+        "--case": ("small", "smal", "other", ""),
+        "--format": ("table", "github", "junit", "xml"),
+        "--json": (None,),
+        "-q": (None,),
+        "-v": (None,),
+        "--bogus": (None,),
+    },
+    "diff": {
+        "--top": ("0", "1", "-1"),
+        "--format": ("table", "github", "junit"),
+        "--json": (None,),
+        "-o": ("new.json", "new.csv", "new.md", "new.html", "new.txt", "good.py", "no/such/a.json"),
+        "--force": (None,),
+        "-q": (None,),
+        "--optimizer": ("adam",),
+    },
 }
 
 
@@ -417,6 +464,8 @@ def write_files(directory: Path) -> None:
     for name, text in FILES.items():
         path = directory / name
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    ledger = count("mlp", depth=1, width=4, input=3, classes=2, batch=2)
+    (directory / LEDGER).write_text(ledger.to_json(), encoding="utf-8")
 
 
 def factories(directory: Path) -> list[str]:
@@ -435,40 +484,70 @@ def random_lines(seed: int, directory: Path) -> Iterator[list[str]]:
     """Command lines without end, the same for a seed."""
     draw = random.Random(seed)
     own = factories(directory)
+    others = sorted(path.name for path in directory.iterdir())
+    often = {"count": 60, "fit": 14, "profile": 4, "sweep": 8, "check": 6, "diff": 6, "": 2}
     while True:
-        verb = draw.choices(["count", "fit", "profile", "sweep", ""], [68, 16, 4, 10, 2])[0]
+        verb = draw.choices([*often], [*often.values()])[0]
         if not verb:
             words = ("", "cuont", "mlp", "good.py:linear", "--bogus", "--version", "fit--", "😀")
             yield [draw.choice(words), *draw.sample(MODELS, draw.randrange(2))]
             continue
-        model = draw.choice([*TINY, *TINY, *own, *own, *MODELS])
-        if verb != "sweep" and draw.random() < 0.4:
-            model = draw.choice([*TINY, *(name for name in own if name.startswith("good.py"))])
-        if verb == "profile":
-            model = draw.choice([*TINY])  # it is really built, and really run
-        keys = list(TINY.get(model, []))
-        for _ in range(draw.choice([0, 0, 0, 0, 1, 1, 2])):
-            key = draw.choice([*KEYS])
-            value = draw.choice(KEYS[key] if draw.random() < 0.6 else JUNK)
-            if key in SMALL_ONLY and re.search(r"\d{3}", value):
-                value = "2"
-            keys = [other for other in keys if other.partition("=")[0] != key]
-            keys.append(f"{key}={value}" if draw.random() < 0.97 else key)
-        options: list[str] = []
-        for name in draw.sample([*VERBS[verb]], draw.choice([0, 0, 1, 1, 2, 3])):
-            value = draw.choice(VERBS[verb][name])
-            options += [name] if value is None else [name, value]
+        options = _options(draw, VERBS[verb])
+        if verb == "check":
+            # It knows no KEY, and no MODEL.
+            cases = [name for name in others if name.endswith(".toml")]
+            file = draw.choice(cases if draw.random() < 0.9 else others)
+            yield [verb, *([file] if draw.random() < 0.95 else []), *options]
+            continue
+        if verb == "diff":
+            sides = [_side(draw, own, others) for _ in range(draw.choice([2] * 18 + [1, 3]))]
+            yield [verb, *sides, *options]
+            continue
+        named, keys = _step(draw, verb, own)
         if verb == "profile" and "--roofs" not in options:
             options += ["--roofs", "roofs.json", "--budget", "0.05"]
         if verb == "fit" and "--memory" not in options and draw.random() < 0.9:
             options += ["--memory", draw.choice(["20kB", "1MB"])]
-        named = [model] if draw.random() < 0.97 else []
         if verb == "sweep":
             # A sweep that runs draws its pictures, which takes seconds; without a MODEL and sizes
             # it would run all of the default grids.
             options += ["--measure", "none", "-o", draw.choice(["good.py", "out/x", "text.txt"])]
             keys = keys if named else ["depth=0", "batch=1"]
         yield [verb, *named, *keys, *options]
+
+
+def _step(draw: random.Random, verb: str, own: list[str]) -> tuple[list[str], list[str]]:
+    """MODEL, seldom none, and KEYs."""
+    model = draw.choice([*TINY, *TINY, *own, *own, *MODELS])
+    if verb != "sweep" and draw.random() < 0.4:
+        model = draw.choice([*TINY, *(name for name in own if name.startswith("good.py"))])
+    if verb == "profile":
+        model = draw.choice([*TINY])  # it is really built, and really run
+    keys = list(TINY.get(model, []))
+    for _ in range(draw.choice([0, 0, 0, 0, 1, 1, 2])):
+        key = draw.choice([*KEYS])
+        value = draw.choice(KEYS[key] if draw.random() < 0.6 else JUNK)
+        if key in SMALL_ONLY and re.search(r"\d{3}", value):
+            value = "2"
+        keys = [other for other in keys if other.partition("=")[0] != key]
+        keys.append(f"{key}={value}" if draw.random() < 0.97 else key)
+    return [model] if draw.random() < 0.97 else [], keys
+
+
+def _options(draw: random.Random, known: dict[str, tuple[str | None, ...]]) -> list[str]:
+    options: list[str] = []
+    for name in draw.sample([*known], draw.choice([0, 0, 1, 1, 2, 3])):
+        value = draw.choice(known[name])
+        options += [name] if value is None else [name, value]
+    return options
+
+
+def _side(draw: random.Random, own: list[str], files: list[str]) -> str:
+    """What ``diff`` compares: a step in one text, or a file."""
+    if draw.random() < 0.3:
+        return draw.choice([LEDGER, LEDGER, "mlp '", *files])
+    named, keys = _step(draw, "diff", own)
+    return shlex.join([*named, *keys, *_options(draw, OPTIONS)])
 
 
 ANCHORS = (

@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from flopratio.cli import main
+from flopratio.cli.check import _command
 from flopratio.verbs.check import run
 from tests.verbs.check.small import small
 
@@ -120,6 +122,29 @@ def test_github_without_a_summary(project, capsys):
     capsys.readouterr()
     assert main(["check", "--format", "github"]) == 0
     assert capsys.readouterr().out.startswith("### ✅ flopratio: All 2 cases hold")
+
+
+def test_a_name_ends_no_property_of_an_annotation(project, capsys):
+    with open("flopratio.toml", "a") as file:
+        file.write('[cases."50%: a,b"]\nmodel = "mlp"\n')
+    capsys.readouterr()
+    assert main(["check", "--format", "github"]) == 1
+    line, *_ = capsys.readouterr().out.splitlines()
+    assert "title=flopratio%3A 50%25%3A a%2Cb NEW::" in line
+
+
+def test_the_way_out_repeats_what_was_asked():
+    command = _command(Path("the cases.toml"), ["same", "other"], timing=True)
+    assert command == "flopratio check 'the cases.toml' --case same --case other --timing"
+
+
+def test_junit_holds_no_name_that_xml_cannot(project, capsys):
+    with open("flopratio.toml", "a") as file:
+        file.write('[cases."a\\u0001b"]\nmodel = "mlp"\n')
+    capsys.readouterr()
+    assert main(["check", "--format", "junit"]) == 1
+    suite = ElementTree.fromstring(capsys.readouterr().out.encode()).find("testsuite")
+    assert [test.get("name") for test in suite] == ["same", "other", "a?b"]
 
 
 def test_junit(changed, capsys):

@@ -22,12 +22,12 @@ from flopratio.measure.events import (
     event_tree,
     read_events,
 )
-from flopratio.measure.fused_halves import FusedHalves
-from flopratio.measure.join import ACCUMULATE, Timed, by_node, join, newest_node
+from flopratio.measure.join import ACCUMULATE, Timed, join
 from flopratio.measure.layers import LayerTime, layer_times
+from flopratio.measure.nodes import by_node
 from flopratio.models import load
 from flopratio.trace.attribution import attribute
-from flopratio.trace.recording import Recording
+from flopratio.trace.recording import ACCUMULATE_GRAD, Recording
 
 # -- made-up events -------------------------------------------------------------------------------
 
@@ -100,6 +100,12 @@ def two() -> Recording:
     model = nn.Sequential()
     model.a, model.b = nn.Linear(3, 4), nn.Linear(4, 5)
     return recording_of(model, torch.randn(2, 3), optimizer=torch.optim.SGD)
+
+
+def newest_node(recording: Recording) -> int:
+    """The number of the node that backward began with."""
+    numbers = {node for graph in recording.graphs for node in graph.nodes}
+    return max(numbers - {ACCUMULATE_GRAD})
 
 
 def node_of(recording: Recording, layer: str) -> int:
@@ -205,6 +211,19 @@ def test_a_node_inside_of_another_is_its_own(two):
     layers = layer_times(joined(two, p))
     assert layers["b"].grad_input == pytest.approx(34)
     assert layers["a"].grad_weight == pytest.approx(50)
+
+
+def test_a_node_without_a_record_works_for_the_operator_behind_it(two):
+    """The second run of a node: that of the first layer has no gradient but its weight's."""
+    p = forward_of_two()
+    b, a = 60 + node_of(two, "b"), 60 + node_of(two, "a")
+    p.event(EVALUATE + "SumBackward0", 0, number=60)
+    p.event(EVALUATE + "AddmmBackward0", number=b, within=[p("aten::mm", 30), p("aten::mm", 10)])
+    p.event(EVALUATE + "AddmmBackward0", number=a, within=[p("aten::mm", 50)])
+    p.event(EVALUATE + "AddmmBackward0", 3, number=b)
+    p.event(EVALUATE + "AddmmBackward0", 7, number=a)
+    rest = joined(two, p).rest
+    assert (rest["b", "grad_input"], rest["a", "grad_weight"]) == (3, 7)
 
 
 def test_an_operator_without_an_event_is_named_and_does_not_shift_the_others(two):
@@ -592,24 +611,6 @@ def test_a_product_of_parameters_is_a_weight():
     rows = attribute(recording_of(model, torch.randn(2, 6, 16))).rows
     phases = {row.phase for row in rows if row.autograd == "MulBackward0" and row.layer == ""}
     assert phases == {"grad_weight"}
-
-
-def test_halves_of_fused_operators_are_marked_and_give_the_same_gradients():
-    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 3))
-    x = torch.randn(2, 3, 8, 8)
-    module(x).square().sum().backward()
-    expected = [p.grad.clone() for p in module.parameters()]
-    module.zero_grad()
-    marks: list[None] = []
-    loss = module(x).square().sum()
-    with FusedHalves(lambda: marks.append(None)) as halves:
-        loss.backward()
-    # The last convolution, then the normalization; the first convolution has no half for its input.
-    newest = loss.grad_fn._sequence_nr()
-    assert [newest - node for node in halves.nodes] == [2, 3]
-    assert len(marks) == 3 * 2
-    for parameter, gradient in zip(module.parameters(), expected, strict=True):
-        torch.testing.assert_close(parameter.grad, gradient)
 
 
 def test_a_layer_without_time_is_listed():

@@ -185,6 +185,20 @@ def test_several_backwards_in_a_step() -> None:
     assert not p.timing.profiled.undivided
 
 
+def test_a_step_without_a_backward_may_be_among_them() -> None:
+    """A batch that is skipped, in the step that runs its fused operators in halves."""
+    model = a_model()
+    with fr.Profiler(model, timing=True) as p:
+        for step in range(6):
+            loss = model(torch.randn(4, 2, 8, 8)).sum()
+            if step != 2:
+                loss.backward()
+            p.step()
+    assert p.timing is not None
+    assert p.timing.profiled is not None
+    assert p.timing.profiled.undivided  # nothing tells how
+
+
 def test_step_is_for_timing_and_within_the_block() -> None:
     with (
         pytest.raises(UsageError, match=r"write fr.Profiler\(model, timing=True\)"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections import Counter
 from contextlib import nullcontext
@@ -105,6 +106,14 @@ def test_products_grow_until_the_ramp_is_a_small_part():
     assert max(machine.sizes) == 2048  # float64's takes 0.34 s: the next one would take too long
 
 
+def test_a_product_that_takes_long_is_not_yet_large_while_a_larger_one_is_faster():
+    """At 100 GFLOP/s, 50 ms apart: all take long; 1024 is at 30%, 2048 at 77%, 4096 at 96%."""
+    with Machine(dict.fromkeys(CPU, 100e9), ramp_s=50e-3) as machine:
+        found = measured_roofs("cpu", clock=machine.clock)
+    assert max(machine.sizes) == 4096
+    assert found.flops_per_s == pytest.approx(dict.fromkeys(CPU, 100e9), rel=0.04)
+
+
 def test_a_dtype_without_instructions_of_its_own_takes_no_minutes():
     with Machine({**CPU, "float16": 0.2e9}) as machine:
         found = measured_roofs("cpu", clock=machine.clock)
@@ -125,6 +134,20 @@ def test_medians_of_several_repeats():
     with Interrupted(CPU) as machine:
         found = measured_roofs("cpu", clock=machine.clock)
     assert found.flops_per_s == pytest.approx(CPU)
+
+
+def test_the_load_of_a_cpu_is_that_after_measuring(monkeypatch):
+    """What else ran at the time is in an average that ends with it."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(roofs, "usable_cores", lambda: 4)
+    with Machine(CPU) as machine:
+        monkeypatch.setattr(os, "getloadavg", lambda: (machine.now_s, 0.0, 0.0))
+        found = measured_roofs("cpu", clock=machine.clock)
+        assert found.environment["load"] == machine.now_s > 0
+        assert measured_roofs("cpu").environment == found.environment  # kept with the figures
+        monkeypatch.setattr(roofs, "usable_cores", lambda: 3)  # the load is of all four
+        fresh = measured_roofs("cpu", fresh=True, clock=machine.clock)
+    assert fresh.environment["load"] is None
 
 
 def test_a_second_time_nothing_is_measured(cache):

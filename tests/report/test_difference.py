@@ -156,6 +156,19 @@ def test_an_order():
     assert report.headline(found) == "CHANGED: 1 of 5 layers"
 
 
+def test_another_class_is_only_told_apart_where_its_figures_are_equal():
+    before = snapshot({"a": layer("ReLU", forward=1)})
+    found = difference(before, snapshot({"a": layer("GELU", forward=2)}))
+    assert found.retyped == {"a": ("ReLU", "GELU")}
+    assert report.remarks(found) == []
+
+
+def test_another_torch_is_no_doubt_where_nothing_changed():
+    before = replace(snapshot(BLOCKS), versions={"torch": "2.11"})
+    found = difference(before, replace(before, versions={"torch": "2.13"}))
+    assert report.remarks(found) == [("versions", "torch 2.11 → 2.13")]
+
+
 def test_only_the_peak():
     before = snapshot(BLOCKS)
     after = replace(before, memory={**before.memory, "peak": 8})
@@ -222,3 +235,10 @@ def test_names_mean_nothing(name):
             part for n, part in enumerate(row.split("``" if "`tick" in row else "`")) if not n % 2
         ]
         assert not any(shown in part for part in outside)
+
+
+def test_backward_is_both_gradients():
+    before, after = (
+        snapshot({"a": layer(forward=10, grad_input=flops, grad_weight=10)}) for flops in (10, 15)
+    )
+    assert "; backward +25%" in report.headline(difference(before, after))

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from itertools import pairwise
 
 import pytest
 import torch
@@ -27,6 +28,7 @@ def test_counters_of_perfetto_follow_the_timeline(memory: Memory) -> None:
     totals = [sum(counter["args"].values()) for counter in counters]
     assert totals[0] == 96 + 24 + 128  # the transpose of W makes nothing
     assert max(totals) == memory.peak == 444
+    assert all(one["args"] != next_["args"] for one, next_ in pairwise(counters))
     (peak,) = (event for event in events if event["ph"] == "i")
     assert peak["name"] == "peak: 444 bytes"
     assert peak["ts"] in [counter["ts"] for counter in counters]

@@ -11,7 +11,15 @@ import pytest
 from flopratio.hardware import DeviceProfile
 from flopratio.ledger import Ledger, Row
 from flopratio.report.files import FORMATS
-from flopratio.report.prediction import explanation_of, lines, seconds_text, signed, summary
+from flopratio.report.prediction import (
+    explanation_of,
+    lines,
+    rich_table,
+    seconds_text,
+    signed,
+    summary,
+    tables,
+)
 from flopratio.report.terminal import page
 from flopratio.report.view import VIEWS, View, view
 from flopratio.roofline import predict
@@ -103,6 +111,16 @@ def test_a_terminal_shows_times_and_reasons() -> None:
 def test_it_fits_the_terminal(width: int) -> None:
     shown = page(a_ledger(), predicted(), width=width)
     assert max(map(len, printed(shown, width).splitlines())) <= width
+
+
+def test_columns_without_room_are_left_out() -> None:
+    shown = predicted()
+    (times, _) = tables(shown)
+    widest = max(map(len, printed(rich_table(times), 200).splitlines()))
+    for width in range(40, widest + 1):
+        text = printed(rich_table(times, width), 200)
+        assert max(map(len, text.splitlines())) <= width
+        assert ("bound by" in text) == (width == widest)
 
 
 def test_the_reasons_that_are_shown_lead_from_one_ratio_to_the_other() -> None:

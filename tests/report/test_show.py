@@ -19,3 +19,15 @@ def test_it_prints_what_count_prints(capsys):
 def test_a_word_that_is_no_view_is_told():
     with pytest.raises(UsageError, match="did you mean 'layer'"):
         fr.show(small_ledger(), by="lair")
+
+
+def test_a_page_keeps_to_the_width_that_the_environment_names(capsys, monkeypatch):
+    widths = []
+    for columns in (None, "50"):
+        monkeypatch.delenv("COLUMNS", raising=False)
+        if columns is not None:
+            monkeypatch.setenv("COLUMNS", columns)
+        fr.show(small_ledger())
+        widths.append(max(map(len, capsys.readouterr().out.splitlines())))
+    assert widths[0] > 80
+    assert widths[1] <= 50

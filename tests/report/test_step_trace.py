@@ -78,6 +78,19 @@ def test_memory_is_counted_where_it_changes(profile: Profile) -> None:
     assert totals[[event["ts"] for event in counters].index(peak["ts"])] == max(totals)
 
 
+def test_memory_follows_the_operators_where_two_threads_overlap(profile: Profile) -> None:
+    def totals(profile: Profile) -> list[int]:
+        events = step_trace(profile)["traceEvents"]
+        return [sum(event["args"].values()) for event in events if event["ph"] == "C"]
+
+    early = [
+        event._replace(start_us=5.0) if event.phase == "grad_weight" else event
+        for event in profile.profiled.events
+    ]
+    timing = replace(profile.timing, profiled=replace(profile.profiled, events=early))
+    assert totals(replace(profile, timing=timing)) == totals(profile)
+
+
 def test_another_step_than_was_predicted_has_no_counter(profile: Profile) -> None:
     rows = [row._replace(op="aten.mm") for row in profile.ledger.rows]
     ledger = fr.Ledger(rows, memory=profile.ledger.memory)

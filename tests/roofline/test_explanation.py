@@ -225,6 +225,7 @@ def test_the_largest_comes_first_and_small_ones_are_one_that_is_summed() -> None
         row("mm", "grad_weight", 1000, time_us=1e6, **NODE),
         row("relu", "grad_input", read=1, written=1, time_us=3e6),
         row("native_layer_norm_backward", "grad_input", read=1, written=1, time_us=2e6),
+        row("avg_pool2d_backward", "grad_input", read=1, written=1, time_us=0.6e6),
         row("_softmax_backward_data", "grad_input", read=1, written=1, time_us=0.503e6),
         row("sum", "grad_weight", read=1, written=1, time_us=0.502e6),
         row("mse_loss_backward", "grad_input", read=1, written=1, time_us=0.501e6),
@@ -234,6 +235,8 @@ def test_the_largest_comes_first_and_small_ones_are_one_that_is_summed() -> None
     *large, other = explanation.reasons
     sizes = [abs(reason.contribution) for reason in large]
     assert sizes == sorted(sizes, reverse=True)
+    share = next(r.contribution for r in large if r.name == families.POOLING) / sum(sizes)
+    assert 0.01 < share < 0.02  # a hundredth is large enough
     assert other.name == "other (softmax; bias gradients; the loss; 1 more)"
     assert other.backward_us == pytest.approx(6100)
     assert other.contribution == pytest.approx(0.0061)

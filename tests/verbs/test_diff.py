@@ -60,6 +60,17 @@ def test_the_largest_comes_first():
     ]  # fmt: skip
 
 
+def test_a_figure_that_was_nothing_is_no_larger_than_its_new_total():
+    changes = {
+        "a": layer(forward=10, grad_weight=10, recompute=5),
+        "b": layer(forward=100, grad_input=10, grad_weight=10),
+        "c": layer(forward=10, grad_input=10, grad_weight=10, recompute=5),
+    }
+    found = difference(snapshot(BLOCKS), snapshot({**BLOCKS, **changes}))
+    # 90 of 120, 5 of 10, 5 of 10.
+    assert [move.layer for move in found.moves()] == ["b", "a", "c"]
+
+
 def test_layers_that_come_and_go():
     after = {path: each for path, each in BLOCKS.items() if path != "act"}
     found = difference(snapshot(BLOCKS), snapshot({**after, "gelu": layer("GELU")}))
@@ -139,6 +150,8 @@ def test_what_one_side_does_not_know_is_not_compared():
 
 def test_operators_without_a_formula_and_reconciliation():
     before = replace(snapshot(BLOCKS), reconciled=True)
+    assert not difference(before, replace(before, reconciled=False)).equal
+    assert not difference(before, replace(before, uncounted_ops={"an.op": 2})).equal
     after = replace(before, reconciled=False, uncounted_ops={"an.op": 2})
     found = difference(before, after)
     assert found.uncounted_ops == {"an.op": Change(0, 2)}

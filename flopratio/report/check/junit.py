@@ -30,7 +30,7 @@ def junit(verdict: Verdict) -> str:
         if case.case is not None and case.case.line is not None:
             test.set("line", str(case.case.line))
         if not case.holds:
-            said = [_CONTROL.sub("?", sentence) for sentence in told(case)]
+            said = told(case)
             kind = "error" if case.not_counted else "failure"
             message = f"{' '.join(case.states)}: {said[0]}"
             finding = ET.SubElement(test, kind, message=message, type=case.states[0])
@@ -38,4 +38,5 @@ def junit(verdict: Verdict) -> str:
     root = ET.Element("testsuites")
     root.append(suite)
     ET.indent(root, " ")
-    return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode")
+    document = _CONTROL.sub("?", ET.tostring(root, encoding="unicode"))
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{document}'

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from flopratio.report import difference
 from flopratio.report.units import Kind, quantity
+from flopratio.report.view import ROOT
 from flopratio.verbs.check import CaseVerdict, Verdict
 from flopratio.verbs.check.expectation import Unit, Violation
 from flopratio.verbs.check.times import TimeChange
@@ -104,7 +105,7 @@ def how_to_accept(verdict: Verdict, command: str) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = [name or "(root)" for name in names[:MOST_NAMED]]
+    shown = [name or ROOT for name in names[:MOST_NAMED]]
     rest = len(names) - len(shown)
     return ", ".join(shown) + (f" and {rest} more" if rest else "")
 

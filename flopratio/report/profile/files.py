@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from flopratio.report.files import check_file, write_text
+from flopratio.report.files import check_file
 from flopratio.report.markdown import escape, lines_table, remark_list, view_table
 from flopratio.report.profile.summary import explained, profile_headline, profile_remarks
 from flopratio.report.view import View
+from flopratio.text.files import write_text
 from flopratio.verbs.profile import Profile
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from flopratio.measure.interval import Interval
+from flopratio.measure.interval import Interval, confidence_of
 from flopratio.report.prediction import Lines, explanation_lines, seconds_text
 from flopratio.report.summary import Remark, headline, name_layers, verdict
 from flopratio.report.units import Kind, plural, quantity, ratio_text
@@ -67,8 +67,8 @@ def _times(profile: Profile) -> str:
         parts.append(f"update {interval_text(timing.update_ms)}")
     repeats = plural(timing.repeats, "step")
     return (
-        f"{' + '.join(parts)} = {interval_text(timing.step_ms)}; medians and 95% intervals of "
-        f"{repeats} without the profiler"
+        f"{' + '.join(parts)} = {interval_text(timing.step_ms)}; medians and "
+        f"{confidence_of(timing.repeats):.0%} intervals of {repeats} without the profiler"
     )
 
 

@@ -137,7 +137,7 @@ def profile_view(
     sort = sort or (RAN if by == "phase" else "time")
     total = _line(profile.total, profile.total.total.ms)
     unnamed = {"layer": ROOT, "type": NO_TYPE}.get(by, "")
-    lines = [
+    lines: list[Line] = [
         _line(group, profile.total.total.ms, unnamed)
         for group in profile.grouped(by, lambda layer: folded(layer, depth))
     ]

@@ -9,7 +9,7 @@ from dataclasses import replace
 from flopratio.errors import UsageError
 from flopratio.text.suggestions import did_you_mean
 from flopratio.verbs.check.cases import Case, Suite
-from flopratio.verbs.check.lock import UPDATE, Locked, conflict_in, read_lock, write_lock
+from flopratio.verbs.check.lock import UPDATE, ConflictError, Locked, read_lock, write_lock
 from flopratio.verbs.check.run import count_cases, counted
 from flopratio.verbs.check.times import TimeChange, machine_name, measure_cases
 from flopratio.verbs.check.verdict import CaseVerdict, Verdict, judged
@@ -31,7 +31,8 @@ def check(
     Args:
         suite: the cases; their lock lies beside their file.
         update: accept what was counted: write the lock. The verdict tells what that changed.
-        only: the names of the cases to check; all unless given.
+        only: the names of the cases to check, or to accept, the others staying as they are; all
+            unless given.
         timing: also measure the ratio of backward to forward in time, on this machine's CPU.
         processes: how many count; as many as pay unless given.
         progress: called with what has been done.
@@ -57,18 +58,19 @@ def check(
     verdicts += [CaseVerdict(name, None) for name in gone]
     updated = None
     if update:
-        kept = {name: lock[name] for name in lock if name in suite.cases}
+        kept = {name: locked for name, locked in lock.items() if name not in gone}
         updated = write_lock(suite.lock, {**kept, **_accepted(verdicts, lock)})
     return Verdict(suite, tuple(verdicts), updated)
 
 
 def _lock(suite: Suite, *, update: bool, all_cases: bool) -> Mapping[str, Locked]:
     """What was accepted. An update of all cases needs none, nor either side of a conflict."""
-    if update and all_cases and suite.lock.is_file():
-        text = suite.lock.read_text(encoding="utf-8", errors="replace")
-        if conflict_in(text) is not None:
-            return {}
-    lock = read_lock(suite.lock)
+    try:
+        lock = read_lock(suite.lock)
+    except ConflictError:
+        if not (update and all_cases):
+            raise
+        return {}
     if lock is None and not update:
         raise UsageError(f"there is no {suite.lock} to compare with: {UPDATE} makes it")
     return lock or {}
@@ -92,7 +94,7 @@ def _times(
 
 def _accepted(verdicts: list[CaseVerdict], lock: Mapping[str, Locked]) -> dict[str, Locked]:
     """The cases that were counted, as the lock is to have them from now on. A ratio of times that
-    is where it was stays as it is."""
+    is where it was stays as it is, unless it was of counts that are past."""
     accepted = {}
     for verdict in verdicts:
         if verdict.case is None or verdict.snapshot is None:
@@ -103,7 +105,11 @@ def _accepted(verdicts: list[CaseVerdict], lock: Mapping[str, Locked]) -> dict[s
         if known is not None:
             locked = known.accepting(step, verdict.snapshot)
         time = verdict.time
-        if time is not None and not isinstance(time.after, str) and (time.is_new or time.parted):
+        if (
+            time is not None
+            and not isinstance(time.after, str)
+            and (time.machine not in locked.times or time.parted)
+        ):
             locked = replace(locked, times={**locked.times, time.machine: time.after})
         accepted[verdict.name] = locked
     return accepted

@@ -7,7 +7,6 @@ that is known. Elsewhere one count holds under every version.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,6 +19,7 @@ from flopratio import snapshot as snapshots
 from flopratio.errors import UsageError
 from flopratio.snapshot import Snapshot
 from flopratio.step.written import WrittenStep
+from flopratio.text.files import write_text
 from flopratio.verbs.diff import difference
 from flopratio.version import __version__, release_of
 
@@ -42,7 +42,7 @@ class Locked:
     Args:
         step: as it was written when it was accepted.
         counts: the first is the one that was accepted first; each of another version of torch.
-        times: measured ratios of backward to forward by machine: median, low, high.
+        times: measured ratios of backward to forward by machine: low, median, high.
     """
 
     step: str
@@ -112,11 +112,16 @@ def locked_form(step: WrittenStep, snapshot: Snapshot) -> Snapshot:
 # -- the file --------------------------------------------------------------------------------------
 
 
+class ConflictError(UsageError):
+    """A lock with merge-conflict markers: counted anew, it needs neither side."""
+
+
 def read_lock(path: Path) -> dict[str, Locked] | None:
     """What a lock file holds, by case; None if there is none.
 
     Raises:
-        UsageError: it is damaged, in conflict, or of a newer version of this package.
+        ConflictError: it has merge-conflict markers.
+        UsageError: it is damaged, or of a newer version of this package.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -124,8 +129,8 @@ def read_lock(path: Path) -> dict[str, Locked] | None:
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"can't read {path}: {error}") from None
-    if (line := conflict_in(text)) is not None:
-        raise UsageError(
+    if (line := _conflict_in(text)) is not None:
+        raise ConflictError(
             f"{path} has merge-conflict markers at line {line}: take either side whole, or remove "
             f"the file, and run {UPDATE}"
         )
@@ -154,7 +159,7 @@ def read_lock(path: Path) -> dict[str, Locked] | None:
         ) from None
 
 
-def conflict_in(text: str) -> int | None:
+def _conflict_in(text: str) -> int | None:
     """The line, from 1, of the first merge-conflict marker."""
     marker = re.search(r"^(<{7}|={7}|>{7})( |$)", text, re.MULTILINE)
     return None if marker is None else text.count("\n", 0, marker.start()) + 1
@@ -219,14 +224,7 @@ def write_lock(path: Path, cases: Mapping[str, Locked]) -> bool:
         UsageError: the disk refuses.
     """
     text = lock_text(cases)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        if path.is_file() and path.read_text(encoding="utf-8") == text:
-            return False
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    except OSError as error:
-        raise UsageError(f"can't write {path}: {error.strerror}") from error
-    finally:
-        draft.unlink(missing_ok=True)
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
+        return False
+    write_text(path, text)
     return True

@@ -11,6 +11,7 @@ from contextlib import chdir, contextmanager
 from pathlib import Path
 
 from flopratio.errors import UsageError, message_of
+from flopratio.hardware.processor import usable_cores
 from flopratio.snapshot import Snapshot
 from flopratio.verbs.check.cases import Case
 from flopratio.verbs.check.lock import locked_form
@@ -39,19 +40,13 @@ def count_cases(
         progress: called with what has been done.
     """
     if processes is None:
-        processes = min(_cores(), len(cases) // CASES_A_PROCESS)
+        processes = min(usable_cores(), len(cases) // CASES_A_PROCESS)
     counts: dict[str, Count] = {}
     done = _here(cases, directory) if processes < 2 else _beside(cases, directory, processes)
     for name, count in done:
         counts[name] = count
         progress(f"{len(counts)} of {len(cases)}, {name}")
     return {case.name: counts[case.name] for case in cases}
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _here(cases: Sequence[Case], directory: Path) -> Iterator[tuple[str, Count]]:
@@ -69,7 +64,7 @@ def _beside(cases: Sequence[Case], directory: Path, processes: int) -> Iterator[
         try:
             futures = {pool.submit(count_case, case): case for case in cases}
         except BrokenProcessPool:
-            taken_along = [case for case in cases if case not in futures.values()]
+            taken_along += cases
         for future in as_completed(futures):
             try:
                 yield futures[future].name, future.result()

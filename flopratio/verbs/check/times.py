@@ -57,7 +57,7 @@ def machine_name() -> str:
     """What a ratio of times depends on, in a line."""
     import torch
 
-    from flopratio.measure.hardware import processor
+    from flopratio.hardware.processor import processor
 
     threads = torch.get_num_threads()
     return f"cpu: {processor()}, {threads} thread{'s' if threads > 1 else ''}"

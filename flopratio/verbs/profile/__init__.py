@@ -10,7 +10,7 @@ from typing import Any, Unpack, overload
 import torch
 
 from flopratio.errors import UsageError
-from flopratio.hardware import DeviceProfile
+from flopratio.hardware import DeviceProfile, doubts
 from flopratio.ledger import Ledger
 from flopratio.measure import MeasuredMemory, Timing, machine, measure_step, measured_memory
 from flopratio.measure.roofs import measured_roofs, roofs_of
@@ -202,7 +202,7 @@ def _profile(
         interrupted=timing.interrupted,
         examples=examples_of(step),
     )
-    profiled.notes.extend(untrusted(profiled))
+    profiled.notes.extend([*untrusted(profiled), *doubts(profiled.roofs, profiled.hfu)])
     return profiled
 
 

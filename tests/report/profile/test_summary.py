@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from flopratio.ledger import Row
 from flopratio.report.profile.summary import explained, profile_headline, profile_remarks
 from flopratio.report.profile.terminal import profile_page
 from flopratio.report.profile.view import profile_view
@@ -65,6 +66,14 @@ def test_remarks(about: str, says: str) -> None:
     assert says in said(small_profile(), about)
 
 
+@pytest.mark.parametrize(("repeats", "sure"), [(3, 75), (6, 95), (40, 95)])
+def test_how_sure_the_times_are(repeats: int, sure: int) -> None:
+    profile = small_profile()
+    profile = replace(profile, timing=replace(profile.timing, repeats=repeats))
+    ending = f"medians and {sure}% intervals of {repeats} steps without the profiler"
+    assert said(profile, "step").endswith(ending)
+
+
 def test_memory_that_kernels_and_others_take_is_told() -> None:
     profile = small_profile()
     texts = [remark.text for remark in profile_remarks(profile)]
@@ -113,6 +122,14 @@ def test_on_a_gpu_kernels_take_the_time() -> None:
     profile = small_profile()
     profile = replace(profile, roofs=replace(profile.roofs, device="cuda"))
     assert "in no kernel" in said(profile, "idle")
+
+
+def test_of_an_update_the_elementwise_work_is_its_share() -> None:
+    profile = small_profile()
+    update = Row("head", "Linear", "aten._foreach_add_", "", "update", elementwise=11_000_000)
+    profile.ledger.rows.append(update._replace(time_us=100, dtype="float32"))
+    split = said(profile, "split")
+    assert " : update = 1.000 : 0.273 : 1.000 : 0.000 : 2.000 in FLOP" in split
 
 
 def test_a_step_that_was_never_profiled_has_no_split() -> None:

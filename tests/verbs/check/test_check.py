@@ -1,6 +1,10 @@
 """A check from the cases to the verdict, and the lock in between."""
 
 import os
+from concurrent.futures import Executor, Future
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,6 +97,14 @@ def test_a_case_alone(tmp_path, counts):
         check(asked, only=["c"])
 
 
+def test_an_update_of_a_case_alone_leaves_all_others(tmp_path, counts):
+    check(suite(tmp_path, "a", "b"), update=True)
+    counts["b"] = small(inner=50)
+    asked = suite(tmp_path, "b")
+    check(asked, update=True, only=["b"])
+    assert states(check(asked)) == {"b": "ok", "a": "GONE"}
+
+
 def test_a_case_that_cannot_be_counted_fails_and_keeps_its_lock(tmp_path, counts):
     asked = suite(tmp_path, "a", "b")
     check(asked, update=True)
@@ -158,6 +170,15 @@ def test_what_a_change_comes_from(tmp_path, counts, model, before, after, cause)
     assert changed.cause.startswith(cause)
 
 
+def test_a_change_of_several_packages_may_come_from_each(tmp_path, counts):
+    asked = suite(tmp_path, "a", model="timm:vit_tiny_patch16_224")
+    counts["a"] = replace(small(), versions={"torch": "2.11.0", "timm": "1.0"})
+    check(asked, update=True)
+    counts["a"] = replace(small(inner=50), versions={"torch": "2.13.0", "timm": "2.0"})
+    (changed,) = check(asked).cases
+    assert changed.cause == "torch 2.11.0 → 2.13.0, timm 1.0 → 2.0"
+
+
 def test_a_step_that_is_another(tmp_path, counts):
     check(suite(tmp_path, "a"), update=True)
     counts["a"] = small(inner=50)
@@ -208,10 +229,27 @@ def test_times_are_held_against_the_lock(tmp_path, counts, ratios):
     assert check(asked, timing=True).holds
 
 
+def test_new_counts_have_the_times_that_were_measured_with_them(tmp_path, counts, ratios):
+    asked = suite(tmp_path, "a")
+    check(asked, update=True, timing=True)
+    counts["a"] = small(inner=50)
+    ratios["a"] = (1.95, 2.0, 2.1)  # where it was
+    check(asked, update=True, timing=True)
+    assert list(read_lock(asked.lock)["a"].times.values()) == [(1.95, 2.0, 2.1)]
+    assert check(asked, timing=True).holds
+
+
 def test_a_step_that_cannot_be_timed_fails(tmp_path, counts, ratios):
     ratios["a"] = "it does not fit"
     asked = suite(tmp_path, "a")
     assert states(check(asked, update=True, timing=True)) == {"a": "FAILED NEW"}
+
+
+def test_a_step_that_cannot_be_counted_is_not_timed(tmp_path, counts, ratios):
+    asked = suite(tmp_path, "a", "b")
+    counts["b"] = "it can't be built"
+    (_, not_counted) = check(asked, update=True, timing=True).cases
+    assert not_counted.time is None
 
 
 def test_a_ratio_is_measured(tmp_path):
@@ -265,3 +303,44 @@ def test_steps_are_counted_in_processes_as_here(tmp_path):
     beside = run.count_cases(cases, tmp_path, processes=2)
     assert beside.pop("dies") == run.DIED
     assert beside == here
+
+
+class Pool(Executor):
+    """Counts in this process, and breaks after so many cases."""
+
+    def __init__(self, lives):
+        self.lives = lives
+
+    def submit(self, function, case):
+        if self.lives == 0:
+            raise BrokenProcessPool
+        self.lives -= 1
+        future = Future()
+        future.set_result(function(case))
+        return future
+
+
+def test_processes_that_break_before_they_have_all_cases(tmp_path, counts, monkeypatch):
+    pools = iter([Pool(1), Pool(1), Pool(0), Pool(1)])
+    monkeypatch.setattr(run, "_pool", lambda processes, directory: nullcontext(next(pools)))
+    counts["a"] = small(inner=50)
+    cases = [Case(name, WrittenStep("mlp")) for name in "abc"]
+    found = run.count_cases(cases, tmp_path, processes=2)
+    assert found == {"a": small(inner=50), "b": run.DIED, "c": small()}
+
+
+@pytest.mark.parametrize(
+    ("cases", "cores", "processes"), [(7, 4, None), (8, 4, 2), (8, 1, None), (40, 4, 4)]
+)
+def test_processes_are_as_many_as_pay(tmp_path, counts, monkeypatch, cases, cores, processes):
+    begun = []
+    monkeypatch.setattr(run, "usable_cores", lambda: cores)
+    monkeypatch.setattr(
+        run, "_pool", lambda number, directory: nullcontext(begun.append(number) or Pool(cases))
+    )
+    told = []
+    named = [Case(str(number), WrittenStep("mlp")) for number in range(cases)]
+    found = run.count_cases(named, tmp_path, progress=told.append)
+    assert list(found) == [case.name for case in named]
+    assert begun == ([] if processes is None else [processes])
+    assert told[-1].startswith(f"{cases} of {cases}, ")

@@ -1,5 +1,7 @@
 """What can be expected of a step, and how it is told where it does not hold."""
 
+from dataclasses import replace
+
 import pytest
 
 from flopratio.errors import UsageError
@@ -39,6 +41,7 @@ def violations(name, written, snapshot=None, **others):
         ("recompute_share", "> 9 %"),
         ("forward", 200),
         ("forward", "200 FLOP"),
+        ("forward", "1 kFLOP"),  # a size in a unit is a limit
         ("forward", "<= 0.2 kFLOP"),
         ("forward", "< 12.4 GFLOPs"),
         ("forward[inner]", 100),
@@ -89,6 +92,17 @@ def test_a_ratio_holds_in_each_layer_that_matches():
     assert violation.found == 1
 
 
+def test_the_first_layer_is_the_first_that_has_products():
+    one = small()
+    order = {path: one.layers[path] for path in ("act", "first", "inner")}
+    assert violations("first_layer_ratio", 1, replace(one, layers=order)) == []
+
+
+def test_what_was_not_compared_is_not_reconciled():
+    (violation,) = violations("reconciled", True, small(reconciled=None))
+    assert violation.found == 0
+
+
 def test_a_ratio_is_exact():
     third = small(inner=50)  # 300 of 150, and 200 of 50
     assert violations("ratio", 2, third) == []
@@ -107,6 +121,12 @@ def test_relation_to_another_case():
     (violation,) = violations("forward", "< 0.5 * other", other=twice)
     assert violation.limit == 200
     assert violation.expected == "< 0.5 * other"
+
+
+def test_relation_of_several_layers():
+    (violation,) = violations("ratio[*]", "<= other", other=small())
+    assert violation.problem == "of several layers there is no one to compare with"
+    assert violations("ratio[inner]", "<= other", other=small()) == []
 
 
 def test_relation_to_a_case_that_could_not_be_counted():

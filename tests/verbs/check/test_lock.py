@@ -121,6 +121,11 @@ def test_another_count_of_another_torch_is_a_further_one():
     assert locked.nearest(small("2.15.0", inner=9)).versions["torch"] == "2.13.0"
 
 
+def test_a_torch_is_nearer_than_one_of_another_major_version():
+    locked = Locked("toy", (small("2.1.0", inner=7), small("3.9.0")))
+    assert locked.nearest(small("2.9.0", inner=9)).versions["torch"] == "2.1.0"
+
+
 def test_another_count_of_the_same_torch_replaces_all():
     locked = Locked("toy", (small("2.8.0", inner=7), small("2.13.0")), {"cpu": (1.0, 1.0, 1.0)})
     accepted = locked.accepting("toy", small("2.13.1", inner=50))

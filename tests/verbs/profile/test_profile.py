@@ -166,6 +166,16 @@ def test_roofs_are_measured_unless_they_are_given(monkeypatch: pytest.MonkeyPatc
     assert fr.profile(model, x, roofs="mine.json", **few).roofs.name == "mine.json"
 
 
+def test_roofs_that_are_too_low_are_told() -> None:
+    """At 1 FLOP/s a step of 128 FLOP would take two minutes."""
+    low = replace(ROOFS, flops_per_s={"float32": 1.0})
+    profile = fr.profile(nn.Linear(4, 4), torch.randn(2, 4), **{**FEW, "loss": "sum", "roofs": low})
+    assert profile.hfu is not None
+    doubt = profile.notes[-1]
+    assert doubt.startswith("the measured roofs are not to be trusted, for at them the products")
+    assert f"{profile.hfu:.1%}" in doubt
+
+
 def test_it_says_what_it_does() -> None:
     stages: list[str] = []
     fr.profile("mlp", batch=2, width=4, progress=stages.append, **FEW)
@@ -197,7 +207,8 @@ def test_an_uncertain_ratio_is_called_so() -> None:
     measured = Timing(one, one, one, one, ratio, 20)
     (note,) = verb.uncertain(measured)
     assert note.startswith("the ratio of times is uncertain, 1.20 to 2.90 over 20 steps")
-    assert verb.uncertain(replace(measured, time_ratio=Interval(2.0, 1.9, 2.1))) == []
+    assert verb.uncertain(replace(measured, time_ratio=Interval(2.0, 1.5, 2.5))) == []
+    assert verb.uncertain(replace(measured, time_ratio=Interval(2.0, 1.5, 2.6))) != []
 
 
 # -- what is refused -------------------------------------------------------------------------------
