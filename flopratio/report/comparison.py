@@ -41,7 +41,7 @@ def _relative(first: Any, other: Any) -> str:
     is_known = all(isinstance(value, (int, float)) for value in (first, other))
     if not is_known or not first or first == other:
         return ""
-    return f"{other / first:,.3g} ×"  # noqa: RUF001
+    return f"{other / first:,.3g} ×"
 
 
 def name_of(number: int) -> str:

@@ -75,8 +75,16 @@ def model_text(fit: Fit) -> str:
     ]
     given = {k: v for k, v in fit.options.items() if v not in (None, "none", False)}
     step = [
-        str(given[name]) if name == "optimizer" else f"{name} {given[name]}"
-        for name in ("optimizer", "dtype", "amp", "checkpoint", "attention", "freeze")
+        str(given[name]) if name == "optimizer" else f"{name.replace('_', ' ')} {given[name]}"
+        for name in (
+            "optimizer",
+            "weight_decay",
+            "dtype",
+            "amp",
+            "checkpoint",
+            "attention",
+            "freeze",
+        )
         if name in given
     ]
     if fit.options["accumulate"] > 1:

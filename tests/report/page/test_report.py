@@ -27,7 +27,7 @@ def test_figures_stand_side_by_side(steps: list[SavedStep]) -> None:
     assert page.text.startswith("2 steps side by side 2 steps side by side a.json, b.json")
     figures = next(table for table in page.tables if table[0][0][0] == "forward" and
                    len(table[0]) == 4)  # fmt: skip
-    assert [text for text, _ in figures[0]] == ["forward", "5.500 MFLOP", "7.000 MFLOP", "1.27 ×"]  # noqa: RUF001
+    assert [text for text, _ in figures[0]] == ["forward", "5.500 MFLOP", "7.000 MFLOP", "1.27 ×"]
     assert [line[0][0] for line in figures[-3:]] == [
         "backward : forward",
         "… with elementwise",
@@ -73,7 +73,7 @@ def test_notes_of_a_document_are_told(steps: list[SavedStep]) -> None:
 def test_markdown_for_a_pull_request(steps: list[SavedStep]) -> None:
     text = report_markdown(steps)
     assert "- A: toy batch=2 image=3x8x8: 1,230 parameters (a.json)" in text
-    assert "| forward | 5.500 MFLOP | 7.000 MFLOP | 1.27 × |" in text  # noqa: RUF001
+    assert "| forward | 5.500 MFLOP | 7.000 MFLOP | 1.27 × |" in text
     assert "| optimizer | none | adamw |" in text
     assert text.count("<details>") == text.count("</details>") == 2
 
