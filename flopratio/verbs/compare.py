@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 
 from flopratio.ledger import Ledger, Mismatch, Row
-from flopratio.networks.analytic import KERNELS_DIFFER
+from flopratio.networks.analytic import CPU_ATTENTION, KERNELS_DIFFER
 from flopratio.step.options import StepOptions
 
 MODEL_PHASES = ("forward", "grad_input", "grad_weight")
@@ -29,6 +29,11 @@ def compare(analytic: Ledger, executed: Ledger, *, by_law: Collection[str] = ())
     ]
 
 
+def has_formulas(executed: Ledger) -> bool:
+    """Whether attention, if there is any, ran the kernels that the formulas are of."""
+    return executed.convention["attention"] in CPU_ATTENTION
+
+
 def differences(
     analytic: Ledger, executed: Ledger, options: StepOptions, *, on_cuda: bool = False
 ) -> list[Mismatch]:
@@ -39,7 +44,7 @@ def differences(
     Args:
         on_cuda: whether the step ran there, whatever its target.
     """
-    own = options.target == "cpu" and options.attention in (None, "flash") and not on_cuda
+    own = options.target == "cpu" and not on_cuda and has_formulas(executed)
     mismatches = compare(analytic, executed, by_law=() if own else KERNELS_DIFFER)
     # CUDA's flash attention makes heads a multiple of 8 wide, and computes with these.
     padded = {row.layer for row in executed.rows if row.op == "aten.constant_pad_nd"}

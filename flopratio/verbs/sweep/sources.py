@@ -13,6 +13,7 @@ import torch
 
 from flopratio.errors import UsageError, message_of
 from flopratio.ledger import Ledger, Mismatch, Row
+from flopratio.networks.analytic import KERNELS_DIFFER
 from flopratio.networks.description import Network
 from flopratio.peers import (
     forward_by_fvcore,
@@ -27,6 +28,7 @@ from flopratio.step.real import spec_step
 from flopratio.step.run import PreparedStep, Step
 from flopratio.torch_private import parameters
 from flopratio.trace.recording import Recording
+from flopratio.verbs.compare import has_formulas
 from flopratio.verbs.sweep.file import BETWEEN
 
 MOST_FLOPS = 20_000_000_000
@@ -95,6 +97,11 @@ class Sources:
             return
         if options.accumulate > 1:
             self._leave_out(column, "the hooks see one micro-batch")
+            return
+        formulas = self._counted is not self._executed
+        differ = not {*KERNELS_DIFFER}.isdisjoint(self._counted.types.values())
+        if formulas and differ and (options.target != "cpu" or not has_formulas(self._executed)):
+            self._leave_out(column, "these kernels keep other tensors than the formulas say")
             return
         with self._step.prepared() as prepared:
             run = partial(saved_by_autograd, prepared.forward, parameters(self._step.module))
