@@ -9,11 +9,10 @@ from typing import Any, Unpack, overload
 import torch
 
 from flopratio.errors import FormulaError, UsageError
-from flopratio.ledger import Ledger, Mismatch
+from flopratio.ledger import Ledger
 from flopratio.models import Example, load
 from flopratio.models.built import check_computed, example_of
 from flopratio.models.explain import VALUE_READERS
-from flopratio.networks.analytic import CPU_ATTENTION, KERNELS_DIFFER
 from flopratio.networks.library import NETWORKS, describe
 from flopratio.step.network import network_ledger, network_step
 from flopratio.step.options import DEFAULTS, StepKeywords, StepOptions, takes_step_options
@@ -22,7 +21,7 @@ from flopratio.step.run import Step
 from flopratio.text.dtypes import parse_dtype
 from flopratio.text.suggestions import did_you_mean
 from flopratio.trace.reconcile import NO_BACKWARD
-from flopratio.verbs.compare import compare
+from flopratio.verbs.compare import differences
 from flopratio.verbs.traced import inference_peak, trace_step
 
 SPECS = ("torchvision:NAME", "timm:NAME", "hf:TYPE", "package.module:NAME", "file.py:NAME")
@@ -152,28 +151,10 @@ def _count_network(model: str, settings: Mapping[str, Any], options: StepOptions
     plain = (options.amp, options.checkpoint) == (None, None) and options.accumulate == 1
     if plain and not callable(options.loss):
         analytic = network_ledger(network, options)
-        ledger.mismatches += _mismatches(analytic, ledger, options)
+        ledger.mismatches += differences(analytic, ledger, options)
         if ledger.not_compared == NO_BACKWARD:
             ledger.not_compared = ""  # forward is, with the network's formulas
     return ledger
-
-
-def _mismatches(analytic: Ledger, executed: Ledger, options: StepOptions) -> list[Mismatch]:
-    """Where a built-in network's formulas and its executed step part ways. The formulas are of the
-    CPU's operators, and of a plain update, parameter by parameter: any other is compared as a
-    whole."""
-    own = options.target == "cpu" and executed.convention["attention"] in CPU_ATTENTION
-    mismatches = compare(analytic, executed, by_law=() if own else KERNELS_DIFFER)
-    # CUDA's flash attention makes heads a multiple of 8 wide, and computes with these.
-    padded = {row.layer for row in executed.rows if row.op == "aten.constant_pad_nd"}
-    mismatches = [mismatch for mismatch in mismatches if mismatch.layer not in padded]
-    if options.implementation == "plain":
-        return mismatches
-    mismatches = [mismatch for mismatch in mismatches if mismatch.phase != "update"]
-    by_formulas, ran = analytic.totals.update, executed.totals.update
-    if by_formulas != ran:
-        mismatches.append(Mismatch("", "update", by_formulas, ran))
-    return mismatches
 
 
 def _ledger(step: Step, name: str) -> Ledger:
