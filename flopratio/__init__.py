@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from flopratio.report.show import show
     from flopratio.verbs.count import count
     from flopratio.verbs.fit import Fit, fit
+    from flopratio.verbs.formula import ClosedForm, formula
     from flopratio.verbs.profile import Profile, profile
     from flopratio.verbs.sweep import sweep
 
 __all__ = [
+    "ClosedForm",
     "Cost",
     "Fit",
     "Gradient",
@@ -30,6 +32,7 @@ __all__ = [
     "__version__",
     "count",
     "fit",
+    "formula",
     "profile",
     "register",
     "show",
@@ -43,6 +46,7 @@ _HOMES = {
     "UsageError": "flopratio.errors",
     "count": "flopratio.verbs.count",
     **dict.fromkeys(("Fit", "fit"), "flopratio.verbs.fit"),
+    **dict.fromkeys(("ClosedForm", "formula"), "flopratio.verbs.formula"),
     **dict.fromkeys(("Profile", "profile"), "flopratio.verbs.profile"),
     "show": "flopratio.report.show",
     "sweep": "flopratio.verbs.sweep",
