@@ -2,20 +2,17 @@
 backward over forward, at every batch and width, measured on this machine, beside that of its FLOPs
 and the one that the machine's roofs predict.
 
-    python experiments/time_ratio.py
-
 A point takes a second or two; a run that was ended goes on where it was.
 """
 
 import shutil
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from functools import partial
 
 import pandas as pd
 import torch
-from judged import RESULTS, conclude
 
 import flopratio as fr
+from experiments.claims import Claim, conclude, output
 from flopratio.measure import machine
 from flopratio.measure.roofs import roofs_of
 from flopratio.report.figures import time_ratio_against_size
@@ -26,9 +23,11 @@ DEPTH = 4
 WIDTHS = (32, 128, 512, 2048)
 BATCHES = "1..1024*4"
 
-UNFINISHED = RESULTS / "time_ratio.unfinished"
+UNFINISHED = "time_ratio.unfinished"
 """Where the points stand until all are there."""
 
+ROOFLINE = "Williams, Waterman & Patterson 2009: roofline"
+FOLKLORE = "Baydin et al. 2018, section 3.2: a gradient takes 2-3 times the function's time"
 
 KEPT = ["model", "depth", "width", "batch", "forward", "backward", "ratio"]
 KEPT += [
@@ -50,28 +49,54 @@ def main() -> None:
         threads=here["threads"],
         torch=here["torch"],
     )
+    shutil.rmtree(output() / UNFINISHED)
+    conclude("time_ratio", frame, partial(time_ratio_against_size, frame), claims_of(frame))
+
+
+def claims_of(frame: pd.DataFrame) -> list[Claim]:
+    """What the points say; the first is the smallest step, the last the largest."""
     off = (frame["time_ratio"] / frame["ratio"] - 1).abs()
-    departure = (frame["predicted_time_ratio"] / frame["time_ratio"] - 1).abs()
-    print(f"time departs from FLOP by {off.median():.0%} (median), {off.max():.0%} (worst)")
-    print(f"predicted ratios depart from measured ones by {departure.median():.0%} (median)")
-    bound = frame["bound"]
-    shutil.rmtree(UNFINISHED)
-    with TemporaryDirectory() as directory:
-        conclude(
-            "time_ratio",
-            frame,
-            time_ratio_against_size(frame, Path(directory)),
-            [
-                ("steps timed", len(WIDTHS) * 6, int(frame["time_ratio"].notna().sum())),
-                ("the smallest step is all launches", "launch", bound.iloc[0]),
-                ("the largest is all arithmetic", "compute", bound.iloc[-1]),
-                (
-                    "the largest step's time is nearer its FLOPs than the smallest's",
-                    True,
-                    bool(off.iloc[-1] < off.iloc[0]),
-                ),
-            ],
-        )
+    gradient = 1 + frame["time_ratio"]
+    least, most = gradient.min(), gradient.max()
+    smallest, largest = frame.iloc[0], frame.iloc[-1]
+    return [
+        Claim(
+            "the smallest step is bound by launches",
+            ROOFLINE,
+            None,
+            bool(smallest["bound"] == "launch"),
+            reason=f"by this machine's roofs it is {smallest['bound']}",
+            measured=True,
+        ),
+        Claim(
+            "the largest step is bound by arithmetic",
+            ROOFLINE,
+            None,
+            bool(largest["bound"] == "compute"),
+            reason=f"by this machine's roofs it is {largest['bound']}",
+            measured=True,
+        ),
+        Claim(
+            "where arithmetic binds, time is as FLOPs are: nearer than where launches do",
+            ROOFLINE,
+            None,
+            bool(off.iloc[-1] < off.iloc[0]),
+            reason=f"off by {off.iloc[-1]:.0%} at the largest, {off.iloc[0]:.0%} at the smallest",
+            measured=True,
+        ),
+        *(
+            Claim(
+                f"forward and backward take 2 to 3 times a forward's time: the {end}",
+                FOLKLORE,
+                "2 to 3",
+                float(bound),
+                reason="where launches or memory bind, a backward takes what its operators and "
+                "its bytes do",
+                measured=True,
+            )
+            for end, bound in (("least", least), ("most", most))
+        ),
+    ]
 
 
 def measured(width: int) -> pd.DataFrame:
@@ -84,7 +109,7 @@ def measured(width: int) -> pd.DataFrame:
         depth=DEPTH,
         batch=BATCHES,
         measure=DEVICE,
-        output=UNFINISHED / str(width),
+        output=output() / UNFINISHED / str(width),
     )
 
 
@@ -107,7 +132,3 @@ def predicted(frame: pd.DataFrame) -> dict[str, list[object]]:
         "predicted_time_ratio": [prediction.time_ratio for prediction in predictions],
         "bound": [max(each.bounds, key=lambda name: each.bounds[name]) for each in predictions],
     }
-
-
-if __name__ == "__main__":
-    main()

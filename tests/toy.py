@@ -3,10 +3,12 @@ figures are worked out here by hand, in an instant and without torch."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from flopratio.step.options import StepOptions
+from flopratio.text.grammar import check_keys
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,12 @@ class ToyNetwork:
     choices: dict[str, tuple[str, ...]] = field(
         default_factory=lambda: {"kind": ("plain", "fancy")}
     )
+
+    def check(self, model: str, given: Mapping[str, Any]) -> None:
+        check_keys(model, given, self.keys, self.minimum, self.choices)
+
+    def settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        return {**self.keys, **given}
 
 
 NETWORKS = {"toy": ToyNetwork(), "flat": ToyNetwork(keys={"width": 8, "batch": 4})}

@@ -54,6 +54,12 @@ def parse_arguments(words: Sequence[str]) -> tuple[str | None, dict[str, tuple[V
     return model, keys
 
 
+def is_spec(model: str) -> bool:
+    """Whether a MODEL names one of a zoo or of the user's (``hf:gpt2``, ``net.py:factory``), not a
+    built-in network."""
+    return ":" in model
+
+
 def parse_values(key: str, text: str) -> tuple[Value, ...]:
     """The values that ``text`` lists for ``key``, in its order.
 
@@ -162,7 +168,8 @@ def _fits(value: Any, default: Value, minimum: int | None) -> bool:
     if isinstance(default, float):
         return isinstance(value, int | float) and (minimum is None or value >= minimum)
     if isinstance(default, tuple):
-        return isinstance(value, tuple) and all(size >= 1 for size in value)
+        sizes = value if isinstance(value, tuple) else (value,)  # 300: sizes of which there is one
+        return bool(sizes) and all(_fits(size, 1, None) for size in sizes)
     return isinstance(value, str)
 
 

@@ -9,21 +9,20 @@ from typing import Any, TypeVar, Unpack, overload
 import torch
 
 from flopratio.errors import FormulaError, UsageError
-from flopratio.ledger import Ledger, Mismatch
+from flopratio.ledger import Ledger
 from flopratio.models import Example, load
 from flopratio.models.built import check_computed, example_of
 from flopratio.models.explain import VALUE_READERS
-from flopratio.networks.analytic import analytic_ledger
 from flopratio.networks.description import Network
 from flopratio.networks.library import NETWORKS, describe
-from flopratio.step.network import network_step
+from flopratio.step.network import network_ledger, network_step
 from flopratio.step.options import DEFAULTS, StepKeywords, StepOptions, takes_step_options
 from flopratio.step.random_state import own_random_state
 from flopratio.step.run import Step
-from flopratio.text.dtypes import dtype_name, parse_dtype
+from flopratio.text.dtypes import parse_dtype
 from flopratio.text.suggestions import did_you_mean
 from flopratio.trace.reconcile import NO_BACKWARD
-from flopratio.verbs.compare import compare
+from flopratio.verbs.compare import differences
 from flopratio.verbs.traced import inference_peak, trace_step
 
 SPECS = ("torchvision:NAME", "timm:NAME", "hf:TYPE", "package.module:NAME", "file.py:NAME")
@@ -183,31 +182,11 @@ def _count_network(model: str, settings: Mapping[str, Any], options: StepOptions
     ledger = _ledger(network_step(network, options), model)
     plain = (options.amp, options.checkpoint) == (None, None) and options.accumulate == 1
     if plain and not callable(options.loss):
-        analytic = analytic_ledger(
-            network,
-            optimizer=options.optimizer,
-            freeze=options.freeze,
-            input_grad=options.input_grad,
-            inference=options.inference,
-            dtype=dtype_name(options.dtype or "float32"),
-        )
-        ledger.mismatches += _mismatches(analytic, ledger, options.implementation)
+        analytic = network_ledger(network, options)
+        ledger.mismatches += differences(analytic, ledger, options)
         if ledger.not_compared == NO_BACKWARD:
             ledger.not_compared = ""  # forward is, with the network's formulas
     return ledger
-
-
-def _mismatches(analytic: Ledger, executed: Ledger, implementation: str) -> list[Mismatch]:
-    """Where a built-in network's formulas and its executed step part ways. The formulas are of a
-    plain update, parameter by parameter: any other is compared as a whole."""
-    mismatches = compare(analytic, executed)
-    if implementation == "plain":
-        return mismatches
-    mismatches = [mismatch for mismatch in mismatches if mismatch.phase != "update"]
-    by_formulas, ran = analytic.totals.update, executed.totals.update
-    if by_formulas != ran:
-        mismatches.append(Mismatch("", "update", by_formulas, ran))
-    return mismatches
 
 
 def _ledger(step: Step, name: str) -> Ledger:

@@ -60,8 +60,8 @@ def test_the_default_grids(monkeypatch):
     ("model", "keys", "said"),
     [
         ("toi", {}, "'toi' is no network: did you mean 'toy'?"),
-        ("torchvision:resnet18", {}, "sweep takes the built-in networks for now (toy, flat)"),
-        ("torchvision:resnet18", {}, "as in flopratio count torchvision:resnet18 batch=8"),
+        ("hf:bert", {"freeze": ("a",)}, "freeze can't be a KEY of hf:bert in a sweep: write --fre"),
+        ("net.py:make", {"forward": (1,)}, "it is a column of sweep.csv; call the argument other"),
         ("toy", {"batch": (0,)}, "at least 1"),
         ("toy", {"bach": (1,)}, "did you mean 'batch'"),
         ("toy", {"depth": range(2000), "batch": range(1, 2000)}, "3,998,000 points"),
@@ -111,3 +111,13 @@ def test_the_loss_is_a_key_and_an_option():
     ]
     with pytest.raises(UsageError, match="given twice"):
         make_plan("net", {"loss": ("mse",)}, swept_options(loss="sum"), networks)
+
+
+def test_widths_layer_by_layer_are_swept_in_the_place_of_depth_and_width():
+    grid = make_plan("mlp", {"hidden": (300, (300, 100))})
+    assert settings(grid, "hidden") == [(300,), ((300, 100),)]
+    assert "hidden" in grid.columns
+    assert not {"depth", "width"} & {*grid.columns}
+    assert "hidden" not in make_plan("mlp", {"depth": (2,)}).columns
+    with pytest.raises(UsageError, match="leave out depth, or hidden"):
+        make_plan("mlp", {"hidden": ((300, 100),), "depth": (1, 2)})
