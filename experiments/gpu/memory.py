@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,7 +17,13 @@ from experiments.gpu.rows import Run, run_rows
 from flopratio.allocator import CachingAllocator, Event, replay
 from flopratio.measure.memory import measured_memory
 from flopratio.step.run import PreparedStep
-from flopratio.torch_private import buffers, parameters, storage_address, tree_iter
+from flopratio.torch_private import (
+    named_submodules,
+    own_buffers,
+    own_parameters,
+    storage_address,
+    tree_iter,
+)
 from flopratio.trace.attribution import attribute
 from flopratio.trace.memory import known_workspaces
 from flopratio.trace.profiler import Profiler
@@ -206,18 +212,16 @@ def _there(prepared: PreparedStep) -> list[Any]:
     step, optimizer = prepared.step, prepared.optimizer
     state = list(optimizer.state.values()) if optimizer is not None else []
     return [
-        *(tensor for module in step.module.modules() for tensor in _own(module)),
-        *parameters(step.module),
-        *buffers(step.module),
+        *(tensor for _, module in named_submodules(step.module) for tensor in _own(module)),
         *step.inputs.tensors,
         step.target,
         state,
     ]
 
 
-def _own(module: torch.nn.Module) -> Iterable[Tensor | None]:
+def _own(module: torch.nn.Module) -> list[Tensor]:
     """As the Profiler meets them: module by module."""
-    return [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+    return [*own_parameters(module).values(), *own_buffers(module).values()]
 
 
 def _tensors(prepared: PreparedStep) -> Iterator[Tensor]:

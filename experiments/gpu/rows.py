@@ -23,6 +23,8 @@ Key = tuple[str, ...]
 Row = Mapping[str, Any]
 Work = Callable[[], Iterable[Row]]
 """Measures what belongs to one key: the rows of it, without the key's columns."""
+Rows = list[dict[str, str]]
+"""As they are read back: texts."""
 
 ABOUT = ("device", "seconds", "status", "reason")
 """The last columns of every table. ``status`` is ``ok``, or ``failed`` with its ``reason``."""
@@ -197,10 +199,19 @@ class _Table:
         return text.getvalue()
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path) -> Rows:
     """The rows of a table, as texts; none if there is no such file. A last line that was cut off is
     left out."""
     if not path.exists():
         return []
     text = path.read_text(encoding="utf-8")
     return list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline="")))
+
+
+def numbers(rows: Iterable[dict[str, str]], *columns: str) -> list[list[float]]:
+    """The figures of the rows that have all of them."""
+    return [
+        [float(row[column]) for column in columns]
+        for row in rows
+        if row["status"] == "ok" and all(row[column] for column in columns)
+    ]

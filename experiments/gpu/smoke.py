@@ -1,4 +1,4 @@
-"""Stage 1: ten small steps, really executed under the Profiler and predicted on fake tensors,
+"""Stage 1: small steps, really executed under the Profiler and predicted on fake tensors,
 compared operator by operator."""
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from experiments.gpu.cases import Case, sizes
 from experiments.gpu.rows import Run, run_rows
 from flopratio.formulas.attention import backend
 from flopratio.ledger import Ledger
+from flopratio.text.dtypes import dtype_name
 from flopratio.trace.attribution import attribute
 from flopratio.trace.recording import LIST, TENSOR, Record, Recording
 from flopratio.verbs.traced import trace_step
@@ -126,7 +127,7 @@ def _written(argument: Any) -> str:
         return str(argument)
     kind, *rest = argument
     if kind == TENSOR:
-        return f"{str(rest[1]).removeprefix('torch.')}{list(rest[0])}"
+        return f"{dtype_name(rest[1])}{list(rest[0])}"
     if kind == LIST:
         return f"[{', '.join(map(_written, rest))}]"
     return str(argument)

@@ -16,7 +16,7 @@ from flopratio.hardware import DeviceProfile
 from flopratio.ledger import Ledger
 from flopratio.measure import Timing, measure_step
 from flopratio.measure.profiled import Profiled
-from flopratio.roofline import Prediction, StepTimes, explain, predict
+from flopratio.roofline import Prediction, explain, predict
 from flopratio.verbs.traced import trace_step
 
 OWN = "experiments.gpu.networks"
@@ -206,16 +206,7 @@ def _under_profiler(profiled: Profiled, roofs: DeviceProfile) -> dict[str, Any]:
 
 def _explained(profiled: Profiled, roofs: DeviceProfile) -> dict[str, float]:
     """The ratios, and what each reason contributes to their difference."""
-    idle_us = {phase: 1e3 * idle.median for phase, idle in profiled.idle_ms.items()}
-    times = StepTimes(
-        profiled.ledger.rows,
-        profiled.rest,
-        profiled.undivided,
-        idle_us.get("forward", 0.0),
-        idle_us.get("backward", 0.0),
-        profiled.time_ratio,
-    )
-    found = explain(times, roofs, tf32="none")
+    found = explain(profiled.times(), roofs, tf32="none")
     reasons = {reason.name: reason.contribution for reason in found.reasons}
     return {"flop_ratio": found.flop_ratio, "time_ratio": found.time_ratio, **reasons}
 

@@ -219,14 +219,15 @@ def mkldnn_rnn_layer(
     batch_first: bool,
     train: bool,
     *,
-    out: tuple[Tensor, ...],
+    out: tuple[Tensor | None, ...],
 ) -> Cost:
     """input[T, B, I] through W_ih = weight0, W_hh = weight1 and, if ``has_biases``, the biases
     weight2 and weight3 (zeros of the weights' shapes otherwise). All of it is kept, and a
-    workspace, see :func:`onednn_workspace`."""
+    workspace, see :func:`onednn_workspace`, which there is none of without autograd."""
     rows = prod(input.shape[:-1])
     direction = Direction(MODES[mode], rows, hx_.shape[0], weight0, weight1, has_biases)
-    kept = (input, weight0, weight1, weight2, weight3, hx_, cx_, *out)
+    results = (each for each in out if each is not None)
+    kept = (input, weight0, weight1, weight2, weight3, hx_, cx_, *results)
     return Cost(
         flops=direction.flops,
         elementwise=direction.elementwise,

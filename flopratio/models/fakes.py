@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import cache
 from typing import Any, cast
 
@@ -258,8 +257,11 @@ def _norm(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, A
 
 
 def _onednn_rnn(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """One layer and direction of an LSTM: input[T, B, I], states[B, H]."""
+    """One layer and direction of an LSTM: input[T, B, I], states[B, H]. Without autograd it gives
+    no workspace, whatever its argument ``train``."""
     *results, workspace = cast("tuple[Tensor, ...]", mode.plain(func, args, kwargs))
+    if not torch.is_grad_enabled():
+        return *results, None
     x, cell_state = args[0], args[6]
     nbytes = onednn_workspace(
         x.size(0),
@@ -276,15 +278,17 @@ def _onednn_rnn(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[
 @cache
 def onednn_parts_here() -> int:
     """In how many parts this torch's oneDNN lays the workspace out. It is asked for the smallest,
-    whose parts are a page each; where it has no LSTM, the newest release is taken."""
-    gates, one = torch.zeros(4, 1), torch.zeros(1, 1)
-    with disable_current_modes(), suppress(RuntimeError, NotImplementedError):
+    whose parts are a page each; of a torch without oneDNN the newest release is taken."""
+    if not torch.backends.mkldnn.is_available():
+        return ONEDNN_PARTS
+    with disable_current_modes(), torch.enable_grad():
+        gates = torch.zeros(4, 1, dtype=torch.float32, device="cpu")
+        one = gates[:1]
         *_, workspace = aten.mkldnn_rnn_layer(
             one[None], gates, gates, gates[:, 0], gates[:, 0], one, one,
             False, [], 2, 1, 1, True, False, False, True,
         )  # fmt: skip
-        return int(workspace.nbytes) // PAGE
-    return ONEDNN_PARTS
+    return int(workspace.nbytes) // PAGE
 
 
 def _cudnn_rnn(mode: StepMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from flopratio.models.example import FixedSizeError, ModelError, Request
-from flopratio.text.dtypes import parse_dtype
+from flopratio.text.dtypes import dtype_name, parse_dtype
 from flopratio.text.grammar import format_value
 
 _SHAPE = re.compile(r"\d+(x\d+)*")
@@ -78,7 +78,7 @@ def _of_batch(batch: int, tensor: Tensor) -> Tensor:
 
 def _written(tensor: Tensor) -> str:
     """A tensor as the setting `input` has it."""
-    dtype = "" if tensor.dtype is torch.float32 else f":{str(tensor.dtype).removeprefix('torch.')}"
+    dtype = "" if tensor.dtype is torch.float32 else f":{dtype_name(tensor.dtype)}"
     return "x".join(map(str, tensor.shape)) + dtype
 
 

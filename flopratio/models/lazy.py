@@ -11,15 +11,18 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter, is_l
 
 from flopratio.models.example import ModelError
 from flopratio.models.explain import origin, summary
-from flopratio.torch_private import named_submodules, own_buffers, own_parameters, tree_map_only
+from flopratio.torch_private import (
+    buffers,
+    named_submodules,
+    own_buffers,
+    own_parameters,
+    parameters,
+    tree_map_only,
+)
 
 
 def has_lazy_layers(module: nn.Module) -> bool:
-    return any(
-        is_lazy(tensor)
-        for _, submodule in named_submodules(module)
-        for tensor in (*own_parameters(submodule).values(), *own_buffers(submodule).values())
-    )
+    return any(map(is_lazy, (*parameters(module), *buffers(module))))
 
 
 def materialise(

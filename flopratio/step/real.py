@@ -15,7 +15,7 @@ from flopratio.networks.library import NETWORKS, describe
 from flopratio.step.network import network_step
 from flopratio.step.options import StepOptions
 from flopratio.step.run import Step
-from flopratio.text.dtypes import parse_dtype
+from flopratio.text.dtypes import dtype_name, parse_dtype
 from flopratio.text.suggestions import not_among
 from flopratio.torch_private import FakeTensor, buffers, parameters
 
@@ -115,7 +115,6 @@ def _check_dtype(kind: str, tensors: list[Tensor], dtype: torch.dtype | None) ->
     for tensor in tensors:
         if dtype is not None and tensor.is_floating_point() and tensor.dtype != dtype:
             raise UsageError(
-                f"the {kind} has tensors of {str(tensor.dtype).removeprefix('torch.')}, and dtype="
-                f"{str(dtype).removeprefix('torch.')} was asked for: convert it, "
-                f".to({dtype}), or leave dtype out"
+                f"the {kind} has tensors of {dtype_name(tensor.dtype)}, and dtype="
+                f"{dtype_name(dtype)} was asked for: convert it, .to({dtype}), or leave dtype out"
             )

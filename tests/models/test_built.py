@@ -134,6 +134,17 @@ def test_lazy_layers_take_their_sizes_from_the_batch() -> None:
     assert isinstance(lazy[4].weight, nn.UninitializedParameter)
 
 
+def test_a_lazy_layer_without_parameters_takes_its_sizes_too() -> None:
+    """Its statistics are lazy buffers, and there is nothing else."""
+    lazy = nn.Sequential(nn.LazyBatchNorm2d(affine=False))
+    built = nn.Sequential(nn.BatchNorm2d(3, affine=False))
+    x = torch.randn(2, 3, 8, 8)
+    counted, expected = (fr.count(model, x, input_grad=True) for model in (lazy, built))
+    assert counted.rows == expected.rows
+    assert counted.memory == expected.memory
+    assert isinstance(lazy[0].running_mean, nn.UninitializedBuffer)
+
+
 def test_a_lazy_model_whose_sizes_need_values_is_a_sentence() -> None:
     class Chooses(nn.Sequential):
         def forward(self, x: Tensor) -> Any:

@@ -33,7 +33,7 @@ INDEX, MASK, SCALAR = note(torch.int64, 2), note(torch.bool, 2, 3), note(torch.f
         ((MASK, INDEX), "bool"),
         (((LIST, SINGLE, SINGLE), 0.1), "float32"),
         ((((NESTED, ((1, 2), (1, 3)), torch.float16)),), "float16"),
-        ((note(torch.complex64, 2),), "complex64"),
+        ((INDEX, note(torch.complex64, 2)), "complex64"),
         ((note(torch.float8_e4m3fn, 2, 2),), "float8_e4m3fn"),
     ],
     ids=str,

@@ -1,7 +1,7 @@
 """What a step keeps, when it peaks and on what: by hand for tiny steps, and as really executed."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ from flopratio.errors import UsageError
 from flopratio.formulas.recurrent import ONEDNN_PARTS
 from flopratio.measure.memory import measure_peak
 from flopratio.memory import CATEGORIES, Memory
-from flopratio.models import load
+from flopratio.models import fakes, load
 from flopratio.models.fakes import onednn_parts_here
 from flopratio.peers import saved_by_autograd
 from flopratio.step.losses import loss_of
@@ -526,6 +526,14 @@ class Tagger(nn.Module):
         return self.classes(self.rnn(self.words(x))[0])
 
 
+@pytest.fixture
+def ask_one_dnn() -> Iterator[None]:
+    """As if nobody had asked oneDNN before; what is found is forgotten again."""
+    onednn_parts_here.cache_clear()
+    yield
+    onednn_parts_here.cache_clear()
+
+
 class TestRecurrent:
     """On the CPU, oneDNN's workspace and all."""
 
@@ -537,6 +545,33 @@ class TestRecurrent:
         counted = fr.count(model, x, loss=torch.sum, target="cpu").memory.peak
         assert counted == measured.outside_kernels
         assert remembered(model, lambda: model(x).sum().backward()).peak == counted
+
+    @torch.no_grad()
+    def test_peak_of_inference_as_executed(self, ask_one_dnn: None) -> None:
+        """Without autograd there is no workspace."""
+        model, x = nn.LSTM(8, 16, 2).eval(), torch.randn(5, 3, 8)
+        measured = measure_peak(lambda: model(x), [*model.parameters(), x])
+        counted = fr.count(model, x, inference=True, target="cpu").memory.peak
+        assert counted == measured.outside_kernels
+        assert remembered(model, lambda: model(x)).peak == counted
+
+    @pytest.mark.parametrize("surroundings", [torch.no_grad, torch.inference_mode])
+    def test_one_dnn_is_asked_anywhere(
+        self, ask_one_dnn: None, surroundings: Callable[[], Any]
+    ) -> None:
+        expected = onednn_parts_here()
+        onednn_parts_here.cache_clear()
+        torch.set_default_dtype(torch.float64)
+        try:
+            with surroundings(), FakeTensorMode(), torch.device("meta"):
+                assert onednn_parts_here() == expected
+        finally:
+            torch.set_default_dtype(torch.float32)
+
+    def test_without_one_dnn(self, ask_one_dnn: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+        monkeypatch.setattr(fakes, "ONEDNN_PARTS", 70)
+        assert onednn_parts_here() == 70
 
     def test_the_first_call_is_as_the_others(self) -> None:
         model, x = Tagger(), torch.randint(0, 11, (3, 4))
