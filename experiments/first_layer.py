@@ -1,16 +1,16 @@
-"""The first layer is 1:1, every other 2:1; a first layer whose input wants a gradient is 2:1 too.
+"""The first layer is 1:1, every other 2:1; one whose input wants a gradient is 2:1 too."""
 
-python experiments/first_layer.py
-"""
+from __future__ import annotations
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from functools import partial
 
 import pandas as pd
-from judged import conclude
 
 import flopratio as fr
+from experiments.claims import Claim, conclude
 from flopratio.report.figures import flops_by_layer
+
+ARTICLE = "Hobbhahn & Sevilla 2021, table of operations"
 
 
 def ratios(**options: bool | str) -> dict[str, float | None]:
@@ -27,34 +27,15 @@ def main() -> None:
         "hidden.1 frozen": ratios(freeze="hidden.1*"),
     }
     frame = pd.DataFrame(cases).rename_axis("layer").reset_index()
-    inner = ["hidden.0.linear", "hidden.1.linear", "hidden.2.linear", "output"]
-    with TemporaryDirectory() as directory:
-        pictures = flops_by_layer(fr.count("mlp", 64, depth=4).layers(), Path(directory))
-        conclude(
-            "first_layer",
-            frame,
-            pictures,
-            [
-                ("first layer", 1.0, cases["plain"]["first.linear"]),
-                ("every other layer", [2.0] * 4, [cases["plain"][name] for name in inner]),
-                (
-                    "first layer, its input needs a gradient",
-                    2.0,
-                    cases["input needs a gradient"]["first.linear"],
-                ),
-                (
-                    "first layer frozen: it costs nothing backward, the next is the first now",
-                    [0.0, 1.0],
-                    [cases["first layer frozen"][name] for name in ("first.linear", inner[0])],
-                ),
-                (
-                    "an inner layer frozen passes its input gradient only",
-                    1.0,
-                    cases["hidden.1 frozen"]["hidden.1.linear"],
-                ),
-            ],
-        )
-
-
-if __name__ == "__main__":
-    main()
+    plain = cases["plain"]
+    inner = [plain[name] for name in plain if name != "first.linear"]
+    conclude(
+        "first_layer",
+        frame,
+        partial(flops_by_layer, fr.count("mlp", 64, depth=4).layers()),
+        [
+            Claim("the first layer is 1:1", ARTICLE, "1:1", plain["first.linear"]),
+            Claim("every other layer is 2:1: the lowest", ARTICLE, "2:1", min(inner)),
+            Claim("every other layer is 2:1: the highest", ARTICLE, "2:1", max(inner)),
+        ],
+    )
