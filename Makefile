@@ -2,6 +2,7 @@ PYTHON ?= python3
 
 BIN := .venv/bin
 STAMP := .venv/installed
+ARBITERS := .venv/arbiters-installed
 
 .DEFAULT_GOAL := help
 .PHONY: help install sweep test test-fuzz test-torch lint check bench experiments test-zoo gpu \
@@ -15,6 +16,11 @@ install: $(STAMP) ## make .venv with the project and all extras
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[models,dev]'
+	touch $@
+
+# Only the experiments need what these compare with; without it their tests are skipped.
+$(ARBITERS): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[arbiters]'
 	touch $@
 
 sweep: $(STAMP) ## run the main job: the default sweep with its verdict, into results/
@@ -56,7 +62,7 @@ bench: $(STAMP) ## time this tool against its peers
 test-zoo: $(STAMP) ## try every model of torchvision, timm and transformers, into results/zoo.csv (long)
 	$(BIN)/python -m tests.zoo.run
 
-experiments: $(STAMP) ## run the published claims again, each into results/
+experiments: $(ARBITERS) ## run the published claims again, each into results/
 	PYTHONPATH=. $(BIN)/python -m experiments -j 2
 
 # Everything that only a GPU can tell. PYTHON is used as it is, if it has torch for the DEVICE.
