@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from flopratio.report.figures.style import BLUE, GREEN, GREY, ORANGE, RED, STYLE, legend_below, save
+from flopratio.report.figures.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    RED,
+    STYLE,
+    legend_below,
+    plain,
+    save,
+)
 from flopratio.report.units import Kind, choose
 
 if TYPE_CHECKING:
@@ -34,13 +44,23 @@ MIN_NAMED = 0.06
 
 
 def memory_timeline(memory: Memory, path: Path, name: str = "") -> None:
+    """Write the picture of :func:`timeline_figure`.
+
+    Args:
+        path: where to; its extension says the format.
+    """
+    figure = timeline_figure(memory, name)
+    with mpl.rc_context(STYLE):
+        save(figure, path)
+
+
+def timeline_figure(memory: Memory, name: str = "") -> Figure:
     """The bytes alive over a step, by category; the phases shaded, the peak marked and named.
 
     Every operator of forward and backward has the same width; those of an update are many and
     small, and share a quarter of the picture at most.
 
     Args:
-        path: where to; its extension says the format.
         name: of what was counted, for the title.
     """
     timeline, peak, stretches = memory.timeline(), memory.at_peak, memory.phases()
@@ -68,7 +88,7 @@ def memory_timeline(memory: Memory, path: Path, name: str = "") -> None:
         height = peak.nbytes / unit.size
         axes.plot([middle], [height], marker="v", color=RED, markersize=7, zorder=4)
         left = middle > places[-1] / 2
-        operator = f"{peak.op} for {peak.layer}" if peak.layer else peak.op
+        operator = plain(f"{peak.op} for {peak.layer}" if peak.layer else peak.op)
         axes.annotate(
             f"peak {height:#.4g} {unit.name}: {operator}",
             (middle, height),
@@ -83,10 +103,10 @@ def memory_timeline(memory: Memory, path: Path, name: str = "") -> None:
         axes.set_ylabel(f"live tensors ({unit.name})")
         legend_below(axes, columns=4)
         largest = max(peak.by_category.items(), key=lambda item: item[1])
-        title = f"{name}: " if name else ""
+        title = f"{plain(name)}: " if name else ""
         title += f"{largest[1] / peak.nbytes:.0%} of the peak are {largest[0].replace('_', ' ')}"
         figure.suptitle(title, x=0.01, ha="left")
-        save(figure, path)
+    return figure
 
 
 def _places(stretches: Sequence[tuple[str, range]]) -> list[float]:
