@@ -78,7 +78,8 @@ SMALL = {"width": 32, "heads": 4, "vocabulary": 100, "seq": 16, "activation": "r
 
 
 def cases() -> list[tuple[str, dict[str, Any]]]:
-    return [*GRID, *(("transformer", SMALL | settings) for settings in TRANSFORMERS)]
+    small = [settings | (SMALL | settings) for settings in TRANSFORMERS]
+    return [*GRID, *(("transformer", settings) for settings in small)]
 
 
 def by_ledger(model: str, settings: Mapping[str, Any], *, rounds_in_one: bool) -> jaxpr.Counts:
@@ -208,7 +209,7 @@ def draw_xla(frame: pd.DataFrame, axes: Any) -> None:
         axes.barh(range(len(shown)), width, left=start, color=colour, label=label, edgecolor="grey")
         start = start + width
     axes.axvline(1, **REFERENCE)
-    axes.set_yticks(range(len(shown)), [name[:60] for name in names], fontsize=6)
+    axes.set_yticks(range(len(shown)), [name[:50] for name in names], fontsize=6)
     axes.set_xlabel("share of the contractions")
     axes.set_title("XLA's cost_analysis of the same step")
     axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
