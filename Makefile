@@ -5,7 +5,7 @@ STAMP := .venv/installed
 ARBITERS := .venv/arbiters-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install sweep test test-fuzz test-torch lint check bench experiments test-zoo gpu \
+.PHONY: help install sweep test test-fuzz test-torch lint check bench experiments check-experiments test-zoo gpu \
 	gpu-results
 
 help: ## list the targets
@@ -64,6 +64,9 @@ test-zoo: $(STAMP) ## try every model of torchvision, timm and transformers, int
 
 experiments: $(ARBITERS) ## run the published claims again, each into results/
 	PYTHONPATH=. $(BIN)/python -m experiments -j 2
+
+check-experiments: $(STAMP) ## run them into a temporary folder; fails if a claim isn't as in results/
+	PYTHONPATH=. $(BIN)/python -m experiments -j 2 --check
 
 # Everything that only a GPU can tell. PYTHON is used as it is, if it has torch for the DEVICE.
 DEVICE ?= cuda
