@@ -65,7 +65,7 @@ test-zoo: $(STAMP) ## try every model of torchvision, timm and transformers, int
 experiments: $(ARBITERS) ## run the published claims again, each into results/
 	PYTHONPATH=. $(BIN)/python -m experiments -j 2
 
-check-experiments: $(STAMP) ## run them into a temporary folder; fails if a claim isn't as in results/
+check-experiments: $(ARBITERS) ## run them into a temporary folder; fails if a claim isn't as in results/
 	PYTHONPATH=. $(BIN)/python -m experiments -j 2 --check
 
 # Everything that only a GPU can tell. PYTHON is used as it is, if it has torch for the DEVICE.
