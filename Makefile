@@ -2,6 +2,7 @@ PYTHON ?= python3
 
 BIN := .venv/bin
 STAMP := .venv/installed
+ARBITERS := .venv/arbiters-installed
 
 .DEFAULT_GOAL := help
 .PHONY: help install sweep test test-fuzz test-torch lint check bench experiments \
@@ -15,6 +16,11 @@ install: $(STAMP) ## make .venv with the project and all extras
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[models,dev]'
+	touch $@
+
+# Only the experiments need what these compare with; without it their tests are skipped.
+$(ARBITERS): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[arbiters]'
 	touch $@
 
 sweep: $(STAMP) ## run the main job: the default sweep with its verdict, into results/
@@ -59,10 +65,10 @@ test-zoo: $(STAMP) ## try every model of torchvision, timm and transformers, int
 test-formula: $(STAMP) ## hold the closed forms of thirty models against fresh traces, into results/formulas.csv (long)
 	$(BIN)/python -m tests.zoo.formulas
 
-experiments: $(STAMP) ## run the published claims again, each into results/
+experiments: $(ARBITERS) ## run the published claims again, each into results/
 	PYTHONPATH=. $(BIN)/python -m experiments -j 2
 
-check-experiments: $(STAMP) ## run them into a temporary folder; fails if a claim isn't as in results/
+check-experiments: $(ARBITERS) ## run them into a temporary folder; fails if a claim isn't as in results/
 	PYTHONPATH=. $(BIN)/python -m experiments -j 2 --check
 
 # Everything that only a GPU can tell. PYTHON is used as it is, if it has torch for the DEVICE.
