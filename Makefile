@@ -57,7 +57,7 @@ test-zoo: $(STAMP) ## try every model of torchvision, timm and transformers, int
 	$(BIN)/python -m tests.zoo.run
 
 experiments: $(STAMP) ## run the published claims again, each into results/
-	for script in experiments/*.py; do $(BIN)/python $$script || exit 1; done
+	PYTHONPATH=. $(BIN)/python -m experiments -j 2
 
 # Everything that only a GPU can tell. PYTHON is used as it is, if it has torch for the DEVICE.
 DEVICE ?= cuda

@@ -1,45 +1,71 @@
-"""SGD's update costs 2 FLOP a parameter whatever the batch, so that it fades as the batch grows:
-LinearNet goes from 2.0009 at batch 1 to 1.0165 at 64 (Hobbhahn & Sevilla 2021).
+"""FLOPs of forward and backward are linear in the batch, and an update's are constant: counted as
+part of the backward pass, as the article does, it fades as the batch grows."""
 
-    python experiments/batch_size.py
-"""
+from __future__ import annotations
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from functools import partial
 
-from judged import conclude
+import pandas as pd
 
 import flopratio as fr
+from experiments.claims import Claim, conclude, reference
 from flopratio.report.figures import ratio_with_update_against_batch
 
-PUBLISHED = {1: 2.0009, 64: 1.0165}
+ARTICLE = "Hobbhahn & Sevilla 2021, batch size"
+CASES = "Hobbhahn & Sevilla 2021, summary, table of four cases"
+COLUMNS = ["model", "batch", "forward", "grad_input", "grad_weight", "backward", "update"]
+COLUMNS += ["parameters", "ratio", "ratio_with_update"]
 
 
 def main() -> None:
-    frame = fr.sweep("linearnet", batch="1..1024*2")
-    at = frame.set_index("batch")
-    doubled = [2 * parameters for parameters in frame["parameters"]]
-    with TemporaryDirectory() as directory:
-        conclude(
-            "batch_size",
-            frame,
-            ratio_with_update_against_batch(frame, Path(directory)),
-            [
-                (
-                    "ratio with the update at batch 1 and 64",
-                    PUBLISHED,
-                    {b: round(float(at.loc[b, "ratio_with_update"]), 4) for b in PUBLISHED},
-                ),
-                ("the update is 2 x parameters", doubled, list(frame["update"])),
-                (
-                    "the ratio falls with every doubling",
-                    True,
-                    at["ratio_with_update"].is_monotonic_decreasing,
-                ),
-                ("counted = executed at every batch", True, bool(frame["executed_equal"].all())),
-            ],
+    frame = pd.concat(
+        [
+            fr.sweep(model, batch="1..16384*4", measure="none")[COLUMNS]
+            for model in ("linearnet", "onenet", "convnet")
+        ],
+        ignore_index=True,
+    )
+    at = frame.set_index(["model", "batch"])
+    with_update, without = at["ratio_with_update"], at["ratio"]
+    least, most = min(frame["batch"]), max(frame["batch"])
+    doubled = frame["update"] == 2 * frame["parameters"]
+    linear = [
+        all(at.loc[row.model, column][1] * row.batch == getattr(row, column) for row in table)
+        for column in ("forward", "backward")
+        for table in [list(frame.itertuples())]
+    ]
+    # The article's four cases: what dominates, and whether the update is big beside it.
+    dominated = {"first layer": "linearnet", "other layers": "onenet"}
+    batches = {"big": least, "small": most}
+    cases = [
+        Claim(
+            f"{row['dominant_layers']} dominant, update {row['weight_update']}: "
+            f"{row['bwd_fwd_ratio']}:1 ({model} at batch {batch:,})",
+            CASES,
+            row["bwd_fwd_ratio"],
+            with_update[model, batch],
         )
-
-
-if __name__ == "__main__":
-    main()
+        for row in reference("epoch_case_table").to_dict("records")
+        for model, batch in [(dominated[row["dominant_layers"]], batches[row["weight_update"]])]
+    ]
+    conclude(
+        "batch_size",
+        frame,
+        partial(ratio_with_update_against_batch, frame),
+        [
+            Claim("LinearNet at batch 1", ARTICLE, "2.0009", with_update["linearnet", 1]),
+            Claim("LinearNet, update negligible", ARTICLE, "1.0009", without["linearnet", most]),
+            Claim("OneNet at batch 1", ARTICLE, "3.0003", with_update["onenet", 1]),
+            Claim("OneNet, update negligible", ARTICLE, "1.992", without["onenet", most]),
+            Claim(
+                "in a convolutional network the update plays no role, even at batch 1: its share "
+                "of forward is below 0.1%",
+                ARTICLE,
+                None,
+                bool(with_update["convnet", 1] - without["convnet", 1] < 1e-3),
+            ),
+            *cases,
+            Claim("forward and backward are linear in the batch", ARTICLE, None, all(linear)),
+            Claim("the update is 2 FLOP a parameter at every batch", ARTICLE, None, doubled.all()),
+        ],
+    )

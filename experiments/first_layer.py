@@ -1,60 +1,73 @@
-"""The first layer is 1:1, every other 2:1; a first layer whose input wants a gradient is 2:1 too.
+"""The first layer is 1:1, every other 2:1; one whose input wants a gradient is 2:1 too."""
 
-python experiments/first_layer.py
-"""
+from __future__ import annotations
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Any
 
 import pandas as pd
-from judged import conclude
 
 import flopratio as fr
-from flopratio.report.figures import flops_by_layer
+from experiments.claims import Claim, conclude, panels
+
+ARTICLE = "Hobbhahn & Sevilla 2021, table of operations"
+NETWORKS: dict[str, dict[str, Any]] = {"mlp": {}, "cnn": {"shared": False}}
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "input needs a gradient": {"input_grad": True},
+    "first layer frozen": {"freeze": "first*"},
+    "second layer frozen": {"freeze": "*.0.*"},
+}
 
 
-def ratios(**options: bool | str) -> dict[str, float | None]:
-    """Layer -> backward over forward, of an MLP with four hidden layers."""
-    layers = fr.count("mlp", 64, depth=4, **options).layers()
-    return {layer.name: layer.ratio for layer in layers if layer.forward}
+def ratios(model: str, **options: Any) -> dict[str, float]:
+    """Layer -> backward over forward, of a network of depth 4."""
+    ledger = fr.count(model, 64, depth=4, **NETWORKS[model], **options)
+    return {layer.name: layer.ratio for layer in ledger.layers() if layer.ratio is not None}
 
 
 def main() -> None:
-    cases = {
-        "plain": ratios(),
-        "input needs a gradient": ratios(input_grad=True),
-        "first layer frozen": ratios(freeze="first*"),
-        "hidden.1 frozen": ratios(freeze="hidden.1*"),
+    columns = {
+        name: {
+            (model, layer): ratio
+            for model in NETWORKS
+            for layer, ratio in ratios(model, **options).items()
+        }
+        for name, options in CASES.items()
     }
-    frame = pd.DataFrame(cases).rename_axis("layer").reset_index()
-    inner = ["hidden.0.linear", "hidden.1.linear", "hidden.2.linear", "output"]
-    with TemporaryDirectory() as directory:
-        pictures = flops_by_layer(fr.count("mlp", 64, depth=4).layers(), Path(directory))
-        conclude(
-            "first_layer",
-            frame,
-            pictures,
-            [
-                ("first layer", 1.0, cases["plain"]["first.linear"]),
-                ("every other layer", [2.0] * 4, [cases["plain"][name] for name in inner]),
-                (
-                    "first layer, its input needs a gradient",
-                    2.0,
-                    cases["input needs a gradient"]["first.linear"],
-                ),
-                (
-                    "first layer frozen: it costs nothing backward, the next is the first now",
-                    [0.0, 1.0],
-                    [cases["first layer frozen"][name] for name in ("first.linear", inner[0])],
-                ),
-                (
-                    "an inner layer frozen passes its input gradient only",
-                    1.0,
-                    cases["hidden.1 frozen"]["hidden.1.linear"],
-                ),
-            ],
-        )
+    frame = pd.DataFrame(columns).rename_axis(["model", "layer"]).reset_index()
 
+    def draw(axes: Any, model: str) -> None:
+        rows = frame[frame["model"] == model]
+        for place, case in enumerate(("plain", "input needs a gradient")):
+            axes.barh([y + 0.4 * place for y in range(len(rows))], rows[case], 0.4, label=case)
+        axes.set_yticks(range(len(rows)), rows["layer"])
+        axes.invert_yaxis()
+        axes.set_title(model)
+        axes.set_xlabel("FLOP, backward : forward")
+        axes.legend(loc="lower right")
 
-if __name__ == "__main__":
-    main()
+    claims = []
+    for model in NETWORKS:
+        first, *others = frame[frame["model"] == model].to_dict("records")
+        low, high = (bound(row["plain"] for row in others) for bound in (min, max))
+        claims += [
+            Claim(f"{model}: the first layer is 1:1", ARTICLE, "1:1", first["plain"]),
+            Claim(f"{model}: every other layer is 2:1, the lowest", ARTICLE, "2:1", low),
+            Claim(f"{model}: every other layer is 2:1, the highest", ARTICLE, "2:1", high),
+            Claim(
+                f"{model}: what makes the first layer 1:1 is that nobody asks for its input's "
+                "gradient; with it, it is 2:1",
+                ARTICLE,
+                "2:1",
+                first["input needs a gradient"],
+            ),
+        ]
+    conclude(
+        "first_layer",
+        frame,
+        panels(
+            "The first layer is 1:1 because its input is data",
+            *((lambda axes, model=model: draw(axes, model)) for model in NETWORKS),
+        ),
+        claims,
+    )

@@ -1,27 +1,44 @@
 """The memory of one training step of GPT-2 over its operators: rising in forward, falling in
-backward.
+backward."""
 
-    python experiments/memory_timeline.py
-"""
+from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 import flopratio as fr
+from experiments.claims import Claim, conclude
 from flopratio.report.figures import memory_timeline
 
-RESULTS = Path(__file__).parents[1] / "results"
+BLOG = "PyTorch blog 2023, Understanding GPU Memory 1, the saw-tooth of a training step"
 
 
 def main() -> None:
-    ledger = fr.count("hf:gpt2", 8, seq=1024, optimizer="adamw")
-    memory_timeline(
-        ledger.memory, RESULTS / "memory_timeline.png", "hf:gpt2 batch=8 seq=1024, adamw"
+    memory = fr.count("hf:gpt2", 8, seq=1024, optimizer="adamw").memory
+    frame = pd.DataFrame(
+        memory.at_peak.by_category.items(), columns=["category", "bytes_at_peak"], dtype=object
     )
-    memory = ledger.memory
-    print(f"peak {memory.peak:,} bytes in {memory.peak_phase}:")
-    for category, nbytes in memory.at_peak.by_category.items():
-        print(f"  {category:<18}{nbytes:>16,}")
 
+    def draw(directory: Path) -> Sequence[Path]:
+        paths = [directory / f"timeline.{extension}" for extension in ("png", "svg")]
+        for path in paths:
+            memory_timeline(memory, path, "hf:gpt2 batch=8 seq=1024, adamw")
+        return paths
 
-if __name__ == "__main__":
-    main()
+    at_peak = memory.at_peak.by_category
+    conclude(
+        "memory_timeline",
+        frame,
+        draw,
+        [
+            Claim("memory peaks where backward begins", BLOG, "backward", memory.peak_phase),
+            Claim(
+                "at the peak, activations are the largest part",
+                BLOG,
+                "saved_activations",
+                max(at_peak, key=lambda category: at_peak[category]),
+            ),
+        ],
+    )

@@ -2,20 +2,17 @@
 backward over forward, at every batch and width, measured on this machine, beside that of its FLOPs
 and the one that the machine's roofs predict.
 
-    python experiments/time_ratio.py
-
 A point takes a second or two; a run that was ended goes on where it was.
 """
 
 import shutil
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from functools import partial
 
 import pandas as pd
 import torch
-from judged import RESULTS, conclude
 
 import flopratio as fr
+from experiments.claims import Claim, conclude, output
 from flopratio.measure import machine
 from flopratio.measure.roofs import roofs_of
 from flopratio.report.figures import time_ratio_against_size
@@ -26,9 +23,10 @@ DEPTH = 4
 WIDTHS = (32, 128, 512, 2048)
 BATCHES = "1..1024*4"
 
-UNFINISHED = RESULTS / "time_ratio.unfinished"
+UNFINISHED = "time_ratio.unfinished"
 """Where the points stand until all are there."""
 
+ARTICLE = "Hobbhahn & Sevilla 2021: time stands for FLOPs"
 
 KEPT = ["model", "depth", "width", "batch", "forward", "backward", "ratio"]
 KEPT += [
@@ -55,23 +53,35 @@ def main() -> None:
     print(f"time departs from FLOP by {off.median():.0%} (median), {off.max():.0%} (worst)")
     print(f"predicted ratios depart from measured ones by {departure.median():.0%} (median)")
     bound = frame["bound"]
-    shutil.rmtree(UNFINISHED)
-    with TemporaryDirectory() as directory:
-        conclude(
-            "time_ratio",
-            frame,
-            time_ratio_against_size(frame, Path(directory)),
-            [
-                ("steps timed", len(WIDTHS) * 6, int(frame["time_ratio"].notna().sum())),
-                ("the smallest step is all launches", "launch", bound.iloc[0]),
-                ("the largest is all arithmetic", "compute", bound.iloc[-1]),
-                (
-                    "the largest step's time is nearer its FLOPs than the smallest's",
-                    True,
-                    bool(off.iloc[-1] < off.iloc[0]),
-                ),
-            ],
-        )
+    shutil.rmtree(output() / UNFINISHED)
+    conclude(
+        "time_ratio",
+        frame,
+        partial(time_ratio_against_size, frame),
+        [
+            Claim(
+                "the smallest step is all launches",
+                ARTICLE,
+                None,
+                bound.iloc[0] == "launch",
+                measured=True,
+            ),
+            Claim(
+                "the largest step is all arithmetic",
+                ARTICLE,
+                None,
+                bound.iloc[-1] == "compute",
+                measured=True,
+            ),
+            Claim(
+                "the largest step's time is nearer its FLOPs than the smallest's",
+                ARTICLE,
+                None,
+                bool(off.iloc[-1] < off.iloc[0]),
+                measured=True,
+            ),
+        ],
+    )
 
 
 def measured(width: int) -> pd.DataFrame:
@@ -84,7 +94,7 @@ def measured(width: int) -> pd.DataFrame:
         depth=DEPTH,
         batch=BATCHES,
         measure=DEVICE,
-        output=UNFINISHED / str(width),
+        output=output() / UNFINISHED / str(width),
     )
 
 
@@ -107,7 +117,3 @@ def predicted(frame: pd.DataFrame) -> dict[str, list[object]]:
         "predicted_time_ratio": [prediction.time_ratio for prediction in predictions],
         "bound": [max(each.bounds, key=lambda name: each.bounds[name]) for each in predictions],
     }
-
-
-if __name__ == "__main__":
-    main()

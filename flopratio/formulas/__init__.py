@@ -28,6 +28,7 @@ from flopratio.formulas.formula import (
     operator,
     per_dimension,
     prod,
+    quotient,
     register,
     same_shape,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "operator",
     "per_dimension",
     "prod",
+    "quotient",
     "register",
     "same_shape",
 ]

@@ -30,9 +30,11 @@ from flopratio.formulas.formula import (
     Cost,
     Example,
     Gradient,
+    LayerCost,
     Part,
     Size,
     Tensor,
+    layer,
     operator,
     prod,
 )
@@ -151,13 +153,14 @@ class Attention:
         """Forward, by an operator whose backward is the operator of the given name. Its node keeps
         everything, whichever gradient is asked for."""
         kept = tuple(tensor for tensor in saves if isinstance(tensor, Tensor))
+        *gradients, of_all = (
+            Gradient(part.operand, backward, part.flops, part.elementwise, kept)
+            for part in self.backward
+        )
         return Cost(
             flops=self.flops,
             elementwise=self.elementwise(keeps_logsumexp),
-            gradients=tuple(
-                Gradient(part.operand, backward, part.flops, part.elementwise, kept)
-                for part in self.backward
-            ),
+            gradients=(*gradients, replace(of_all, recompute=self.query_key)),
         )
 
     @property
@@ -221,7 +224,10 @@ def causal_half(cost: Cost) -> Cost:
         cost,
         flops=cost.flops // 2,
         recompute=cost.recompute // 2,
-        gradients=tuple(replace(work, flops=work.flops // 2) for work in cost.gradients),
+        gradients=tuple(
+            replace(work, flops=work.flops // 2, recompute=work.recompute // 2)
+            for work in cost.gradients
+        ),
         parts=tuple(replace(work, flops=work.flops // 2) for work in cost.parts),
     )
 
@@ -1039,7 +1045,69 @@ def _attention_operands(d: int, e: int) -> dict[str, Any]:
     return {"query": query, "key": key, "value": value}
 
 
+# -- The layer ----------------------------------------------------------------------------------
+
+
+@layer("Attention")
+def attention_layer(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    heads: Size,
+    kv_heads: Size,
+    head_width: Size,
+    causal: bool = False,
+    rotary: Size | None = None,
+) -> LayerCost:
+    """out[B, L, H D] = the attention of H heads, of query[B, L, H D] to key[B, M, K D] and
+    value[B, M, K D], by the CPU's fused operator. With ``rotary``, a number of positions, each head
+    of query and key is first turned by its own (Su et al., RoFormer, 2021)."""
+    calls: list[Call] = []
+
+    def by_head(x: Tensor, number: Size) -> Tensor:
+        return x.view(x.shape[0], number, x.shape[1], head_width)
+
+    queries, keys, values = by_head(query, heads), by_head(key, kv_heads), by_head(value, kv_heads)
+    if rotary is not None:
+        cosine, sine = (query.new(rotary, head_width) for _ in range(2))
+        queries, keys = (_rotated(x, cosine, sine, calls) for x in (queries, keys))
+    y = queries.new(*queries.shape)
+    operands = {"query": queries, "key": keys, "value": values, "is_causal": causal}
+    logsumexp = queries.new(*queries.shape[:-1], itemsize=4)
+    calls.append(Call("aten._scaled_dot_product_flash_attention_for_cpu", operands, (y, logsumexp)))
+    return LayerCost(y.view(*query.shape), tuple(calls))
+
+
+def _rotated(x: Tensor, cosine: Tensor, sine: Tensor, calls: list[Call]) -> Tensor:
+    """x cos + swap(x) sin, where swap exchanges the halves of each head, and the table of sines
+    has the sign: two multiplications and an addition an entry."""
+    turned, swapped, of_cosine, of_sine = (x.new(*x.shape) for _ in range(4))
+    calls += (
+        Call("aten.mul", {"self": x, "other": cosine}, of_cosine),
+        Call("aten.roll", {"self": x}, swapped),
+        Call("aten.mul", {"self": swapped, "other": sine}, of_sine),
+        Call("aten.add", {"self": of_cosine, "other": of_sine}, turned),
+    )
+    return turned
+
+
 EXAMPLES += [
+    Example(
+        "Attention",
+        {
+            "query": Tensor((2, 5, 12)),
+            "key": Tensor((2, 5, 4)),
+            "value": Tensor((2, 5, 4)),
+            "heads": 3,
+            "kv_heads": 1,
+            "head_width": 4,
+            "rotary": 5,
+        },
+        {"flops": 2_400, "elementwise": 1_440, "parameters": 0},
+        "2 * 3 * 5 = 30 rows of 5 keys, 150 scores: Q K.T and P V 2 * 2 * 150 * 4 = 2,400; scale "
+        "and softmax 6 * 150 = 900, log-sum-exp 60, rotation 3 * (120 + 40) = 480",
+    ),
     Example(
         "aten._scaled_dot_product_flash_attention_for_cpu",
         {**_attention_operands(4, 4), "out": (Tensor((2, 3, 5, 4)), Tensor((2, 3, 5)))},

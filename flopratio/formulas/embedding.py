@@ -252,7 +252,34 @@ def embedding_layer(
     return LayerCost(y, (Call("aten.embedding", operands, y),), {"weight": weight})
 
 
+@layer("LearnedPositions")
+def learned_positions(x: Tensor, *, positions: Size, width: Size) -> LayerCost:
+    """y[B, L, D] = x[B, L, D] + weight[L, D]; the weight's gradient is the sum over the batch."""
+    weight = Tensor((positions, width), x.itemsize)
+    y = x.new(*x.shape)
+    return LayerCost(y, (Call("aten.add", {"self": x, "other": weight}, y),), {"weight": weight})
+
+
+@layer("SinusoidalPositions")
+def sinusoidal_positions(x: Tensor, *, positions: Size, width: Size) -> LayerCost:
+    """The same with a table of sines and cosines that is not trained (Vaswani et al. 2017,
+    section 3.5)."""
+    table = Tensor((positions, width), x.itemsize)
+    y = x.new(*x.shape)
+    call = Call("aten.add", {"self": x, "other": table}, y)
+    return LayerCost(y, (call,), buffers={"table": table})
+
+
 EXAMPLES += [
+    *(
+        Example(
+            name,
+            {"x": Tensor((2, 5, 4)), "positions": 5, "width": 4},
+            {"flops": 0, "elementwise": 40, "parameters": parameters},
+            "one addition for each of 2 * 5 * 4 elements",
+        )
+        for name, parameters in (("LearnedPositions", 20), ("SinusoidalPositions", 0))
+    ),
     Example(
         "Embedding",
         {"x": Tensor((2, 5), itemsize=8), "num_embeddings": 10, "embedding_dim": 4},

@@ -46,6 +46,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import wraps
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,13 @@ def prod(sizes: Iterable[Size]) -> Size:
     for size in sizes:
         result = result * size
     return result
+
+
+def quotient(size: Size, by: Size) -> Size:
+    """A size that the other divides without a remainder; of symbols their fraction, which cancels
+    where it is multiplied again."""
+    whole = all(isinstance(one, Integral | np.ndarray) for one in (size, by))
+    return size // by if whole else size / by
 
 
 def same_shape(first: tuple[Size, ...], second: tuple[Size, ...]) -> bool:
@@ -191,6 +199,8 @@ class Gradient:
         saves: the tensors that forward must keep for it, of its operands and results.
         surplus: contraction FLOP that the operator does beyond that (a product of which only the
             entries at non-zeros are wanted); it is recompute.
+        recompute: contraction FLOP of forward that its operator does again, as the formula of that
+            operator says.
         inner: whether it is the gradient of a value between the operands and the result (a
             recurrent layer's hidden states), which depends on all of ``operand``.
     """
@@ -202,6 +212,7 @@ class Gradient:
     saves: tuple[Tensor, ...] = ()
     inner: bool = False
     surplus: Size = 0
+    recompute: Size = 0
 
 
 def operands_of(work: Gradient | Part) -> tuple[str, ...]:
@@ -407,7 +418,8 @@ def of_complex_numbers(cost: Cost) -> Cost:
         return replace(work, flops=4 * work.flops, elementwise=2 * work.elementwise)
 
     gradients = (
-        replace(scaled(gradient), surplus=4 * gradient.surplus) for gradient in cost.gradients
+        replace(scaled(gradient), surplus=4 * gradient.surplus, recompute=4 * gradient.recompute)
+        for gradient in cost.gradients
     )
     whole: Cost = scaled(cost)
     return replace(
@@ -503,8 +515,9 @@ def register(
 
 
 def layer(*types: str) -> Callable[[LayerFormula], LayerFormula]:
-    """Register the composition of a layer type. It is called with the input tensor and with the
-    arguments of the ``torch.nn`` constructor of the same name.
+    """Register the composition of a layer type. It is called with the input tensors and with the
+    arguments of the constructor of the same name, in ``torch.nn`` or among the layers of the
+    built-in networks.
 
     Raises:
         ValueError: a type has a composition already.

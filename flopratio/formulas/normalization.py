@@ -759,7 +759,7 @@ def layer_norm(
     bias: bool = True,
 ) -> LayerCost:
     """y[*B, D] = (x - mean) / sqrt(var + eps) * weight[D] + bias[D], over D, which may be several
-    dimensions."""
+    dimensions. (The CPU keeps the statistics in the type of x.)"""
     rows, within = last_dimensions(x, normalized_shape)
     parameters = affine_parameters(x, elementwise_affine, bias, *within)
     y = x.new(*x.shape)
@@ -771,7 +771,7 @@ def layer_norm(
         "bias": parameters.get("bias"),
         "eps": eps,
     }
-    kept = (Tensor(statistics, STATISTICS_BYTES), Tensor(statistics, STATISTICS_BYTES))
+    kept = (x.new(*statistics), x.new(*statistics))
     return LayerCost(y, (Call("aten.native_layer_norm", operands, (y, *kept)),), parameters)
 
 
@@ -816,26 +816,35 @@ def rms_norm(
 
     On the CPU torch runs it as a chain of ``pow, mean, add_, rsqrt, mul, mul``; only CUDA has the
     fused operator. The chain's forward is ``fused_rms_norm`` FLOP for FLOP; its backward is longer.
-    x is used twice (by ``pow`` and by ``mul``), so autograd adds two gradients of it.
+    x is used twice (by ``pow`` and by ``mul``), so autograd adds two gradients of it. What has less
+    than 32 bits is made fp32 before, and made what it was after.
     """
     rows, within = last_dimensions(x, normalized_shape)
     parameters = affine_parameters(x, elementwise_affine, False, *within)
+    calls = []
+    given, widened = x, x.itemsize < 4
+    if widened:
+        x = x.new(*x.shape, itemsize=4)
+        calls.append(Call("aten._to_copy", {"self": given}, x))
     squares, x_hat = x.new(*x.shape), x.new(*x.shape)
     row = (*rows, *((1,) * len(within)))
     means, rstd = x.new(*row), x.new(*row)
     shifted = means.view(*row)
     dims = tuple(range(len(rows), len(x.shape)))
-    calls = [
+    calls += [
         Call("aten.pow", {"self": x, "exponent": 2}, squares),
         Call("aten.mean", {"self": squares, "dim": dims, "keepdim": True}, means),
         Call("aten.add_", {"self": means, "other": eps}, shifted),
         Call("aten.rsqrt", {"self": shifted}, rstd),
         Call("aten.mul", {"self": x, "other": rstd}, x_hat),
     ]
-    if not elementwise_affine:
-        return LayerCost(x_hat, tuple(calls), parameters)
-    y = x.new(*x.shape)
-    calls.append(Call("aten.mul", {"self": x_hat, "other": parameters["weight"]}, y))
+    y = x_hat
+    if elementwise_affine:
+        y = x.new(*x.shape)
+        calls.append(Call("aten.mul", {"self": x_hat, "other": parameters["weight"]}, y))
+    if widened:
+        wide, y = y, given.new(*x.shape)
+        calls.append(Call("aten._to_copy", {"self": wide}, y))
     return LayerCost(y, tuple(calls), parameters)
 
 

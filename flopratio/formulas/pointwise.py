@@ -20,12 +20,15 @@ from typing import Any
 from flopratio.formulas.arithmetic import addition, division, modulus, multiplication
 from flopratio.formulas.formula import (
     EXAMPLES,
+    Call,
     Cost,
     Example,
     Gradient,
+    LayerCost,
     OperatorFormula,
     Size,
     Tensor,
+    layer,
     operator,
     same_shape,
 )
@@ -659,7 +662,33 @@ def logit_backward(
     return Cost(elementwise=(3 if eps is None else 5) * out.numel)
 
 
+@layer("Add")
+def add_layer(x: Tensor, y: Tensor) -> LayerCost:
+    """x + y, of one shape: what joins a residual connection."""
+    out = x.new(*x.shape)
+    return LayerCost(out, (Call("aten.add", {"self": x, "other": y}, out),))
+
+
+@layer("Multiply")
+def multiply_layer(x: Tensor, y: Tensor) -> LayerCost:
+    """x * y, of one shape: what a gate does."""
+    out = x.new(*x.shape)
+    return LayerCost(out, (Call("aten.mul", {"self": x, "other": y}, out),))
+
+
 EXAMPLES += [
+    Example(
+        "Add",
+        {"x": Tensor((2, 3, 4)), "y": Tensor((2, 3, 4))},
+        {"flops": 0, "elementwise": 24, "parameters": 0},
+        "one addition for each of 24 elements",
+    ),
+    Example(
+        "Multiply",
+        {"x": Tensor((2, 3, 4)), "y": Tensor((2, 3, 4))},
+        {"flops": 0, "elementwise": 24, "parameters": 0},
+        "one multiplication for each of 24 elements",
+    ),
     Example(
         "aten.add",
         {"self": Tensor((4, 6)), "other": Tensor((6,)), "out": Tensor((4, 6))},

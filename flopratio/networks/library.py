@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from numbers import Integral
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from flopratio.errors import UsageError
-from flopratio.formulas import Size
-from flopratio.networks.description import LOSSES, Layer, Network, Repeat
+from flopratio.formulas import Size, exact, quotient
+from flopratio.networks.description import INPUT, LOSSES, Layer, Network, Repeat
 from flopratio.text.grammar import check_keys
 from flopratio.text.suggestions import did_you_mean
 
@@ -21,8 +24,25 @@ ACTIVATIONS = {
     "sigmoid": "Sigmoid",
 }
 
-Shapes = tuple[tuple[Layer | Repeat, ...], tuple[Size, ...]]
-"""What a network's sizes determine: its layers, and the shape of its input."""
+NORMS = {"layer": "LayerNorm", "rms": "RMSNorm"}
+
+POSITIONS = {
+    "learned": ("LearnedPositions",),
+    "sinusoidal": ("SinusoidalPositions",),
+    "rotary": (),
+    "none": (),
+}
+"""How positions are told from each other -> the layer that adds them to the embedding; rotary ones
+turn each query and key."""
+
+
+class Shapes(NamedTuple):
+    """What a network's sizes determine; see :class:`flopratio.networks.description.Network`."""
+
+    layers: tuple[Layer | Repeat, ...]
+    input_shape: tuple[Size, ...]
+    output_shape: tuple[Size, ...]
+    tokens: Size | None = None
 
 
 @dataclass(frozen=True)
@@ -30,7 +50,7 @@ class NetworkType:
     """A family of networks.
 
     Args:
-        layers: makes the layers and the input's shape of the values of all KEYs but ``loss``.
+        layers: makes the layers and the shapes of the values of all KEYs but ``loss``.
         keys: each KEY and its default.
         minimum: the smallest legal value of a KEY, where it isn't 1.
         choices: the words that a KEY may be, where they are listed.
@@ -63,7 +83,7 @@ def _mlp(
             {"in_features": inputs, "out_features": outputs, "bias": bias},
         )
 
-    return (
+    return Shapes(
         (
             linear("first.linear", input, width),
             Layer("first.activation", function.type),
@@ -71,6 +91,7 @@ def _mlp(
             linear("output", width, classes),
         ),
         (batch, input),
+        (batch, classes),
     )
 
 
@@ -98,7 +119,7 @@ def _cnn(*, depth: Size, shared: bool, image: Size, classes: Size, batch: Size) 
     """DeeperConvNet of Hobbhahn & Sevilla 2021, Appendix A: a first convolution, ``depth`` middle
     ones of 3 x 3 and 32 channels (one module applied again and again if ``shared``, as there), a
     last one, the mean over the image and a linear layer."""
-    return (
+    return Shapes(
         (
             _convolution("first.conv", 3, 32, 7, 2),
             Layer("first.relu", "ReLU", {"inplace": True}),
@@ -117,6 +138,7 @@ def _cnn(*, depth: Size, shared: bool, image: Size, classes: Size, batch: Size) 
             *_head(64, classes),
         ),
         (batch, 3, image, image),
+        (batch, classes),
     )
 
 
@@ -124,7 +146,7 @@ def _convnet(*, image: Size, classes: Size, batch: Size) -> Shapes:
     """ConvNet of the same article: two convolutions and a linear layer."""
     relu = {"inplace": True}
     pool = {"kernel_size": 3, "stride": 2, "padding": 1}
-    return (
+    return Shapes(
         (
             _convolution("first.conv", 3, 32, 7, 2),
             Layer("first.relu", "ReLU", relu),
@@ -135,13 +157,14 @@ def _convnet(*, image: Size, classes: Size, batch: Size) -> Shapes:
             *_head(64, classes),
         ),
         (batch, 3, image, image),
+        (batch, classes),
     )
 
 
 def _three_linear(*, input: Size, classes: Size, bias: bool, batch: Size) -> Shapes:
     """LinearNet and OneNet of the same article: three linear layers with nothing between them."""
     sizes = (input, 4096, 128, classes)
-    return (
+    return Shapes(
         tuple(
             Layer(
                 name,
@@ -153,7 +176,130 @@ def _three_linear(*, input: Size, classes: Size, bias: bool, batch: Size) -> Sha
             )
         ),
         (batch, input),
+        (batch, classes),
     )
+
+
+def _transformer(
+    *,
+    kind: str,
+    depth: Size,
+    width: Size,
+    heads: Size,
+    kv_heads: Size,
+    feed_forward: Size,
+    gated: bool,
+    vocabulary: Size,
+    seq: Size,
+    positions: str,
+    norm: str,
+    tied: bool,
+    bias: bool,
+    activation: str,
+    batch: Size,
+) -> Shapes:
+    """``depth`` blocks of attention and feed-forward layers on tokens, between an embedding and a
+    head that gives each position its scores: a decoder, whose attention is causal (GPT-2, and with
+    other choices of norm, positions, gate and heads Llama), or an encoder, whose isn't. Norms stand
+    before what they are for, and at the end."""
+    kv_heads, feed_forward = _as_many(kv_heads, heads), _as_many(feed_forward, 4 * width)
+    _check_divides("width", width, "heads", heads)
+    _check_divides("heads", heads, "kv_heads", kv_heads)
+    head_width = quotient(width, heads)
+    if positions == "rotary":
+        _check_divides("width / heads, where positions are rotary,", head_width, "", 2)
+
+    def linear(name: str, inputs: Size, outputs: Size, *reads: str) -> Layer:
+        sizes = {"in_features": inputs, "out_features": outputs, "bias": bias}
+        return Layer(name, "Linear", sizes, reads)
+
+    def normalization(name: str, *reads: str) -> Layer:
+        arguments = {"normalized_shape": width} | ({"bias": bias} if norm == "layer" else {})
+        return Layer(name, NORMS[norm], arguments, reads)
+
+    attention = (
+        normalization("attention.norm", INPUT),
+        linear("attention.query", width, width, "attention.norm"),
+        linear("attention.key", width, kv_heads * head_width, "attention.norm"),
+        linear("attention.value", width, kv_heads * head_width, "attention.norm"),
+        Layer(
+            "attention.products",
+            "Attention",
+            {
+                "heads": heads,
+                "kv_heads": kv_heads,
+                "head_width": head_width,
+                "causal": kind == "decoder",
+                "rotary": seq if positions == "rotary" else None,
+            },
+            ("attention.query", "attention.key", "attention.value"),
+        ),
+        linear("attention.output", width, width),
+        Layer("attention.sum", "Add", reads=(INPUT, "attention.output")),
+    )
+    gate = (
+        linear("feed_forward.gate", width, feed_forward, "feed_forward.norm"),
+        Layer("feed_forward.activation", ACTIVATIONS[activation]),
+        linear("feed_forward.up", width, feed_forward, "feed_forward.norm"),
+        Layer(
+            "feed_forward.product",
+            "Multiply",
+            reads=("feed_forward.activation", "feed_forward.up"),
+        ),
+    )
+    plain = (
+        linear("feed_forward.up", width, feed_forward),
+        Layer("feed_forward.activation", ACTIVATIONS[activation]),
+    )
+    feed = (
+        normalization("feed_forward.norm"),
+        *(gate if gated else plain),
+        linear("feed_forward.down", feed_forward, width),
+        Layer("feed_forward.sum", "Add", reads=("attention.sum", "feed_forward.down")),
+    )
+    table = {"num_embeddings": vocabulary, "embedding_dim": width}
+    added = {"positions": seq, "width": width}
+    return Shapes(
+        (
+            Layer("embedding", "Embedding", table),
+            *(Layer("positions", kind, added) for kind in POSITIONS[positions]),
+            Repeat("layers", (*attention, *feed), depth),
+            normalization("norm"),
+            Layer(
+                "head",
+                "Linear",
+                {"in_features": width, "out_features": vocabulary, "bias": False},
+                tied={"weight": "embedding.weight"} if tied else {},
+            ),
+        ),
+        (batch, seq),
+        (batch, seq, vocabulary),
+        tokens=vocabulary,
+    )
+
+
+def _as_many(size: Size, default: Size) -> Size:
+    """A size, or where it is 0 another."""
+    if isinstance(size, np.ndarray):
+        return np.where(size == 0, default, size)
+    return default if size == 0 else size
+
+
+def _check_divides(name: str, size: Size, by_name: str, by: Size) -> None:
+    """Check that one size divides another; of symbols it is taken for granted.
+
+    Raises:
+        UsageError: it doesn't.
+    """
+    if not all(isinstance(one, Integral | np.ndarray) for one in (size, by)):
+        return
+    sizes, divisors = np.broadcast_arrays(exact(size), exact(by))
+    for one, divisor in zip(sizes.flat, divisors.flat, strict=True):
+        if one % divisor:
+            raise UsageError(
+                f"{name}={one} should be a multiple of "
+                f"{f'{by_name}={divisor}' if by_name else divisor}"
+            )
 
 
 _LOSS = {"loss": tuple(LOSSES)}
@@ -208,6 +354,36 @@ NETWORKS: dict[str, NetworkType] = {
         {"input": 1, "classes": 10, "bias": True, "loss": "cross_entropy", "batch": 64},
         choices=_LOSS,
     ),
+    "transformer": NetworkType(
+        _transformer,
+        {
+            "kind": "decoder",
+            "depth": 6,
+            "width": 512,
+            "heads": 8,
+            "kv_heads": 0,
+            "feed_forward": 0,
+            "gated": False,
+            "vocabulary": 8192,
+            "seq": 128,
+            "positions": "learned",
+            "norm": "layer",
+            "tied": True,
+            "bias": True,
+            "activation": "gelu",
+            "loss": "cross_entropy",
+            "batch": 8,
+        },
+        # 0: as many as heads; 4 times the width.
+        minimum={"kv_heads": 0, "feed_forward": 0},
+        choices={
+            "kind": ("decoder", "encoder"),
+            "positions": tuple(POSITIONS),
+            "norm": tuple(NORMS),
+            "activation": tuple(ACTIVATIONS),
+            **_LOSS,
+        },
+    ),
 }
 
 
@@ -215,7 +391,7 @@ def describe(model: str, **settings: Any) -> Network:
     """The description of a built-in network.
 
     Args:
-        model: ``mlp``, ``cnn``, ``convnet``, ``linearnet`` or ``onenet``.
+        model: ``mlp``, ``cnn``, ``transformer``, ``convnet``, ``linearnet`` or ``onenet``.
         settings: its KEYs; sizes may be ints, arrays of ints or symbols.
 
     Raises:
@@ -228,5 +404,13 @@ def describe(model: str, **settings: Any) -> Network:
     check_keys(model, given, family.keys, family.minimum, family.choices)
     values = {**family.keys, **settings}
     sizes = {key: value for key, value in values.items() if key != "loss"}
-    layers, input_shape = family.layers(**sizes)
-    return Network(model, values, layers, input_shape, values["loss"])
+    shapes = family.layers(**sizes)
+    return Network(
+        model,
+        values,
+        shapes.layers,
+        shapes.input_shape,
+        shapes.output_shape,
+        values["loss"],
+        shapes.tokens,
+    )

@@ -161,7 +161,9 @@ class StepOptions:
     )
     """See :func:`flopratio.formulas.attention.causal_half`."""
 
-    input_grad: bool = option(False, "Ask for the gradient of the network's input too.")
+    input_grad: bool = option(
+        False, "Ask for the gradient of the network's input too; tokens have none."
+    )
     inference: bool = option(False, "Forward alone, no gradients.")
     """In eval mode, and without a graph."""
 

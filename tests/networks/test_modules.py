@@ -15,6 +15,8 @@ class TestOneDescription:
         small = {"image": 33} if "image" in NETWORKS[model].keys else {}
         if model == "linearnet":
             small = {"input": 12}
+        if model == "transformer":
+            small = {"width": 16, "seq": 6, "vocabulary": 24}
         network = describe(model, batch=2, **small)
         module = build(network)
         ledger = analytic_ledger(network)

@@ -1,0 +1,53 @@
+"""The experiments, in the order in which their claims are told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One script.
+
+    Args:
+        name: of its module, its files in ``results/`` and its rows in ``claims.csv``.
+        seconds: it takes on one core, roughly: those that take long start first, and ``make test``
+            runs those that don't.
+        alone: it measures times, so that nothing runs beside it.
+    """
+
+    name: str
+    seconds: float
+    alone: bool = False
+
+
+ORDER = (
+    Experiment("first_layer", 5),
+    Experiment("depth", 20),
+    Experiment("batch_size", 5),
+    Experiment("negligible_layers", 5),
+    Experiment("activation_memory", 30),
+    Experiment("optimizers", 10),
+    Experiment("training_vs_inference", 60, alone=True),
+    Experiment("step_breakdown", 60, alone=True),
+    Experiment("architectures", 120),
+    Experiment("autograd_nodes", 10),
+    Experiment("by_hand_mlp", 5),
+    Experiment("transformers_by_formula", 60),
+    Experiment("mixed_precision", 20),
+    Experiment("checkpointing", 60),
+    Experiment("micro_batches", 30),
+    Experiment("sparsity", 20),
+    Experiment("second_order", 60),
+    Experiment("pipeline", 20),
+    Experiment("utilisation", 60),
+    Experiment("corrections", 60),
+    Experiment("memory_cpu", 120),
+    Experiment("memory_timeline", 10),
+    Experiment("time_ratio", 120, alone=True),
+)
+
+HERE = Path(__file__).parent
+
+EXPERIMENTS = {each.name: each for each in ORDER if (HERE / f"{each.name}.py").exists()}
