@@ -82,7 +82,25 @@ class LayerTotals:
         return self.backward / self.forward if self.forward else None
 
 
+class PhaseTotals(NamedTuple):
+    """One phase's FLOP."""
+
+    flops: int
+    """Of contractions."""
+    elementwise: int
+
+    @property
+    def both(self) -> int:
+        return self.flops + self.elementwise
+
+
 SAVED = "saved_bytes"
+
+ELEMENTWISE_GRADIENTS = ("elementwise_grad_input", "elementwise_grad_weight")
+"""The parts of a layer's ``elementwise_backward`` in a document."""
+
+LIVES = "memory_lives"
+"""The key of a document that says what is alive when, see :meth:`Memory.lives`."""
 
 
 @dataclass(frozen=True)
@@ -233,6 +251,15 @@ class Ledger:
             hardware=_quotient(total.backward + total.recompute, total.forward),
         )
 
+    @cached_property
+    def phases(self) -> dict[str, PhaseTotals]:
+        """Phase -> its figures, for each of :data:`PHASES`."""
+        flops, elementwise = dict.fromkeys(PHASES, 0), dict.fromkeys(PHASES, 0)
+        for row in self.rows:
+            flops[row.phase] += row.flops
+            elementwise[row.phase] += row.elementwise
+        return {phase: PhaseTotals(flops[phase], elementwise[phase]) for phase in PHASES}
+
     def layers(self) -> list[LayerTotals]:
         """The rows summed by layer, in the order in which the layers first ran."""
         grouped: dict[str, list[Row]] = {}
@@ -281,6 +308,11 @@ class Ledger:
     def document(self) -> dict[str, Any]:
         """What ``--json`` prints: plain ints, floats, strings, lists and dicts."""
         total, ratio = self.totals, self.ratio
+        gradients: dict[str, dict[str, int]] = {}
+        for row in self.rows:
+            own = gradients.setdefault(row.layer, dict.fromkeys(ELEMENTWISE_GRADIENTS, 0))
+            if (key := f"elementwise_{row.phase}") in own:
+                own[key] += row.elementwise
         analytic = self.analytic or {
             "forward": total.forward,
             "grad_input": total.grad_input,
@@ -328,6 +360,7 @@ class Ledger:
                     "elementwise_forward": layer.elementwise_forward,
                     "elementwise_backward": layer.elementwise_backward,
                     "elementwise_recompute": layer.elementwise_recompute,
+                    **gradients[layer.name],
                     "ratio": layer.ratio,
                     "parameters": layer.parameters,
                     "saved_bytes": layer.saved_bytes,
@@ -344,7 +377,13 @@ class Ledger:
             "notes": self.notes,
             **({"nonzero": self.nonzero} if self.nonzero else {}),
             "rows": [list(row) for row in self.rows],
+            **({LIVES: self.memory.lives()} if self.memory.knows_blocks else {}),
         }
+
+    @staticmethod
+    def without_rows(document: dict[str, Any]) -> dict[str, Any]:
+        """A document without what has an entry for each operator, which can be many."""
+        return {key: value for key, value in document.items() if key not in ("rows", LIVES)}
 
     def to_json(self, *, rows: bool = True, **beside: Any) -> str:
         """The document as JSON; ``rows=False`` leaves the operators out (they can be many, and
@@ -354,9 +393,7 @@ class Ledger:
             beside: further keys of the document, with JSON-ready values.
         """
         document = {**self.document(), **beside}
-        if not rows:
-            del document["rows"]
-        return json.dumps(document, indent=1)
+        return json.dumps(document if rows else self.without_rows(document), indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> Ledger:
@@ -371,6 +408,15 @@ class Ledger:
             raise UsageError(f"not a ledger: {error}") from error
         if not isinstance(document, dict) or document.get("schema") != SCHEMA:
             raise UsageError(f"not a ledger: its schema should be {SCHEMA}")
+        return cls.from_document(document)
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> Ledger:
+        """The ledger that :meth:`document` told.
+
+        Raises:
+            UsageError: it has no rows.
+        """
         if "rows" not in document:
             raise UsageError("this ledger was written without its rows: write it with -o FILE.json")
         layers = [*document["layers"], *document.get("idle_layers", [])]
@@ -382,8 +428,8 @@ class Ledger:
             types={layer["name"]: layer["type"] for layer in layers},
             convention=document["convention"],
             versions=document["versions"],
-            memory=Memory(
-                document["memory"], unknown_workspaces=document.get("unknown_workspaces", ())
+            memory=Memory.of_document(
+                document["memory"], document.get(LIVES), document.get("unknown_workspaces", ())
             ),
             uncounted_ops=document["uncounted_calls"],
             notes=document.get("notes", []),

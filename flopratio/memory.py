@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Self, TypeVar, overload
@@ -174,7 +174,7 @@ class Memory(dict[str, Any]):
     Args:
         figures: by name.
         blocks: every storage of the step, in the order in which they were seen; None where only the
-            figures are known, as in a ledger that was read from a file.
+            figures are known, as of a built-in network's formulas.
         operators: what ran at each record.
         unknown_workspaces: operators whose kernels take memory besides, of a size that no shape
             tells: it is in no figure.
@@ -234,7 +234,7 @@ class Memory(dict[str, Any]):
         if self._blocks is None:
             raise UsageError(
                 "of this ledger's memory only the figures are known, not what is alive when: "
-                "count the step anew, for a file does not keep it"
+                "count the step anew, and write it with -o FILE.json, which keeps it"
             )
         return self._blocks
 
@@ -243,6 +243,41 @@ class Memory(dict[str, Any]):
         """What ran at each record."""
         _ = self.blocks
         return self._operators
+
+    @property
+    def knows_blocks(self) -> bool:
+        """Whether it is known what is alive when, and not the figures alone."""
+        return self._blocks is not None
+
+    def lives(self) -> dict[str, list[list[Any]]]:
+        """What is alive when, as a document keeps it: the fields of every :class:`MemoryBlock` and
+        :class:`OperatorRun`."""
+        names = [each.name for each in fields(MemoryBlock)]
+        return {
+            "blocks": [[getattr(block, name) for name in names] for block in self.blocks],
+            "operators": [list(operator) for operator in self.operators],
+        }
+
+    @classmethod
+    def of_document(
+        cls,
+        figures: Mapping[str, Any],
+        lives: Mapping[str, Sequence[Sequence[Any]]] | None,
+        unknown_workspaces: Sequence[str],
+    ) -> Self:
+        """The memory that a document holds.
+
+        Args:
+            lives: what :meth:`lives` gave; None where the document has the figures alone.
+        """
+        if lives is None:
+            return cls(figures, unknown_workspaces=unknown_workspaces)
+        return cls(
+            figures,
+            blocks=[MemoryBlock(*block) for block in lives["blocks"]],
+            operators=[OperatorRun(*operator) for operator in lives["operators"]],
+            unknown_workspaces=unknown_workspaces,
+        )
 
     def events(self) -> Iterator[MemoryEvent]:
         """Every allocation and release in order; what was there before the step comes first."""

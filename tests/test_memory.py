@@ -98,11 +98,25 @@ def test_a_copy_has_the_blocks_too(memory: Memory) -> None:
         assert again.unknown_workspaces == ("aten.sum",)
 
 
-def test_a_file_keeps_the_figures_alone() -> None:
+def test_a_file_keeps_what_is_alive_when() -> None:
     ledger = fr.count("mlp", depth=1, width=8, batch=2)
     again = Ledger.from_json(ledger.to_json()).memory
     assert again == ledger.memory == json.loads(ledger.to_json())["memory"]
     assert again.peak == ledger.memory.at_peak.nbytes
+    assert again.at_peak == ledger.memory.at_peak
+    assert again.timeline() == ledger.memory.timeline()
+    assert list(again.events()) == list(ledger.memory.events())
+
+
+def test_a_document_without_operators_is_without_them_here_too() -> None:
+    document = json.loads(fr.count("mlp", depth=1, width=8, batch=2).to_json(rows=False))
+    assert "rows" not in document
+    assert "memory_lives" not in document
+
+
+def test_of_figures_alone_nothing_more_is_told() -> None:
+    again = Memory({"peak": 8})
+    assert not again.knows_blocks
     for look in (
         lambda: again.blocks,
         lambda: again.operators,

@@ -23,6 +23,7 @@ from flopratio.cli.diff import diff_command
 from flopratio.cli.fit import fit_command
 from flopratio.cli.options import Command, Group
 from flopratio.cli.profile import profile_command
+from flopratio.cli.report import report_command
 from flopratio.cli.sweep import sweep_command
 from flopratio.errors import UntestedTorch, UsageError, message_of
 from flopratio.text.suggestions import nearest
@@ -39,6 +40,7 @@ app.command("count", cls=Command)(count_command)
 app.command("diff", cls=Command)(diff_command)
 app.command("fit", cls=Command)(fit_command)
 app.command("profile", cls=Command)(profile_command)
+app.command("report", cls=Command)(report_command)
 app.command("sweep", cls=Command)(sweep_command)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -112,17 +110,10 @@ def snapshot_of(side: str, *, quiet: bool = False) -> Snapshot:
 
 def _read(path: Path) -> Snapshot:
     from flopratio.snapshot import Snapshot
+    from flopratio.verbs.saved import read_json
 
+    document = read_json(path)
     try:
-        return Snapshot.from_document(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
-        raise UsageError(
-            f"there is no ledger {path}: "
-            f"flopratio count MODEL -o {shlex.quote(str(path))} writes one"
-        ) from error
-    except OSError as error:
-        raise UsageError(f"can't read {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UsageError(f"{path} is not JSON: {error}") from error
+        return Snapshot.from_document(document)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error

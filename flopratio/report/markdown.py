@@ -1,4 +1,4 @@
-"""A ledger as Markdown: the verdict first, then the table, then the details."""
+"""A ledger as Markdown: the verdict first, then the tables."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from collections.abc import Iterable
 
 from flopratio.ledger import Ledger
 from flopratio.report.prediction import Lines, sentences, tables
+from flopratio.report.shares import Shares, bar, memory_shares, percent, phase_shares
 from flopratio.report.summary import Remark, headline, remarks, token_terms
 from flopratio.report.table import cells, left_out
 from flopratio.report.units import printable
 from flopratio.report.view import View
+
+SHORT_BAR = 12
+"""Characters of a bar that is the whole."""
 
 
 def markdown(ledger: Ledger, view: View) -> str:
@@ -22,8 +26,11 @@ def markdown(ledger: Ledger, view: View) -> str:
     parts = [
         f"**{escape(headline(ledger))}**",
         remark_list(remarks(ledger, view)),
-        *view_table(view),
+        share_lines(phase_shares(ledger, macs=view.macs, exact=view.exact)),
     ]
+    if (held := memory_shares(ledger.memory, exact=view.exact)) is not None:
+        parts.append(share_lines(held))
+    parts += view_table(view)
     if terms := token_terms(ledger):
         parts.append(pipe_table(["6·N·D and the exact count", "FLOP"], 1, terms))
     if predicted := sentences(view):
@@ -54,6 +61,22 @@ def view_table(view: View) -> list[str]:
     more = left_out(view)
     written = pipe_table([*named, *figures], len(named), [*body, total])
     return [written, more] if more else [written]
+
+
+def share_lines(shares: Shares) -> str:
+    """A small table, its bars beside the names."""
+    name, *figures = (title.replace("-\n", "").replace("\n", " ") for title in shares.heading)
+    share = figures.pop(shares.ahead)
+    body = [
+        (line.name, _share(line.share), *line.figures) for line in (*shares.lines, *shares.below)
+    ]
+    if not shares.has_shares:
+        return pipe_table([name, *figures], 1, ((name, *of) for name, _, *of in body))
+    return pipe_table([name, share, *figures], 2, body)
+
+
+def _share(share: float | None) -> str:
+    return "" if share is None else f"{percent(share)} {bar(share, SHORT_BAR)}"
 
 
 def lines_table(shown: Lines) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from flopratio.ledger import ONE_SOURCE, Ledger
+from flopratio.report.shares import no_ratio
 from flopratio.report.token_estimate import token_estimate
-from flopratio.report.units import Kind, plural, quantity, ratio_text
+from flopratio.report.units import Kind, plural, quantity
 from flopratio.report.view import ROOT, View
 from flopratio.text.grammar import format_value
 
@@ -46,16 +47,15 @@ def headline(ledger: Ledger) -> str:
 
 
 def remarks(ledger: Ledger, view: View) -> list[Remark]:
-    """Totals, ratios, the verdict, what was not counted, and memory, one line each.
+    """The verdict, what was not counted, and what else to know, one line each.
 
     Args:
         view: of this ledger; how its figures are shown.
     """
-    lines = [
-        Remark("total", _totals(ledger, macs=view.macs, exact=view.exact)),
-        Remark("ratio", _ratios(ledger)),
-        *verdict(ledger),
-    ]
+    lines = []
+    if reason := no_ratio(ledger):
+        lines.append(Remark("ratio", reason))
+    lines += verdict(ledger)
     if ledger.uncounted_ops:
         names = ", ".join(
             f"{name} ({plural(calls, 'call')})" for name, calls in ledger.uncounted_ops.items()
@@ -67,39 +67,11 @@ def remarks(ledger: Ledger, view: View) -> list[Remark]:
     idle = _idle_parameters(ledger)
     if idle:
         lines.append(Remark("parameters", idle))
-    memory = _memory(ledger, exact=view.exact)
-    if memory:
-        lines.append(Remark("memory", memory))
     kernels = [name.removeprefix("aten.") for name in ledger.memory.unknown_workspaces]
     if kernels:
         where = "in no figure, and of unknown size: workspaces inside the kernels of"
         lines.append(Remark("beside", f"{where} {name_layers(tuple(kernels))}"))
     return lines
-
-
-def _totals(ledger: Ledger, *, macs: bool, exact: bool) -> str:
-    total = ledger.totals
-    kind, part = (Kind.MAC, 2) if macs else (Kind.FLOP, 1)
-
-    def products(flops: int) -> str:
-        return quantity(flops // part, kind, exact=exact)
-
-    text = f"forward {products(total.forward)}"
-    if total.backward:
-        text += (
-            f" + backward {products(total.backward)} (input {products(total.grad_input)},"
-            f" weight {products(total.grad_weight)})"
-            f" = {products(total.forward + total.backward)}"
-        )
-    if total.recompute:
-        hardware = total.forward + total.backward + total.recompute
-        text += f"; recompute {products(total.recompute)}: hardware {products(hardware)}"
-    if total.update:
-        text += f"; update {quantity(total.update, Kind.FLOP, exact=exact)}"
-    again = total.elementwise_recompute
-    elementwise = total.elementwise_forward + total.elementwise_backward + again
-    text += f"; elementwise {quantity(elementwise, Kind.FLOP, exact=exact)}"
-    return f"{text} ({quantity(again, Kind.FLOP, exact=exact)} recomputed)" if again else text
 
 
 def _without_zeros(ledger: Ledger, *, macs: bool, exact: bool) -> str:
@@ -111,23 +83,6 @@ def _without_zeros(ledger: Ledger, *, macs: bool, exact: bool) -> str:
     )
     text = f"masked weights count in full; their non-zeros alone: forward {forward}"
     return f"{text} + backward {backward}" if ledger.totals.backward else text
-
-
-def _ratios(ledger: Ledger) -> str:
-    total, ratio = ledger.totals, ledger.ratio
-    if not total.forward:
-        return "none: forward has no products to divide by"
-    if not any(row.phase in ("grad_input", "grad_weight") for row in ledger.rows):
-        return "none: no backward ran"
-    ratios = [
-        f"backward : forward = {ratio_text(ratio.backward_to_forward)}",
-        f"{ratio_text(ratio.with_elementwise)} with elementwise",
-    ]
-    if total.update:
-        ratios.append(f"{ratio_text(ratio.with_update)} with update")
-    if total.recompute:
-        ratios.append(f"{ratio_text(ratio.hardware)} on hardware, with recompute")
-    return "; ".join(ratios)
 
 
 def verdict(ledger: Ledger) -> list[Remark]:
@@ -158,18 +113,6 @@ def _idle_parameters(ledger: Ledger) -> str:
     number = plural(sum(layer.parameters for layer in idle), "parameter")
     names = tuple(layer.name for layer in idle)
     return f"{number} in modules without operators of their own: {name_layers(names)}"
-
-
-def _memory(ledger: Ledger, *, exact: bool) -> str:
-    figures = []
-    for name, figure in ledger.memory.items():
-        if isinstance(figure, bool) or not isinstance(figure, int):
-            continue
-        text = f"{name.replace('_', ' ')} {quantity(figure, Kind.BYTES, exact=exact)}"
-        if name == "peak" and ledger.memory.get("peak_phase"):
-            text += f" (in {ledger.memory['peak_phase']})"
-        figures.append(text)
-    return ", ".join(figures)
 
 
 def name_layers(names: tuple[str, ...]) -> str:

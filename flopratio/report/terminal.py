@@ -1,4 +1,5 @@
-"""A ledger on a terminal: headline, table, remarks, and 6·N·D where there are tokens."""
+"""A ledger on a terminal: headline, table, phases and memory, 6·N·D where there are tokens, and
+remarks."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from rich.text import Text
 
 from flopratio.ledger import Ledger
 from flopratio.report.prediction import rich_table, sentences, tables
+from flopratio.report.shares import memory_shares, phase_shares, share_table
 from flopratio.report.summary import Remark, headline, remarks, token_terms
 from flopratio.report.table import table
 from flopratio.report.view import View
@@ -29,8 +31,10 @@ def page(ledger: Ledger, view: View, *, width: int | None = None) -> Group:
         "",
         table(view, width=width),
         "",
-        notes(remarks(ledger, view)),
+        share_table(phase_shares(ledger, macs=view.macs, exact=view.exact), width=width),
     ]
+    if (held := memory_shares(ledger.memory, exact=view.exact)) is not None:
+        parts += ["", share_table(held, width=width)]
     if terms := token_terms(ledger):
         sum_of_terms = Table.grid(padding=(0, 2, 0, 0))
         sum_of_terms.add_column()
@@ -42,7 +46,7 @@ def page(ledger: Ledger, view: View, *, width: int | None = None) -> Group:
         parts += ["", Text("\n".join(predicted))]
     for shown in tables(view):
         parts += ["", rich_table(shown, width)]
-    return Group(*parts)
+    return Group(*parts, "", notes(remarks(ledger, view)))
 
 
 def notes(lines: Iterable[Remark]) -> Table:

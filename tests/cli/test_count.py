@@ -72,7 +72,8 @@ def test_an_update_is_shown_where_there_is_one(capsys):
     printed = capsys.readouterr().out
     parameters = 16 + 20 + 10
     assert "update" in printed.splitlines()[3]
-    assert f"update {2 * parameters} FLOP" in printed
+    update = next(line.split() for line in printed.splitlines() if line.startswith("update "))
+    assert update[:3] == ["update", "0", str(2 * parameters)]
 
 
 def test_inference_has_no_backward(capsys):
@@ -226,7 +227,9 @@ def test_forty_lines_are_enough_unless_all_are_asked_for(engine, capsys):
 
 def test_macs_halve_the_table(engine, capsys):
     main(["count", "toy", "--macs"])
-    assert "forward 2.750 MMAC" in capsys.readouterr().out
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["phase", "MMAC", "kFLOP"] in [words[:3] for words in lines]
+    assert ["forward", "2.750", "3.010"] in [words[:3] for words in lines]
 
 
 def test_macs_do_not_change_documents(engine, capsys):
@@ -238,7 +241,8 @@ def test_macs_do_not_change_documents(engine, capsys):
 
 def test_exact_figures(engine, capsys):
     main(["count", "toy", "--exact"])
-    assert "forward 5,500,000 FLOP" in capsys.readouterr().out
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["forward", "5,500,000", "3,010"] in [words[:3] for words in lines]
 
 
 def test_a_pipe_gets_whole_lines_without_colour(engine, capsys, monkeypatch):

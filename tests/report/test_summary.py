@@ -29,36 +29,11 @@ def test_the_headline_says_what_was_counted():
     assert headline(ledger).endswith("1,230 parameters")
 
 
-def test_totals():
-    assert said(small_ledger())["total"] == (
-        "forward 5.500 MFLOP + backward 7.000 MFLOP (input 1.500 MFLOP, weight 5.500 MFLOP)"
-        " = 12.50 MFLOP; elementwise 4.510 kFLOP"
-    )
-    assert said(small_ledger(), macs=True)["total"].startswith("forward 2.750 MMAC + ")
-    assert said(small_ledger(), exact=True)["total"].startswith("forward 5,500,000 FLOP + ")
-
-
-def test_ratios():
-    assert said(small_ledger())["ratio"] == "backward : forward = 1.273; 1.272 with elementwise"
-
-
-def test_recompute_and_update_are_apart():
-    ledger = small_ledger()
-    ledger.rows.append(Row("head", "Linear", "aten.addmm", "", "recompute", 500_000))
-    ledger.rows.append(Row("head", "Linear", "aten.add_", "", "update", elementwise=1_000_000))
-    now = said(ledger)
-    assert "recompute 500.0 kFLOP: hardware 13.00 MFLOP; update 1.000 MFLOP" in now["total"]
-    assert now["ratio"] == (
-        "backward : forward = 1.273; 1.272 with elementwise; 1.455 with update; "
-        "1.364 on hardware, with recompute"
-    )
-
-
 def test_without_backward_or_products_there_is_no_ratio():
     forward = Row("a", "Linear", "aten.mm", "", "forward", 8)
     assert said(Ledger([forward]))["ratio"] == "none: no backward ran"
     assert said(Ledger([]))["ratio"] == "none: forward has no products to divide by"
-    assert said(Ledger([forward]))["total"] == "forward 8 FLOP; elementwise 0 FLOP"
+    assert "ratio" not in said(small_ledger())
 
 
 def test_reconciled():
@@ -86,11 +61,6 @@ def test_what_was_not_counted_is_told():
     ledger = small_ledger()
     ledger.uncounted_ops = {"aten.foo": 2, "mine.bar": 1}
     assert said(ledger)["uncounted"] == "no formula for aten.foo (2 calls), mine.bar (1 call)"
-
-
-def test_only_known_memory_is_told():
-    assert said(small_ledger())["memory"] == ("parameters 4.805 KiB, peak 10.00 KiB (in backward)")
-    assert "memory" not in said(Ledger([]))
 
 
 def test_parameters_that_no_line_has_are_told():

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from flopratio.report.figures.folding import fold
-from flopratio.report.figures.style import GREY, MAX_BARS, legend_below, write
+from flopratio.report.figures.style import GREY, MAX_BARS, drawn, legend_below, write_figure
 from flopratio.report.figures.timed import PHASE_BARS, PHASE_NAMES
 from flopratio.report.units import shorten
 from flopratio.report.view import ROOT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from flopratio.verbs.profile import Group, Profile, Work
 
@@ -35,6 +36,11 @@ class Share(NamedTuple):
 
 
 def layer_times(profile: Profile, directory: Path) -> list[Path]:
+    """Write the picture of :func:`layer_times_figure`."""
+    return write_figure(directory, "layer_times", layer_times_figure(profile))
+
+
+def layer_times_figure(profile: Profile) -> Figure | None:
     """For each layer a bar of its time and one of its FLOP, of all arithmetic, both divided by
     phase and in percent of the step; layers of one module, or of the same place in a repeated
     block, together if there are many."""
@@ -65,7 +71,7 @@ def layer_times(profile: Profile, directory: Path) -> list[Path]:
     title = f"{apart:.0f}% of the step's time is in other layers than its FLOPs"
     panels = [None] if profile.total.total.ms else []
     height = 1.9 + 0.45 * len(shown)
-    return write(directory, "layer_times", title, panels, draw, width=5.6, height=height)
+    return drawn(title, panels, draw, width=5.6, height=height)
 
 
 def shares(layers: Sequence[Group], folding: Mapping[str, str]) -> dict[str, Share]:

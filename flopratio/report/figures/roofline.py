@@ -9,12 +9,20 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.ticker import EngFormatter
 
 from flopratio.report.figures.labels import label_points
-from flopratio.report.figures.style import GREY, REFERENCE, legend_below, write, write_beside
+from flopratio.report.figures.style import (
+    GREY,
+    REFERENCE,
+    drawn,
+    legend_below,
+    write_beside,
+    write_figure,
+)
 from flopratio.report.figures.timed import PHASE_MARKERS, Point, points_of
 from flopratio.verbs.profile.groups import BACKWARD
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from flopratio.hardware import DeviceProfile
     from flopratio.verbs.profile import Profile
@@ -30,6 +38,11 @@ MAX_NAMES = 6
 
 
 def roofline(profile: Profile, directory: Path) -> list[Path]:
+    """Write the picture of :func:`roofline_figure`."""
+    return write_figure(directory, "roofline", roofline_figure(profile))
+
+
+def roofline_figure(profile: Profile) -> Figure | None:
     """FLOP/s of every layer's forward, grad_input and grad_weight against its arithmetic intensity,
     under the roofs that were measured. Both axes are logarithmic; a point's area is its time.
 
@@ -81,7 +94,7 @@ def roofline(profile: Profile, directory: Path) -> list[Path]:
     if profile.mfu is not None:
         title = f"The step uses {profile.mfu:.0%} of the roof of its products (MFU)"
     panels = [None] if points else []
-    return write(directory, "roofline", title, panels, draw, width=5.6, height=5.2)
+    return drawn(title, panels, draw, width=5.6, height=5.2)
 
 
 def intensity(point: Point) -> float:

@@ -83,20 +83,37 @@ def write(
     width: float = PANEL_WIDTH,
     height: float = PANEL_HEIGHT,
 ) -> list[Path]:
-    """Draw panels side by side, and write the figure as PNG and SVG.
+    """Draw panels side by side as :func:`drawn` does, and write the figure as PNG and SVG.
 
     Args:
         name: of the files.
+
+    Returns:
+        The files written; none if there are no panels.
+    """
+    return write_figure(directory, name, drawn(title, panels, draw, width=width, height=height))
+
+
+def drawn(
+    title: str | Callable[[], str],
+    panels: Sequence[Any],
+    draw: Callable[[Axes, Any], None],
+    *,
+    width: float = PANEL_WIDTH,
+    height: float = PANEL_HEIGHT,
+) -> Figure | None:
+    """Draw panels side by side.
+
+    Args:
         title: above all panels; a function if it is known only once they are drawn.
         draw: draws one of the panels.
         width, height: of one panel, in inches.
 
     Returns:
-        The files written; none if there are no panels.
+        The figure; None if there are no panels.
     """
     if not panels:
-        return []
-    paths = [directory / f"{name}.{extension}" for extension in ("png", "svg")]
+        return None
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width * max(len(panels), 1.3), height))
         for axes, panel in zip(
@@ -104,6 +121,22 @@ def write(
         ):
             draw(axes, panel)
         figure.suptitle(title if isinstance(title, str) else title(), x=0.01, ha="left")
+    return figure
+
+
+def write_figure(directory: Path, name: str, figure: Figure | None) -> list[Path]:
+    """Write a figure as PNG and SVG.
+
+    Args:
+        name: of the files.
+
+    Returns:
+        The files written; none if there is no figure.
+    """
+    if figure is None:
+        return []
+    paths = [directory / f"{name}.{extension}" for extension in ("png", "svg")]
+    with mpl.rc_context(STYLE):
         for path in paths:
             save(figure, path)
             # Laid out once: the second file takes the same places.

@@ -34,13 +34,23 @@ MIN_NAMED = 0.06
 
 
 def memory_timeline(memory: Memory, path: Path, name: str = "") -> None:
+    """Write the picture of :func:`timeline_figure`.
+
+    Args:
+        path: where to; its extension says the format.
+    """
+    figure = timeline_figure(memory, name)
+    with mpl.rc_context(STYLE):
+        save(figure, path)
+
+
+def timeline_figure(memory: Memory, name: str = "") -> Figure:
     """The bytes alive over a step, by category; the phases shaded, the peak marked and named.
 
     Every operator of forward and backward has the same width; those of an update are many and
     small, and share a quarter of the picture at most.
 
     Args:
-        path: where to; its extension says the format.
         name: of what was counted, for the title.
     """
     timeline, peak, stretches = memory.timeline(), memory.at_peak, memory.phases()
@@ -86,7 +96,7 @@ def memory_timeline(memory: Memory, path: Path, name: str = "") -> None:
         title = f"{name}: " if name else ""
         title += f"{largest[1] / peak.nbytes:.0%} of the peak are {largest[0].replace('_', ' ')}"
         figure.suptitle(title, x=0.01, ha="left")
-        save(figure, path)
+    return figure
 
 
 def _places(stretches: Sequence[tuple[str, range]]) -> list[float]:

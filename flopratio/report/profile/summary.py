@@ -32,8 +32,21 @@ def _rate(rate: float) -> str:
 
 def profile_remarks(profile: Profile) -> list[Remark]:
     """Times, ratios, utilisation, memory, and what is in no line of the table, one line each."""
+    ledger = profile.ledger
+    uncounted = Remark("uncounted", f"no formula for {_few(ledger.uncounted_ops)}", good=False)
+    return [
+        *measured_remarks(profile),
+        *verdict(ledger),
+        *([uncounted] if ledger.uncounted_ops else []),
+        *left_over(profile),
+        *(Remark("note", note) for note in (*ledger.notes, *profile.notes)),
+    ]
+
+
+def measured_remarks(profile: Profile) -> list[Remark]:
+    """Times, ratios, utilisation, measured memory, and whether what ran was what is traced."""
     was_profiled = profile.profiled.repeats > 0
-    lines = [
+    return [
         Remark("step", _times(profile)),
         *([Remark("split", _split(profile))] if was_profiled else []),
         *_ratios(profile),
@@ -43,14 +56,7 @@ def profile_remarks(profile: Profile) -> list[Remark]:
         *([Remark("profiler", _overhead(profile))] if was_profiled else []),
         *_memory(profile),
         *_operators(profile),
-        *verdict(profile.ledger),
-        *_left_over(profile),
     ]
-    if profile.not_explained:
-        lines.append(Remark("unexplained", profile.not_explained))
-    if profile.interrupted:
-        lines.append(Remark("interrupted", "what was measured until then is shown", good=False))
-    return [*lines, *(Remark("note", note) for note in (*profile.ledger.notes, *profile.notes))]
 
 
 def _times(profile: Profile) -> str:
@@ -185,14 +191,10 @@ def _operators(profile: Profile) -> list[Remark]:
     return [*lines, Remark("", f"and {more:,} more", good=False)] if more else lines
 
 
-def _left_over(profile: Profile) -> list[Remark]:
-    """What the table has no line for, by name."""
-    profiled, ledger = profile.profiled, profile.ledger
+def left_over(profile: Profile) -> list[Remark]:
+    """The times that the table has no line for, by name, and what of them could not be told."""
+    profiled = profile.profiled
     lines = []
-    if ledger.uncounted_ops:
-        lines.append(
-            Remark("uncounted", f"no formula for {_few(ledger.uncounted_ops)}", good=False)
-        )
     if profiled.unmatched:
         number = plural(sum(profiled.unmatched.values()), "operator")
         lines.append(
@@ -211,6 +213,10 @@ def _left_over(profile: Profile) -> list[Remark]:
         ms = sum(profiled.undivided.values()) / 1e3
         where = name_layers(tuple(profiled.undivided))
         lines.append(Remark("undivided", f"{ms:,.3g} ms for input and weights together: {where}"))
+    if profile.not_explained:
+        lines.append(Remark("unexplained", profile.not_explained))
+    if profile.interrupted:
+        lines.append(Remark("interrupted", "what was measured until then is shown", good=False))
     return lines
 
 

@@ -274,9 +274,7 @@ class Profile:
         """The document as JSON; ``rows=False`` leaves the operators out, which :meth:`from_json`
         needs."""
         document = self.document()
-        if not rows:
-            del document["rows"]
-        return json.dumps(document, indent=1)
+        return json.dumps(document if rows else self.ledger.without_rows(document), indent=1)
 
     def to_csv(self) -> str:
         """As :meth:`flopratio.Ledger.to_csv`, with ``predicted_us`` and ``bound``."""
@@ -292,8 +290,19 @@ class Profile:
         Raises:
             UsageError: the text is no ledger, has no rows, or has no times.
         """
-        ledger = Ledger.from_json(text)
-        document = json.loads(text)
+        return cls._of(Ledger.from_json(text), json.loads(text))
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> Profile:
+        """The profile that :meth:`document` told.
+
+        Raises:
+            UsageError: it has no rows, or no times.
+        """
+        return cls._of(Ledger.from_document(document), document)
+
+    @classmethod
+    def _of(cls, ledger: Ledger, document: Mapping[str, Any]) -> Profile:
         if "time_ms" not in document:
             raise UsageError(
                 "this ledger was counted and not measured: flopratio profile measures one"

@@ -38,7 +38,16 @@ def drawn(
         titles.append(title if isinstance(title, str) else title())
         return []
 
-    monkeypatch.setattr(module, "write", write)
+    def write_figure(directory: Path, name: str, figure: Figure | None) -> list[Path]:
+        if figure is not None:
+            axes.extend(figure.axes)
+            titles.append(figure.get_suptitle())
+        return []
+
+    if hasattr(module, "write_figure"):
+        monkeypatch.setattr(module, "write_figure", write_figure)
+    else:
+        monkeypatch.setattr(module, "write", write)
     with mpl.rc_context(STYLE):
         draw_figure()
     return titles[0], axes

@@ -1,0 +1,1 @@
+"""Pages for a browser: each is one document that needs nothing from anywhere else."""
