@@ -39,18 +39,20 @@ def saved_by_autograd(forward: Callable[[], Any], parameters: Iterable[torch.Ten
 
 @lru_cache(maxsize=256)
 def _forward_by_fvcore(model: str, settings: tuple[tuple[str, Any], ...]) -> int:
-    """fvcore's forward count of one example, doubled to FLOP. It traces a really executed forward,
-    so it is asked for a batch of 1."""
+    """fvcore's forward count of one example, doubled to FLOP. It traces a forward that is really
+    executed, so it is asked for a batch of 1; but of products alone, which need no values to be
+    traced as convolutions do, nothing is computed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fvcore's own imports are deprecated
         from fvcore.nn import FlopCountAnalysis
 
     logging.getLogger("fvcore").setLevel(logging.ERROR)
     network = describe(model, **{**dict(settings), "batch": 1})
-    module = build(network).eval()
+    with torch.device("cpu" if network.tokens is None else "meta"):
+        module, (x, _) = build(network).eval(), batch_of(network)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        analysis = FlopCountAnalysis(module, (batch_of(network)[0],))
+        analysis = FlopCountAnalysis(module, (x,))
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         # Contractions only: fvcore counts norms and pooling too, by conventions of its own.
         operators = analysis.tracer_warnings("none").by_operator()

@@ -3,6 +3,7 @@ figures are worked out here by hand, in an instant and without torch."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,9 @@ class ToyNetwork:
     choices: dict[str, tuple[str, ...]] = field(
         default_factory=lambda: {"kind": ("plain", "fancy")}
     )
+
+    def settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        return {**self.keys, **given}
 
 
 NETWORKS = {"toy": ToyNetwork(), "flat": ToyNetwork(keys={"width": 8, "batch": 4})}

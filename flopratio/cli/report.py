@@ -45,7 +45,8 @@ def report_command(
         )
     if output is None:
         raise UsageError("write it where? give -o page.html, or -o page.md")
-    from flopratio.report.files import check_file, write_text
+    from flopratio.report.files import check_file
+    from flopratio.text.files import write_text
     from flopratio.verbs.saved import read_step
 
     check_file(output, force=force, formats=FORMATS)

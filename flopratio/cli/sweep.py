@@ -45,7 +45,7 @@ def sweep_command(
 ) -> None:
     """Run a training step at every point of a grid, and judge the claims of the field on it.
 
-    Without MODEL: the default grids of mlp and cnn. The other built-in
+    Without MODEL: the default grids of mlp, cnn and transformer. The other built-in
     networks are those of Hobbhahn and Sevilla (2021): convnet, of two
     convolutions, linearnet and onenet, of three linear layers, which onenet
     gives an input of one number. DIR gets sweep.csv,

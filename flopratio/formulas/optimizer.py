@@ -7,6 +7,8 @@ number of parameters in the tensor, w one of them, g its gradient. Numbers that 
 whole tensor (1 - beta ** step) are computed in Python and cost nothing; the tensor that counts the
 steps is one addition.
 
+Weight decay, where it is not 0, is 2 P more (``coupled``), AdamW's P (``decoupled``), and no state.
+
 The update rules are those on the pages of ``torch.optim``, docs.pytorch.org/docs/stable/optim.html.
 """
 
@@ -14,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from flopratio.formulas.formula import (
     EXAMPLES,
@@ -68,18 +70,56 @@ class Update:
         return sum(tensor.nbytes for tensor in self.state.values())
 
 
-OptimizerFormula = Callable[[Tensor], Update]
+Rule = Callable[[Tensor], Update]
+"""The step of an optimizer on a parameter tensor whose weights do not decay."""
+
+
+class OptimizerFormula(Protocol):
+    """``formula(parameter, weight_decay)``: the step of an optimizer on a parameter tensor; None is
+    the optimizer's own decay."""
+
+    def __call__(self, parameter: Tensor, weight_decay: float | None = None) -> Update: ...
+
 
 OPTIMIZERS: dict[str, OptimizerFormula] = {}
-"""Optimizer (``adam``) -> its step on a parameter tensor."""
+"""Optimizer (``adam``) -> its step."""
 
 
-def optimizer(name: str) -> Callable[[OptimizerFormula], OptimizerFormula]:
-    """Register the step of an optimizer."""
+def coupled(parameter: Tensor) -> Call:
+    """g = g + lambda w: the gradient of a penalty on the weights, in a tensor of its own. A
+    multiplication and an addition, 2 P."""
+    gradient = parameter.new(*parameter.shape)
+    operands = {"self": gradient, "other": parameter, "alpha": WEIGHT_DECAY}
+    return Call("aten.add", operands, parameter.new(*parameter.shape))
 
-    def register(formula: OptimizerFormula) -> OptimizerFormula:
+
+def decoupled(parameter: Tensor) -> Call:
+    """w = (1 - lr lambda) w: whatever the gradient is. The factor is one number, so P."""
+    return in_place("mul", parameter, other=1 - LEARNING_RATE * WEIGHT_DECAY)
+
+
+def optimizer(
+    name: str, decay: Callable[[Tensor], Call] = coupled, own_decay: float = 0.0
+) -> Callable[[Rule], Rule]:
+    """Register the step of an optimizer.
+
+    Args:
+        decay: how its weights decay: right after the step is counted, before all else.
+        own_decay: what its decay is unless it is told.
+    """
+
+    def register(rule: Rule) -> Rule:
+        def formula(parameter: Tensor, weight_decay: float | None = None) -> Update:
+            update = rule(parameter)
+            decays = (own_decay if weight_decay is None else weight_decay) != 0
+            if not (decays and update.calls):
+                return update
+            counted = int("step" in update.state)
+            calls = (*update.calls[:counted], decay(parameter), *update.calls[counted:])
+            return Update(calls, update.state)
+
         OPTIMIZERS[name] = formula
-        return formula
+        return rule
 
     return register
 
@@ -94,6 +134,7 @@ def step_counter() -> Tensor:
 
 
 LEARNING_RATE = 0.01
+WEIGHT_DECAY = 0.01
 BETA = 0.9
 EPSILON = 1e-8
 """Any values but 1: what they are makes no difference to the count."""
@@ -206,13 +247,11 @@ def adam(parameter: Tensor) -> Update:
     return Update(calls, {"step": step, "exp_avg": average, "exp_avg_sq": squares})
 
 
-@optimizer("adamw")
+@optimizer("adamw", decay=decoupled, own_decay=0.01)
 def adamw(parameter: Tensor) -> Update:
-    """w = (1 - lr lambda) w, P, then ``adam``: 14 P, and 1 step counted."""
-    update = adam(parameter)
-    step, *rest = update.calls
-    decay = in_place("mul", parameter, other=1 - LEARNING_RATE)
-    return Update((step, decay, *rest), update.state)
+    """``adam``, after w = (1 - lr lambda) w, P, which is on unless it is turned off: 14 P, and 1
+    step counted."""
+    return adam(parameter)
 
 
 # The fused ones: one kernel for all parameter tensors --------------------------------------------

@@ -22,7 +22,15 @@ from flopratio.formulas.dependence import (
 from flopratio.formulas.loss import INDEX_BYTES
 from flopratio.formulas.optimizer import OPTIMIZERS
 from flopratio.ledger import Ledger, Row, autograd_node
-from flopratio.networks.description import INPUT, LOSS_LAYER, LOSSES, Layer, Network, Repeat
+from flopratio.networks.description import (
+    DECAY_LAYER,
+    INPUT,
+    LOSS_LAYER,
+    LOSSES,
+    Layer,
+    Network,
+    Repeat,
+)
 from flopratio.networks.library import describe
 from flopratio.text.dtypes import dtype_name, itemsize
 from flopratio.text.patterns import matches, matches_nothing
@@ -267,6 +275,19 @@ class _Walk:
                 self.kept.append(tensor)
         return total
 
+    def penalise(self, loss: Tensor, factor: float) -> None:
+        """Add to the loss a term that decays each trained weight."""
+        for _, weight, times in self.parameters:
+            self.times = times
+            if not self.needs_gradient[self._key(weight)]:
+                continue
+            penalty, total = LAYERS["L2Penalty"](weight, weight_decay=factor), loss.new()
+            added = Call("aten.add", {"self": loss, "other": penalty.out}, total)
+            for call in (*penalty.calls, added):
+                self._call(DECAY_LAYER, "L2Penalty", call)
+            loss = total
+        self.types[DECAY_LAYER] = "L2Penalty"
+
     def _repeat(self, repeat: Repeat, x: Tensor) -> Tensor:
         """Apply layers several times."""
         if isinstance(repeat.times, int):
@@ -343,6 +364,8 @@ def analyse(
     input_grad: bool = False,
     inference: bool = False,
     dtype: str = "float32",
+    weight_decay: float | None = None,
+    loss_decay: float | None = None,
 ) -> Analysis:
     """What the formulas say of a network's training step.
 
@@ -354,6 +377,8 @@ def analyse(
         input_grad: whether the input needs a gradient too.
         inference: forward only, and no loss.
         dtype: of all numbers (``bfloat16``).
+        weight_decay: of the update; None: the optimizer's own.
+        loss_decay: the factor of a term of the loss that decays the weights; None: there is none.
 
     Raises:
         UsageError: an unknown optimizer or dtype, or a pattern that matches nothing.
@@ -369,7 +394,9 @@ def analyse(
         kind, out = LOSSES[network.loss], walk.out
         if network.loss == "cross_entropy":  # of rows, whatever they are rows of
             out = out.view(prod(out.shape[:-1]), out.shape[-1])
-        walk.layer(LOSS_LAYER, Layer(LOSS_LAYER, kind), out)
+        loss = walk.layer(LOSS_LAYER, Layer(LOSS_LAYER, kind), out)
+        if loss_decay is not None:
+            walk.penalise(loss, loss_decay)
     if freeze is not None and not walk.froze:
         raise UsageError(matches_nothing("freeze", freeze, walk.owners))
     update: list[Term] = []
@@ -377,7 +404,7 @@ def analyse(
     for name, tensor, times in [] if inference else walk.parameters:
         if not walk.needs_gradient[id(tensor.storage)]:
             continue
-        step = OPTIMIZERS[optimizer](tensor)
+        step = OPTIMIZERS[optimizer](tensor, weight_decay)
         state = state + step.state_bytes * times.value
         for call in step.calls:
             tensors = [t for t in call.operands.values() if isinstance(t, Tensor)]
@@ -403,6 +430,10 @@ def analyse(
     )
 
 
+OF_STEP = ("freeze", "input_grad", "inference", "dtype", "weight_decay", "loss_decay")
+"""What :func:`analyse` is told of a step, beside its optimizer."""
+
+
 def analytic_ledger(network: Network | str, *, optimizer: str = "none", **options: Any) -> Ledger:
     """The ledger of a built-in network by its formulas alone.
 
@@ -414,8 +445,7 @@ def analytic_ledger(network: Network | str, *, optimizer: str = "none", **option
     Raises:
         UsageError: as :func:`flopratio.networks.library.describe` and :func:`analyse` say.
     """
-    step = {key: options.pop(key) for key in ("freeze", "input_grad", "inference", "dtype")
-            if key in options}  # fmt: skip
+    step = {name: options.pop(name) for name in OF_STEP if name in options}
     if isinstance(network, str):
         network = describe(network, **options)
     elif options:

@@ -18,6 +18,9 @@ LOSSES = {"cross_entropy": "CrossEntropyLoss", "mse": "MSELoss", "sum": "SumLoss
 LOSS_LAYER = "loss"
 """The name under which the loss stands in a ledger."""
 
+DECAY_LAYER = "weight_decay"
+"""The name under which a term of the loss that decays the weights does."""
+
 
 INPUT = ""
 """What a list of layers is given, by the name under which a layer reads it: the network's input,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import numpy as np
 from flopratio.errors import UsageError
 from flopratio.formulas import Size, exact, quotient
 from flopratio.networks.description import INPUT, LOSSES, Layer, Network, Repeat
-from flopratio.text.grammar import check_keys
+from flopratio.text.grammar import check_keys, format_value
 from flopratio.text.suggestions import did_you_mean
 
 ACTIVATIONS = {
@@ -54,26 +55,50 @@ class NetworkType:
         keys: each KEY and its default.
         minimum: the smallest legal value of a KEY, where it isn't 1.
         choices: the words that a KEY may be, where they are listed.
+        instead: a KEY that says in other words what several KEYs say -> those. It has a value only
+            where it is given, and they only where it is not; its default is an example.
     """
 
     layers: Callable[..., Shapes]
     keys: Mapping[str, Any]
     minimum: Mapping[str, int] = field(default_factory=dict)
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    instead: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The value of every KEY that has one.
+
+        Raises:
+            UsageError: KEYs are given that say the same.
+        """
+        left_out: set[str] = set()
+        for key, others in self.instead.items():
+            if key not in given:
+                left_out.add(key)
+                continue
+            left_out |= {*others}
+            if twice := [other for other in others if other in given]:
+                raise UsageError(
+                    f"{key}={format_value(given[key])} says what {' and '.join(others)} say: leave "
+                    f"out {' and '.join(twice)}, or {key}"
+                )
+        values = {**self.keys, **given}
+        return {key: value for key, value in values.items() if key not in left_out}
 
 
 def _mlp(
     *,
-    depth: Size,
-    width: Size,
+    depth: Size = 1,
+    width: Size = 1,
+    hidden: Size | tuple[Size, ...] = (),
     input: Size,
     classes: Size,
     bias: bool,
     activation: str,
     batch: Size,
 ) -> Shapes:
-    """``depth`` hidden layers of ``width`` units, each followed by its activation, then the output
-    layer: ``depth + 1`` linear layers in all."""
+    """``depth`` hidden layers of ``width`` units, or as many as ``hidden`` has widths, each
+    followed by its activation, then the output layer: ``depth + 1`` linear layers in all."""
     function = Layer("activation", ACTIVATIONS[activation])
 
     def linear(name: str, inputs: Size, outputs: Size) -> Layer:
@@ -83,12 +108,22 @@ def _mlp(
             {"in_features": inputs, "out_features": outputs, "bias": bias},
         )
 
+    widths = hidden if isinstance(hidden, tuple) else (hidden,)  # 300: one layer
+    first = widths[0] if widths else width
+    between: list[Layer | Repeat] = []
+    if widths:
+        for number, (inputs, outputs) in enumerate(pairwise(widths)):
+            prefix = f"hidden.{number}"
+            between.append(linear(f"{prefix}.linear", inputs, outputs))
+            between.append(Layer(f"{prefix}.activation", function.type))
+    else:
+        between.append(Repeat("hidden", (linear("linear", width, width), function), depth - 1))
     return Shapes(
         (
-            linear("first.linear", input, width),
+            linear("first.linear", input, first),
             Layer("first.activation", function.type),
-            Repeat("hidden", (linear("linear", width, width), function), depth - 1),
-            linear("output", width, classes),
+            *between,
+            linear("output", widths[-1] if widths else width, classes),
         ),
         (batch, input),
         (batch, classes),
@@ -310,6 +345,7 @@ NETWORKS: dict[str, NetworkType] = {
         {
             "depth": 4,
             "width": 512,
+            "hidden": (300, 100),
             "input": 784,
             "classes": 10,
             "bias": True,
@@ -318,6 +354,7 @@ NETWORKS: dict[str, NetworkType] = {
             "batch": 64,
         },
         choices={"activation": tuple(ACTIVATIONS), **_LOSS},
+        instead={"hidden": ("depth", "width")},
     ),
     "cnn": NetworkType(
         _cnn,
@@ -402,7 +439,7 @@ def describe(model: str, **settings: Any) -> Network:
     family = NETWORKS[model]
     given = {key: (value,) for key, value in settings.items()}
     check_keys(model, given, family.keys, family.minimum, family.choices)
-    values = {**family.keys, **settings}
+    values = family.settings(settings)
     sizes = {key: value for key, value in values.items() if key != "loss"}
     shapes = family.layers(**sizes)
     return Network(

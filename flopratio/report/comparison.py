@@ -41,7 +41,7 @@ def _relative(first: Any, other: Any) -> str:
     is_known = all(isinstance(value, (int, float)) for value in (first, other))
     if not is_known or not first or first == other:
         return ""
-    return f"{other / first:,.3g} ×"  # noqa: RUF001
+    return f"{other / first:,.3g} ×"
 
 
 def name_of(number: int) -> str:
@@ -68,9 +68,11 @@ def figures(steps: Sequence[SavedStep]) -> list[Figures]:
     found += [
         _ratios("backward : forward", [ledger.ratio.backward_to_forward for ledger in ledgers]),
         _ratios("… with elementwise", [ledger.ratio.with_elementwise for ledger in ledgers]),
-        _ratios("… with recompute", [ledger.ratio.hardware for ledger in ledgers]),
-        _ratios("… with update", [ledger.ratio.with_update for ledger in ledgers]),
     ]
+    if any(ledger.totals.recompute for ledger in ledgers):
+        found.append(_ratios("… with recompute", [ledger.ratio.hardware for ledger in ledgers]))
+    if any(ledger.totals.update for ledger in ledgers):
+        found.append(_ratios("… with update", [ledger.ratio.with_update for ledger in ledgers]))
     found += [
         _counts(name, [_known(ledger.memory.get(name)) for ledger in ledgers], Kind.BYTES)
         for name in ("peak", "peak_allocated", "peak_reserved", "inference_peak")

@@ -15,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from flopratio.ledger import COUNTS
-from flopratio.report.html import html
 from flopratio.report.markdown import code, markdown_table
 from flopratio.report.table import ruled
 from flopratio.report.units import Kind, choose, plural, printable, quantity, shorten
@@ -312,7 +311,7 @@ def layer_lines(found: Difference, top: int = 0) -> tuple[list[Line], int]:
     return lines, sum(group.number for group in groups[len(shown) :])
 
 
-def _unchanged(found: Difference) -> str:
+def unchanged_text(found: Difference) -> str:
     """What there is no line of, in a sentence."""
     figures = [
         column_name(name)
@@ -343,7 +342,7 @@ def page(found: Difference, top: int = 0) -> Group:
         parts += ["", _rich_table("", lines)]
     if left:
         parts.append(Text(f"{plural(left, 'more layer')}: --top 0 lists all"))
-    if not found.equal and (same := _unchanged(found)):
+    if not found.equal and (same := unchanged_text(found)):
         parts += ["", Text(same)]
     if beside := remarks(found):
         grid = Table.grid(padding=(0, 2, 0, 0))
@@ -395,7 +394,7 @@ def to_markdown(found: Difference, top: int = 0) -> str:
         parts.append(table)
     if left:
         parts.append(f"{plural(left, 'more layer')}: `--top 0` lists all")
-    if not found.equal and (same := _unchanged(found)):
+    if not found.equal and (same := unchanged_text(found)):
         parts.append(same)
     if beside := remarks(found):
         parts.append(
@@ -473,10 +472,16 @@ def to_csv(found: Difference) -> str:
     return text.getvalue()
 
 
+def _html(found: Difference) -> str:
+    from flopratio.report.page.difference import difference_page
+
+    return difference_page(found)
+
+
 FORMATS: dict[str, Callable[[Difference], str]] = {
     ".json": to_json,
     ".csv": to_csv,
     ".md": to_markdown,
-    ".html": lambda found: html(page(found), headline(found)),
+    ".html": _html,
 }
 """Extension -> the text of a difference."""

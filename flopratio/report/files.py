@@ -9,11 +9,8 @@ from typing import Any
 
 from flopratio.errors import UsageError
 from flopratio.ledger import Ledger
-from flopratio.report.html import html
 from flopratio.report.markdown import markdown
 from flopratio.report.prediction import explanation_of
-from flopratio.report.summary import headline
-from flopratio.report.terminal import page
 from flopratio.report.view import View
 from flopratio.text.files import write_text
 from flopratio.verbs.sweep.file import FILE_SUFFIXES
@@ -40,11 +37,17 @@ def predicted_columns(view: View) -> dict[str, list[Any]]:
     }
 
 
+def _html(ledger: Ledger, view: View) -> str:
+    from flopratio.report.page.step import ledger_page
+
+    return ledger_page(ledger, view)
+
+
 FORMATS: dict[str, Callable[[Ledger, View], str]] = {
     ".json": lambda ledger, view: ledger.to_json(**beside(view)),
     ".csv": lambda ledger, view: ledger.to_csv(**predicted_columns(view)),
     ".md": markdown,
-    ".html": lambda ledger, view: html(page(ledger, view), headline(ledger)),
+    ".html": _html,
 }
 """Extension -> the text of a ledger, of which only people's formats show a view."""
 

@@ -12,7 +12,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from flopratio.report.html import html
 from flopratio.report.markdown import escape, pipe_table
 from flopratio.report.summary import Remark
 from flopratio.report.table import ruled
@@ -47,10 +46,12 @@ def _beside_memory(fit: Fit, figure: int) -> str:
 def headline(fit: Fit) -> str:
     """The answer: ``hf:gpt2 seq=1024, adamw: batch=23 is the largest that fits 80.00 GiB``."""
     if not fit.largest:
-        return f"{_model(fit)}: no {fit.key} fits {_limit(fit)}"
+        return f"{model_text(fit)}: no {fit.key} fits {limit_text(fit)}"
     ends = fit.refusal and not any(t.runs and t.size > fit.largest for t in fit.tried)
     verdict = "tried that the model takes, and fits" if ends else "that fits"
-    sentence = f"{_model(fit)}: {fit.key}={fit.largest} is the largest {verdict} {_limit(fit)}"
+    sentence = (
+        f"{model_text(fit)}: {fit.key}={fit.largest} is the largest {verdict} {limit_text(fit)}"
+    )
     if fit.peak_reserved <= fit.limit or fit.figure == "peak_reserved":
         return sentence
     what = (
@@ -65,7 +66,7 @@ def headline(fit: Fit) -> str:
     )
 
 
-def _model(fit: Fit) -> str:
+def model_text(fit: Fit) -> str:
     """The model, its other sizes, and how the step is run where that is not as usual."""
     sizes = [
         f"{key}={format_value(tuple(value) if isinstance(value, list) else value)}"
@@ -74,8 +75,16 @@ def _model(fit: Fit) -> str:
     ]
     given = {k: v for k, v in fit.options.items() if v not in (None, "none", False)}
     step = [
-        str(given[name]) if name == "optimizer" else f"{name} {given[name]}"
-        for name in ("optimizer", "dtype", "amp", "checkpoint", "attention", "freeze")
+        str(given[name]) if name == "optimizer" else f"{name.replace('_', ' ')} {given[name]}"
+        for name in (
+            "optimizer",
+            "weight_decay",
+            "dtype",
+            "amp",
+            "checkpoint",
+            "attention",
+            "freeze",
+        )
         if name in given
     ]
     if fit.options["accumulate"] > 1:
@@ -85,7 +94,7 @@ def _model(fit: Fit) -> str:
     return ", ".join([" ".join([fit.model, *sizes]), *step])
 
 
-def _limit(fit: Fit) -> str:
+def limit_text(fit: Fit) -> str:
     less = f" less {_bytes(fit.reserve)}" if fit.reserve else ""
     return f"{_bytes(fit.memory)}{less}"
 
@@ -94,14 +103,14 @@ def _at(fit: Fit, size: int) -> Tried:
     return next(tried for tried in fit.tried if tried.size == size)
 
 
-def _needs(fit: Fit, size: int) -> int:
+def needed(fit: Fit, size: int) -> int:
     """What has to fit, at a size that ran."""
     figure: int = _at(fit, size).memory[fit.figure]
     return figure
 
 
 def _too_much(fit: Fit, size: int) -> str:
-    needs = _needs(fit, size)
+    needs = needed(fit, size)
     return (
         f"{fit.key}={size} {FIGURES[fit.figure]} {_beside_memory(fit, needs)}, "
         f"{_bytes(needs - fit.limit)} too much"
@@ -110,7 +119,7 @@ def _too_much(fit: Fit, size: int) -> str:
 
 def failure(fit: Fit) -> str:
     """Why nothing fits, and which lever would help, in a sentence."""
-    sentence = f"{_model(fit)} does not fit {_limit(fit)}: {_too_much(fit, fit.next)}"
+    sentence = f"{model_text(fit)} does not fit {limit_text(fit)}: {_too_much(fit, fit.next)}"
     if fit.help is None:
         return f"{sentence}, and no lever helps"
     combination, tried = fit.help
@@ -140,8 +149,8 @@ def remarks(fit: Fit) -> list[Remark]:
     size = fit.largest or fit.next
     lines = []
     if fit.largest:
-        left = fit.limit - _needs(fit, size)
-        needs = f"{fit.key}={size} {FIGURES[fit.figure]} {_beside_memory(fit, _needs(fit, size))}"
+        left = fit.limit - needed(fit, size)
+        needs = f"{fit.key}={size} {FIGURES[fit.figure]} {_beside_memory(fit, needed(fit, size))}"
         lines.append(Remark("fits", f"{needs}, {_bytes(left)} left", good=True))
     if fit.refusal:
         lines.append(Remark("next", f"the model refuses {fit.key}={fit.next}: {fit.refusal}"))
@@ -167,7 +176,7 @@ def notes(fit: Fit) -> list[str]:
         reserved = _beside_memory(fit, fit.peak_reserved)
         sentences.append(
             f"at {key}={fit.largest} the allocator would reserve {reserved}, more "
-            f"than {_limit(fit)}: --figure peak_reserved finds the {key} that fits with it"
+            f"than {limit_text(fit)}: --figure peak_reserved finds the {key} that fits with it"
         )
     for low, high in fit.falls:
         sentences.append(
@@ -195,7 +204,7 @@ def _precision(combination: Combination) -> str:
     return " ".join(filter(None, parts)) or "default"
 
 
-def _columns(fit: Fit) -> dict[str, list[str]]:
+def lever_columns(fit: Fit) -> dict[str, list[str]]:
     """Heading -> texts, of the combinations that can be had."""
     levers = [lever for lever in fit.levers if not lever.refusal]
     unit = choose([lever.peak or 0 for lever in levers], Kind.BYTES)
@@ -212,7 +221,7 @@ def _columns(fit: Fit) -> dict[str, list[str]]:
     }
 
 
-def _refused(fit: Fit) -> list[str]:
+def refused(fit: Fit) -> list[str]:
     return [
         f"not to be had: {_options(lever.combination, fit)} ({lever.refusal})"
         for lever in fit.levers
@@ -292,9 +301,9 @@ def to_markdown(fit: Fit) -> str:
     lines += [f"- note: {note}" for note in notes(fit)]
     parts = [f"**{escape(headline(fit))}**", "\n".join(map(escape, lines))]
     if fit.levers:
-        columns = _columns(fit)
+        columns = lever_columns(fit)
         parts.append(pipe_table([*columns], WORDS, zip(*columns.values(), strict=True)))
-        parts += map(escape, _refused(fit))
+        parts += map(escape, refused(fit))
     return "\n\n".join(parts) + "\n"
 
 
@@ -307,7 +316,7 @@ def page(fit: Fit) -> Group:
         lines.add_row(remark.about, Text(remark.text))
     parts: list[RenderableType] = [Text(headline(fit), "bold"), "", lines]
     if fit.levers:
-        parts += ["", _table(_columns(fit)), *map(Text, _refused(fit))]
+        parts += ["", _table(lever_columns(fit)), *map(Text, refused(fit))]
     return Group(*parts)
 
 
@@ -321,10 +330,16 @@ def _table(columns: Mapping[str, list[str]]) -> Table:
     return result
 
 
+def _html(fit: Fit) -> str:
+    from flopratio.report.page.fit import fit_page
+
+    return fit_page(fit)
+
+
 FORMATS: dict[str, Callable[[Fit], str]] = {
     ".json": to_json,
     ".csv": to_csv,
     ".md": to_markdown,
-    ".html": lambda fit: html(page(fit), headline(fit)),
+    ".html": _html,
 }
 """Extension -> the text of what fits."""

@@ -31,10 +31,10 @@ def headline(ledger: Ledger) -> str:
         if value is not None and key != "tokens"
     ]
     step = [f"{ledger.totals.parameters:,} parameters"]
-    for key in ("optimizer", "amp", "attention", "causal"):
+    for key in ("optimizer", "weight_decay", "amp", "attention", "causal"):
         value = ledger.convention.get(key)
         if value not in (None, "none", "full"):
-            step.append(f"{key} {value}")
+            step.append(f"{key.replace('_', ' ')} {value}")
     for key in ("freeze", "checkpoint"):
         if ledger.convention.get(key):
             step.append(f"{key} {ledger.convention[key]}")

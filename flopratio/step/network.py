@@ -7,12 +7,14 @@ from contextlib import nullcontext
 import torch
 
 from flopratio.errors import UsageError
+from flopratio.ledger import Ledger
 from flopratio.models import Example, StepMode
+from flopratio.networks.analytic import analytic_ledger
 from flopratio.networks.description import Network
 from flopratio.networks.modules import batch_of, build, build_loss
 from flopratio.step.options import StepOptions
 from flopratio.step.run import Step
-from flopratio.text.dtypes import FLOATING, parse_dtype
+from flopratio.text.dtypes import FLOATING, dtype_name, parse_dtype
 
 
 def network_step(
@@ -50,6 +52,21 @@ def network_step(
         enter_mode=True,
         settings=dict(network.settings),
         kind="module",
-        tokens=None,
+        tokens=None if network.tokens is None else x.numel(),
     )
     return Step(example, options, loss_module, target)
+
+
+def network_ledger(network: Network, options: StepOptions) -> Ledger:
+    """The ledger of that step by the network's formulas alone, of a plain update, without autocast,
+    checkpoints and micro-batches."""
+    return analytic_ledger(
+        network,
+        optimizer=options.optimizer,
+        freeze=options.freeze,
+        input_grad=options.input_grad,
+        inference=options.inference,
+        dtype=dtype_name(options.dtype or "float32"),
+        weight_decay=options.decay.update,
+        loss_decay=options.decay.loss,
+    )

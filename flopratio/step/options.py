@@ -18,6 +18,7 @@ from flopratio.allocator.device import targets
 from flopratio.errors import UsageError
 from flopratio.step import optimizers
 from flopratio.step.attention import ATTENTION
+from flopratio.step.weight_decay import WeightDecay, read_weight_decay
 from flopratio.text import dtypes
 from flopratio.text.suggestions import not_among
 
@@ -117,6 +118,14 @@ class StepOptions:
     )
     """See :data:`flopratio.step.optimizers.IMPLEMENTATIONS`."""
 
+    weight_decay: str | float | None = option(
+        None,
+        "In the update; loss:0.01: as a term of the loss",
+        "0.01|loss:0.01",
+        unless_given="the optimizer's own, 0.01 of adamw",
+    )
+    """See :mod:`flopratio.step.weight_decay`; kept as a number, or as ``loss:`` and a number."""
+
     dtype: str | torch.dtype | None = option(  # noqa: RUF009 - a field
         None,
         "Of parameters, inputs and activations",
@@ -202,6 +211,16 @@ class StepOptions:
                 if value < about.least:
                     raise UsageError(f"{name}={value} should be at least {about.least}")
         segments_of(self.checkpoint)
+        decay = read_weight_decay(self.weight_decay)
+        written = decay.update if decay.loss is None else f"loss:{decay.loss}"
+        object.__setattr__(self, "weight_decay", written)
+        if decay.update is not None and self.optimizer == "none":
+            raise UsageError(
+                f"weight_decay={written} is of an update: name an optimizer, or make it a term of "
+                f"the loss, loss:{written}"
+            )
+        if decay.loss is not None and self.inference:
+            raise UsageError(f"inference has no loss: leave out weight_decay={written}")
         if self.inference and self.optimizer != "none":
             raise UsageError(f"inference has no update: leave out optimizer={self.optimizer}")
         if self.inference and self.input_grad:
@@ -212,6 +231,11 @@ class StepOptions:
         """The options among some keywords, and what is left of these."""
         given = {name: value for name, value in words.items() if name in DEFAULTS}
         return cls(**given), {name: words[name] for name in words if name not in DEFAULTS}
+
+    @property
+    def decay(self) -> WeightDecay:
+        """Of the weights."""
+        return read_weight_decay(self.weight_decay)
 
     @property
     def implementation(self) -> str:
@@ -243,6 +267,7 @@ class StepKeywords(TypedDict, total=False):
     loss: str | LossFunction
     optimizer: str
     optimizer_implementation: str | None
+    weight_decay: str | float | None
     dtype: str | torch.dtype | None
     amp: str | None
     freeze: str | None

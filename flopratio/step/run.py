@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from flopratio.allocator.device import device_profiles
 from flopratio.errors import UsageError
 from flopratio.models import Example, Inputs, StepMode, explain_failure
-from flopratio.networks.description import LOSS_LAYER
+from flopratio.networks.description import DECAY_LAYER, LOSS_LAYER
 from flopratio.step.attention import attention_kernels, flex_attention_of_cuda
 from flopratio.step.checkpointing import checkpointed
 from flopratio.step.cuda_kernels import cuda_kernels
@@ -23,6 +23,7 @@ from flopratio.step.losses import check_loss, loss_of
 from flopratio.step.optimizers import make_optimizer, parameters_to_train
 from flopratio.step.options import StepOptions
 from flopratio.step.out_of_memory import is_out_of_memory
+from flopratio.step.weight_decay import with_penalty
 from flopratio.text.dtypes import parse_dtype
 from flopratio.torch_private import named_submodules, parameters, silent_fake_tensors
 
@@ -111,12 +112,15 @@ class Step:
             exits.enter_context(frozen(module, options.freeze))
             exits.enter_context(self.example.context())
             exits.enter_context(_gradients_as_before((*parameters(module), *inputs)))
+            decay = options.decay
+            if decay.update is not None:
+                optimizer_arguments["weight_decay"] = decay.update
+            updated = options.optimizer != "none" or decay.loss is not None
+            trained = parameters_to_train(module) if updated else ()
             optimizer = make_optimizer(
-                options.optimizer,
-                parameters_to_train(module) if options.optimizer != "none" else (),
-                options.implementation,
-                **optimizer_arguments,
+                options.optimizer, trained, options.implementation, **optimizer_arguments
             )
+            penalised = [weight for weight in trained if weight.requires_grad]
             if options.input_grad:
                 exits.enter_context(_asking_for_gradients(inputs))
             if not options.inference:
@@ -125,7 +129,7 @@ class Step:
             exits.enter_context(self._kernels_of_target())
             if options.inference:
                 exits.enter_context(_inference(module))
-            prepared = PreparedStep(self, observer, optimizer)
+            prepared = PreparedStep(self, observer, optimizer, penalised)
             exits.enter_context(
                 checkpointed(
                     module,
@@ -175,13 +179,19 @@ class PreparedStep:
 
     Args:
         optimizer: None if there is nothing to update.
+        weights: those that a term of the loss decays, if the options ask for one.
     """
 
     def __init__(
-        self, step: Step, observer: Observer, optimizer: torch.optim.Optimizer | None
+        self,
+        step: Step,
+        observer: Observer,
+        optimizer: torch.optim.Optimizer | None,
+        weights: Sequence[Tensor] = (),
     ) -> None:
         self.step = step
         self.optimizer = optimizer
+        self._weights = weights
         self._observer = observer
         self._has_updated = False
 
@@ -207,7 +217,11 @@ class PreparedStep:
         args, kwargs = inputs or self.step.inputs
         with self._autocast():
             loss: Tensor = self._loss(self.step.module(*args, **kwargs))
-        check_loss(loss)
+            check_loss(loss)
+            factor = self.step.options.decay.loss
+            if factor is not None:
+                with self._observer.layer(DECAY_LAYER, "L2Penalty"):
+                    loss = with_penalty(loss, self._weights, factor)
         return loss
 
     def update(self) -> None:

@@ -162,7 +162,8 @@ def _fits(value: Any, default: Value, minimum: int | None) -> bool:
     if isinstance(default, float):
         return isinstance(value, int | float) and (minimum is None or value >= minimum)
     if isinstance(default, tuple):
-        return isinstance(value, tuple) and all(size >= 1 for size in value)
+        sizes = value if isinstance(value, tuple) else (value,)  # 300: sizes of which there is one
+        return bool(sizes) and all(_fits(size, 1, None) for size in sizes)
     return isinstance(value, str)
 
 

@@ -458,6 +458,9 @@ class _Pass:
             self._fused_backward(index, record, costed, run, node, unclaimed)
             return
         place, costed = run.place(index, record, costed)
+        place = place or run.moved(record, costed)
+        if place is not None:
+            run.made.update(dict.fromkeys(record.outputs, place))
         layer, phase = place or self._sums(record, costed) or unclaimed
         self._made_for.update(dict.fromkeys(record.outputs, (layer, phase)))
         self._append(layer, costed, phase, autograd=node)
@@ -498,15 +501,17 @@ class _Pass:
         cost = costed.cost
         forward = run.call_of(costed.op)
         work: dict[tuple[str, str], list[int]] = {}
+        for_one = [part for part in cost.parts if isinstance(part.operand, str)]
+        if len(for_one) != len(record.outputs):
+            for_one = []  # what it returns is not a gradient for each
         for position, part in enumerate(cost.parts):
             phase: str | None = unclaimed[1]
             if forward is not None:
                 call, wanted = forward
                 phase = phase_among(part, call.needed(wanted), call.by_operand())
             place = run.place_of_part(index, position, part, phase, unclaimed[0])
-            one_each = len(record.outputs) == len(cost.parts) and isinstance(part.operand, str)
-            if one_each:  # a gradient is returned for each part
-                self._made_for[record.outputs[position]] = place
+            if part in for_one:
+                self._made_for[record.outputs[for_one.index(part)]] = place
             both = work.setdefault(place, [0, 0])
             both[0] += part.flops
             both[1] += part.elementwise

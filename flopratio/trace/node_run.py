@@ -101,6 +101,8 @@ class NodeRun:
         on it."""
         self._may_do_more = is_within or layer is not None
         self._by_name = not executed
+        self.made: dict[int, Place] = {}
+        """Storage -> layer and phase of the gradient that it holds, of those that it computed."""
         self._gradients = [
             (call, gradient, phase)
             for call, wanted in behind
@@ -151,6 +153,12 @@ class NodeRun:
                 del self._gradients[position]
                 return (call.layer, phase), work_for(gradient, record, costed)
         return None, costed
+
+    def moved(self, record: Record, costed: Costed) -> Place | None:
+        """Layer and phase of what brings a gradient that was computed here into another shape."""
+        if costed.cost.flops or costed.cost.elementwise or len(record.inputs) != 1:
+            return None
+        return self.made.get(record.inputs[0])
 
     def place_of_part(
         self, index: int, position: int, part: Part, phase: str | None, layer: str

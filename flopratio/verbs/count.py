@@ -13,13 +13,13 @@ from flopratio.ledger import Ledger, Mismatch
 from flopratio.models import Example, load
 from flopratio.models.built import check_computed, example_of
 from flopratio.models.explain import VALUE_READERS
-from flopratio.networks.analytic import KERNELS_DIFFER, analytic_ledger
+from flopratio.networks.analytic import KERNELS_DIFFER
 from flopratio.networks.library import NETWORKS, describe
-from flopratio.step.network import network_step
+from flopratio.step.network import network_ledger, network_step
 from flopratio.step.options import DEFAULTS, StepKeywords, StepOptions, takes_step_options
 from flopratio.step.random_state import own_random_state
 from flopratio.step.run import Step
-from flopratio.text.dtypes import dtype_name, parse_dtype
+from flopratio.text.dtypes import parse_dtype
 from flopratio.text.suggestions import did_you_mean
 from flopratio.trace.reconcile import NO_BACKWARD
 from flopratio.verbs.compare import compare
@@ -151,14 +151,7 @@ def _count_network(model: str, settings: Mapping[str, Any], options: StepOptions
     ledger = _ledger(network_step(network, options), model)
     plain = (options.amp, options.checkpoint) == (None, None) and options.accumulate == 1
     if plain and not callable(options.loss):
-        analytic = analytic_ledger(
-            network,
-            optimizer=options.optimizer,
-            freeze=options.freeze,
-            input_grad=options.input_grad,
-            inference=options.inference,
-            dtype=dtype_name(options.dtype or "float32"),
-        )
+        analytic = network_ledger(network, options)
         ledger.mismatches += _mismatches(analytic, ledger, options)
         if ledger.not_compared == NO_BACKWARD:
             ledger.not_compared = ""  # forward is, with the network's formulas

@@ -58,10 +58,12 @@ def test_flops_and_bytes_per_parameter(name: str) -> None:
     assert update.state_bytes == STATE_TENSORS[name] * 4000 + 4 * counter
 
 
+@pytest.mark.parametrize("decay", [None, 0.0, 0.1])
 @pytest.mark.parametrize("name", MADE)
-def test_steps_are_what_torch_executes(name: str) -> None:
-    found, optimizer = second_step(MADE[name], SHAPE, foreach=False)
-    update = OPTIMIZERS[name](Tensor(SHAPE))
+def test_steps_are_what_torch_executes(name: str, decay: float | None) -> None:
+    told = {} if decay is None else {"weight_decay": decay}
+    found, optimizer = second_step(MADE[name], SHAPE, foreach=False, **told)
+    update = OPTIMIZERS[name](Tensor(SHAPE), decay)
     expected = [(call.op, call.cost.elementwise) for call in update.calls]
     assert [(op, count) for op, count in found if not only_moves(op)] == expected
     state = next(iter(optimizer.state.values()), {})
@@ -70,14 +72,31 @@ def test_steps_are_what_torch_executes(name: str) -> None:
     }
 
 
+@pytest.mark.parametrize(("name", "flops"), {**dict.fromkeys(MADE, 2), "adamw": 1}.items())
+def test_weight_decay_is_a_multiplication_and_an_addition_or_one_factor(
+    name: str, flops: int
+) -> None:
+    """g + lambda w, 2 a parameter; AdamW's w (1 - lr lambda), 1, which it has by default."""
+    decaying, plain = (OPTIMIZERS[name](Tensor((10, 100)), decay) for decay in (0.1, 0.0))
+    assert decaying.elementwise == plain.elementwise + flops * 1000
+    assert decaying.state == plain.state
+    own = decaying if name == "adamw" else plain
+    assert OPTIMIZERS[name](Tensor((10, 100))).elementwise == own.elementwise
+    assert OPTIMIZERS["none"](Tensor((10, 100)), 0.1).elementwise == 0
+
+
+@pytest.mark.parametrize("decay", [None, 0.1])
 @pytest.mark.parametrize("how", ["foreach", "fused"])
 @pytest.mark.parametrize("name", MADE)
-def test_other_implementations_do_the_same_arithmetic(name: str, how: str) -> None:
+def test_other_implementations_do_the_same_arithmetic(
+    name: str, how: str, decay: float | None
+) -> None:
     if how == "fused" and name == "rmsprop":
         pytest.skip("torch has no fused RMSprop")
     shapes = ((3, 4), (5,))
-    found, _ = second_step(MADE[name], *shapes, **{how: True})
-    expected = sum(OPTIMIZERS[name](Tensor(shape)).elementwise for shape in shapes)
+    told = {} if decay is None else {"weight_decay": decay}
+    found, _ = second_step(MADE[name], *shapes, **{how: True}, **told)
+    expected = sum(OPTIMIZERS[name](Tensor(shape), decay).elementwise for shape in shapes)
     assert sum(count for _, count in found) == expected
 
 
@@ -163,22 +182,26 @@ def adam(w: Number, g: Number, state: State) -> Number:
     return w - LR / (1 - BETA1**STEPS) * state["exp_avg"] / denominator
 
 
-def adamw(w: Number, g: Number, state: State) -> Number:
-    return adam((1 - LR * 0.01) * w, g, state)
-
-
 RULES = {
     "sgd": sgd, "momentum": momentum, "nesterov": nesterov, "adagrad": adagrad,
-    "rmsprop": rmsprop, "adam": adam, "adamw": adamw,
+    "rmsprop": rmsprop, "adam": adam, "adamw": adam,
 }  # fmt: skip
 
 
+def decayed(name: str, w: Number, g: Number, decay: float) -> tuple[Number, Number]:
+    """AdamW decays the weight itself, the others by way of the gradient."""
+    if not decay:
+        return w, g
+    return ((1 - LR * decay) * w, g) if name == "adamw" else (w, g + decay * w)
+
+
 @pytest.mark.oracle
+@pytest.mark.parametrize("decay", [0.0, 0.1])
 @pytest.mark.parametrize("name", RULES)
-def test_rules_in_loops(name: str) -> None:
+def test_rules_in_loops(name: str, decay: float) -> None:
     w, first, second = (tensor(SHAPE, seed) for seed in range(3))
     parameter = torch.nn.Parameter(torch.tensor(values(w)))
-    optimizer = MADE[name]([parameter], foreach=False)
+    optimizer = MADE[name]([parameter], foreach=False, weight_decay=decay)
     parameter.grad = torch.tensor(values(first))
     optimizer.step()
     state = {
@@ -191,7 +214,7 @@ def test_rules_in_loops(name: str) -> None:
     reset()
     for place in np.ndindex(*SHAPE):
         own = {key: kept[place] for key, kept in state.items()}
-        w[place] = RULES[name](w[place], second[place], own)
+        w[place] = RULES[name](*decayed(name, w[place], second[place], decay), own)
         for key, kept in state.items():
             kept[place] = own[key]
     count = counted()
@@ -202,7 +225,7 @@ def test_rules_in_loops(name: str) -> None:
     for key, kept in state.items():
         np.testing.assert_allclose(optimizer.state[parameter][key].numpy(), values(kept))
     counter = name in WITH_STEPS
-    assert OPTIMIZERS[name](Tensor(SHAPE)).elementwise - counter == count
+    assert OPTIMIZERS[name](Tensor(SHAPE), decay).elementwise - counter == count
 
 
 def adam_of_the_article(w: Number, g: Number, state: State) -> Number:

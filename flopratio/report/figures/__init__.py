@@ -6,6 +6,7 @@ sweep's rows, counts as exact Python ints, the keys of the grid between the colu
 step are in :mod:`flopratio.report.figures.profile`.
 """
 
+from flopratio.report.figures.attention import attention_share_against_seq
 from flopratio.report.figures.layers import flops_by_layer
 from flopratio.report.figures.peak_memory import memory_against_batch, memory_against_depth
 from flopratio.report.figures.ratios import ratio_against_depth, ratio_with_update_against_batch
@@ -20,6 +21,7 @@ from flopratio.report.figures.time_ratio import time_ratio_against_size
 from flopratio.report.figures.timeline import memory_timeline
 
 __all__ = [
+    "attention_share_against_seq",
     "checkpointing_against_depth",
     "draw_all",
     "flops_by_layer",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from matplotlib.transforms import Bbox
 
-from flopratio.report.figures.style import GREY
+from flopratio.report.figures.style import GREY, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -112,7 +112,7 @@ def _box(point: Sequence[float], size: Sequence[float], side: Side, inch: float)
 
 def _write(axes: Axes, point: Label) -> Annotation:
     return axes.annotate(
-        point.name,
+        plain(point.name),
         (point.x, point.y),
         xytext=(0, 0),
         textcoords="offset points",

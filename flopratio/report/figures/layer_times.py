@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from flopratio.report.figures.folding import fold
-from flopratio.report.figures.style import GREY, MAX_BARS, drawn, legend_below, write_figure
+from flopratio.report.figures.style import GREY, MAX_BARS, drawn, legend_below, plain, write_figure
 from flopratio.report.figures.timed import PHASE_BARS, PHASE_NAMES
 from flopratio.report.units import shorten
 from flopratio.report.view import ROOT
@@ -55,14 +55,14 @@ def layer_times_figure(profile: Profile) -> Figure | None:
     def draw(axes: Axes, _: None) -> None:
         for offset, field in ((-BAR / 2, "time"), (BAR / 2, "flops")):
             _draw_bars(axes, offset, field, [getattr(share, field) for share in shown.values()])
-        names = [shorten(name or ROOT, MAX_NAME) for name in shown]
+        names = [plain(shorten(name or ROOT, MAX_NAME)) for name in shown]
         axes.set_yticks(range(len(names)), names)
         axes.margins(x=0.12, y=0.02)
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("share of the step (%)")
-        axes.set_title(f"{profile.ledger.model or 'step'} on {profile.roofs.name}")
+        axes.set_title(plain(f"{profile.ledger.model or 'step'} on {profile.roofs.name}"))
         legend_below(axes, columns=3)
 
     apart = sum(

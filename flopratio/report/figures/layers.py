@@ -11,6 +11,7 @@ from flopratio.report.figures.style import (
     MAX_BARS,
     PHASE_COLOURS,
     legend_below,
+    plain,
     write,
     write_beside,
 )
@@ -37,7 +38,7 @@ def flops_by_layer(layers: Sequence[LayerTotals], directory: Path) -> list[Path]
     left_out = max(0, len(contractions) - MAX_BARS)
     head = (len(contractions) - left_out + 1) // 2
     shown = [*contractions[:head], *contractions[head + left_out :]]
-    names = [layer.name or layer.type for layer in shown]
+    names = [plain(layer.name or layer.type) for layer in shown]
 
     def draw(axes: Axes, _: None) -> None:
         flops = [getattr(layer, phase) for layer in shown for phase in GRADIENT_FILLS]

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 def ratio_against_depth(frame: pd.DataFrame, directory: Path) -> list[Path]:
     """FLOP of backward over forward; the theory, 2 minus the first layer's share, goes through the
-    points."""
+    points. Where the first layer is a lookup, the ratio is 2 at any depth: no panel."""
+    if "first_layer_share" in frame:
+        frame = frame[frame["first_layer_share"] != 0]
     panels = panels_of(frame, "ratio", "first_layer_share", along="depth")
 
     def draw(axes: Axes, panel: Panel) -> None:

@@ -150,6 +150,11 @@ def save(figure: Figure, path: Path) -> None:
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
+def plain(name: str) -> str:
+    """A name as text in a figure: what stands between two dollars would be read as a formula."""
+    return name.replace("$", "\\$")
+
+
 def spread(values: Sequence[Value], count: int) -> list[Value]:
     """At most ``count`` of the values, evenly spread, with the first and the last."""
     if len(values) <= count:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flopratio.report.figures.attention import attention_share_against_seq
 from flopratio.report.figures.layers import flops_by_layer
 from flopratio.report.figures.peak_memory import memory_against_batch, memory_against_depth
 from flopratio.report.figures.ratios import ratio_against_depth, ratio_with_update_against_batch
@@ -43,6 +44,7 @@ def draw_all(
         checkpointing_against_depth,
         memory_against_batch,
         memory_against_depth,
+        attention_share_against_seq,
         time_ratio_against_flop_ratio,
         share_of_step,
     )

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from flopratio.report.figures.style import BLUE, GREEN, GREY, ORANGE, RED, STYLE, legend_below, save
+from flopratio.report.figures.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    RED,
+    STYLE,
+    legend_below,
+    plain,
+    save,
+)
 from flopratio.report.units import Kind, choose
 
 if TYPE_CHECKING:
@@ -78,7 +88,7 @@ def timeline_figure(memory: Memory, name: str = "") -> Figure:
         height = peak.nbytes / unit.size
         axes.plot([middle], [height], marker="v", color=RED, markersize=7, zorder=4)
         left = middle > places[-1] / 2
-        operator = f"{peak.op} for {peak.layer}" if peak.layer else peak.op
+        operator = plain(f"{peak.op} for {peak.layer}" if peak.layer else peak.op)
         axes.annotate(
             f"peak {height:#.4g} {unit.name}: {operator}",
             (middle, height),
@@ -93,7 +103,7 @@ def timeline_figure(memory: Memory, name: str = "") -> Figure:
         axes.set_ylabel(f"live tensors ({unit.name})")
         legend_below(axes, columns=4)
         largest = max(peak.by_category.items(), key=lambda item: item[1])
-        title = f"{name}: " if name else ""
+        title = f"{plain(name)}: " if name else ""
         title += f"{largest[1] / peak.nbytes:.0%} of the peak are {largest[0].replace('_', ' ')}"
         figure.suptitle(title, x=0.01, ha="left")
     return figure

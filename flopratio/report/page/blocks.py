@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
@@ -111,8 +111,3 @@ def fact(value: Any) -> str:
 def picture_blocks(*pictures: Markup | None) -> list[Block]:
     """The pictures that there are."""
     return [Picture(svg) for svg in pictures if svg is not None]
-
-
-def pages(blocks: Iterable[Block | None]) -> list[Block]:
-    """The blocks that there are."""
-    return [block for block in blocks if block is not None]

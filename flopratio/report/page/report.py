@@ -24,6 +24,7 @@ from flopratio.report.page.step import (
     step_sections,
     title_and_lead,
 )
+from flopratio.report.shares import no_ratio
 from flopratio.report.units import Kind, plural, quantity, ratio_text
 from flopratio.report.view import View, view
 from flopratio.verbs.saved import SavedStep
@@ -82,7 +83,7 @@ def comparison_sections(steps: Sequence[SavedStep]) -> list[Section]:
     for number, step in enumerate(steps):
         name, lead = title_and_lead(step.ledger)
         ratio = ratio_text(step.ledger.ratio.backward_to_forward)
-        figure = f"{ratio} : 1" if ratio else "no ratio"
+        figure = "no ratio" if no_ratio(step.ledger) else f"{ratio} : 1"
         cards.append(Card(f"{name_of(number)}: {name}", figure, f"backward : forward; {lead}"))
     sections = [
         Section("At a glance", [Cards(cards), *_stack_grids(steps, names)]),

@@ -32,6 +32,7 @@ from flopratio.report.summary import Remark, headline, remarks, token_terms
 from flopratio.report.table import left_out
 from flopratio.report.units import Kind, quantity, ratio_text
 from flopratio.report.view import View
+from flopratio.report.view import view as ledger_view
 
 if TYPE_CHECKING:
     from flopratio.verbs.profile import Profile
@@ -56,6 +57,17 @@ def ledger_page(ledger: Ledger, view: View) -> str:
         view: of this ledger.
     """
     return step_page(ledger, step_sections(ledger, view))
+
+
+def measured_page(profile: Profile, view: View) -> str:
+    """A measured step.
+
+    Args:
+        view: of this profile.
+    """
+    ledger = profile.ledger
+    counted = ledger_view(ledger, by=view.by)
+    return step_page(ledger, step_sections(ledger, counted, profile=profile, profile_view=view))
 
 
 def step_page(ledger: Ledger, sections: Sequence[Section]) -> str:

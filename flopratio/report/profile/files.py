@@ -6,10 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flopratio.report.files import check_file
-from flopratio.report.html import html
 from flopratio.report.markdown import escape, lines_table, remark_list, view_table
 from flopratio.report.profile.summary import explained, profile_headline, profile_remarks
-from flopratio.report.profile.terminal import profile_page
 from flopratio.report.view import View
 from flopratio.text.files import write_text
 from flopratio.verbs.profile import Profile
@@ -30,11 +28,17 @@ def profile_markdown(profile: Profile, view: View) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _html(profile: Profile, view: View) -> str:
+    from flopratio.report.page.step import measured_page
+
+    return measured_page(profile, view)
+
+
 PROFILE_FORMATS: dict[str, Callable[[Profile, View], str]] = {
     ".json": lambda profile, view: profile.to_json(),
     ".csv": lambda profile, view: profile.to_csv(),
     ".md": profile_markdown,
-    ".html": lambda profile, view: html(profile_page(profile, view), profile_headline(profile)),
+    ".html": _html,
 }
 """Extension -> the text of a profile, of which only people's formats show a view."""
 

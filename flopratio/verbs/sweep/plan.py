@@ -24,11 +24,13 @@ from flopratio.verbs.sweep.file import COLUMNS
 DEFAULT_GRIDS: Mapping[str, Mapping[str, str]] = {
     "mlp": {"depth": "1..64*2", "batch": "1,8,64,512"},
     "cnn": {"depth": "0,1,2,3,5,8,10,15,20,30,40,50,65,80,100", "batch": "1,64", "image": "64"},
+    "transformer": {"depth": "1,2,4", "seq": "32,128", "batch": "1,4", "vocabulary": "1024"},
 }
 
 SWEPT_DEFAULTS: Mapping[str, Any] = {
     "loss": "auto",
     "optimizer": "sgd",
+    "weight_decay": None,
     "dtype": "float32",
     "freeze": None,
     "input_grad": False,
@@ -54,6 +56,9 @@ class Sweepable(Protocol):
     @property
     def choices(self) -> Mapping[str, Sequence[str]]:
         """The words that a KEY may be, where they are listed."""
+
+    def settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The value of every KEY that has one, where some are given."""
 
 
 class Point(NamedTuple):
@@ -157,13 +162,14 @@ def make_plan(
     size = sum(math.prod(map(len, grid.values())) for grid in grids.values())
     if size > MOST_VALUES:
         raise UsageError(f"the grid has {size:,} points: at most {MOST_VALUES:,} will do")
+    points = tuple(
+        Point(name, networks[name].settings(dict(zip(grid, values, strict=True))))
+        for name, grid in grids.items()
+        for values in itertools.product(*grid.values())
+    )
     return Plan(
-        points=tuple(
-            Point(name, {**networks[name].keys, **dict(zip(grid, values, strict=True))})
-            for name, grid in grids.items()
-            for values in itertools.product(*grid.values())
-        ),
-        keys=tuple(dict.fromkeys(key for name in grids for key in networks[name].keys)),
+        points=points,
+        keys=tuple(dict.fromkeys(key for point in points for key in point.settings)),
         measure=measure,
         options=options,
         grids=grids,

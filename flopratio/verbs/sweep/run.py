@@ -82,8 +82,6 @@ def _check(plan: Plan) -> None:
     """
     from flopratio.verbs.sweep.point import check
 
-    if plan.options.freeze is None:
-        return
     for point in plan.points:
         try:
             check(point.model, dict(point.settings), plan.options)

@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any, TypedDict
 
 from flopratio.text.grammar import format_value
+from flopratio.verbs.sweep import transformer
 from flopratio.verbs.sweep.file import SweepRow
 
 MINOR_SHARE = 0.02
@@ -24,7 +25,7 @@ FADED_SHARE = 0.01
 SOURCES = {
     "executed_equal": "counted = executed, in each layer, phase and operator",
     "saved_equal": "saved bytes = those that autograd's own hooks see",
-    "fvcore_equal": "forward = 2 x fvcore's multiply-adds",
+    "fvcore_equal": "forward = 2 x fvcore's multiply-adds, attention apart",
     "flop_counter_equal": "forward + backward = FlopCounterMode",
 }
 """What the count is compared with, by column."""
@@ -57,6 +58,7 @@ def judge(rows: Sequence[SweepRow], keys: Sequence[str]) -> list[Claim]:
     _judge_first_layer(judgement, input_grad=True)
     _judge_other_layers(judgement)
     _judge_network(judgement)
+    transformer.judge(judgement)
     _judge_linear_in_batch(judgement, "forward")
     _judge_linear_in_batch(judgement, "backward")
     _judge_update(judgement)
@@ -241,7 +243,7 @@ def _judge_network(judgement: _Judgement) -> None:
     judgement.lines(
         "network: backward / forward climbs with depth, below 2",
         "climbing, below 2",
-        data_first,
+        [row for row in data_first if row["first_layer_share"]],
         "depth",
         2,
         climbs,

@@ -111,3 +111,13 @@ def test_the_loss_is_a_key_and_an_option():
     ]
     with pytest.raises(UsageError, match="given twice"):
         make_plan("net", {"loss": ("mse",)}, swept_options(loss="sum"), networks)
+
+
+def test_widths_layer_by_layer_are_swept_in_the_place_of_depth_and_width():
+    grid = make_plan("mlp", {"hidden": (300, (300, 100))})
+    assert settings(grid, "hidden") == [(300,), ((300, 100),)]
+    assert "hidden" in grid.columns
+    assert not {"depth", "width"} & {*grid.columns}
+    assert "hidden" not in make_plan("mlp", {"depth": (2,)}).columns
+    with pytest.raises(UsageError, match="leave out depth, or hidden"):
+        make_plan("mlp", {"hidden": ((300, 100),), "depth": (1, 2)})

@@ -16,6 +16,7 @@ from flopratio.verbs.traced import trace_step
 POINTS = [
     ("mlp", {"depth": 1, "batch": 1}),
     ("mlp", {"depth": 3, "batch": 8, "bias": False}),
+    ("mlp", {"hidden": (30, 10), "batch": 8}),
     *(
         ("mlp", {"depth": 2, "batch": 4, "activation": name})
         for name in ("leaky_relu", "gelu", "silu", "tanh", "sigmoid")
@@ -28,6 +29,13 @@ POINTS = [
     ("convnet", {"batch": 2, "image": 33}),
     ("linearnet", {"batch": 2, "input": 12}),
     ("onenet", {"batch": 2}),
+    *(
+        ("transformer", {"width": 16, "heads": 4, "seq": 6, "vocabulary": 24, "batch": 2, **keys})
+        for keys in (
+            {"depth": 1},
+            {"depth": 2, "kv_heads": 2, "positions": "rotary", "norm": "rms", "gated": True},
+        )
+    ),
 ]
 
 
@@ -84,6 +92,9 @@ def test_every_optimizer_is_executed_as_its_formula_says(optimizer: str) -> None
         {"freeze": "hidden.0*"},
         {"input_grad": True},
         {"dtype": "bfloat16"},
+        {"weight_decay": 0.1, "optimizer": "adamw"},
+        {"weight_decay": "loss:0.1"},
+        {"weight_decay": "loss:0.1", "freeze": "hidden.0*"},
     ],
     ids=str,
 )
