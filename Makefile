@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install sweep test test-fuzz test-torch lint check bench experiments test-zoo gpu \
+.PHONY: help install sweep test test-fuzz test-torch lint check bench experiments docs test-zoo gpu \
 	gpu-results
 
 help: ## list the targets
@@ -14,7 +14,7 @@ install: $(STAMP) ## make .venv with the project and all extras
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[models,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[models,docs,dev]'
 	touch $@
 
 sweep: $(STAMP) ## run the main job: the default sweep with its verdict, into results/
@@ -52,6 +52,12 @@ check: $(STAMP) ## hold the steps of flopratio.toml against their lock, and run 
 
 bench: $(STAMP) ## time this tool against its peers
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+# Its theme advertises other programs otherwise.
+docs: export DISABLE_MKDOCS_2_WARNING = true
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(STAMP) ## build the documentation into site/, strictly
+	$(BIN)/mkdocs build --strict
 
 test-zoo: $(STAMP) ## try every model of torchvision, timm and transformers, into results/zoo.csv (long)
 	$(BIN)/python -m tests.zoo.run
