@@ -4,8 +4,8 @@ BIN := .venv/bin
 STAMP := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install sweep test test-fuzz test-torch lint check bench experiments docs test-zoo gpu \
-	gpu-results
+.PHONY: help install sweep test test-fuzz test-torch lint check bench experiments \
+	check-experiments docs test-zoo gpu gpu-results
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ test-zoo: $(STAMP) ## try every model of torchvision, timm and transformers, int
 
 experiments: $(STAMP) ## run the published claims again, each into results/
 	PYTHONPATH=. $(BIN)/python -m experiments -j 2
+
+check-experiments: $(STAMP) ## run them into a temporary folder; fails if a claim isn't as in results/
+	PYTHONPATH=. $(BIN)/python -m experiments -j 2 --check
 
 # Everything that only a GPU can tell. PYTHON is used as it is, if it has torch for the DEVICE.
 DEVICE ?= cuda

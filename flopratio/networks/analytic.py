@@ -40,6 +40,10 @@ KERNELS_DIFFER = ("Attention", "RMSNorm")
 """The layer types for which other targets than the CPU have other operators, of which the formulas
 do not tell."""
 
+CPU_ATTENTION = ("flash", "none")
+"""The kernels of attention of which they do, as a ledger names them; torch 2.8 takes others where
+heads share keys."""
+
 
 @dataclass(frozen=True)
 class Term:

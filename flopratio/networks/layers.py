@@ -89,7 +89,7 @@ class Attention(nn.Module):
         key, value = self._by_head(key, self.kv_heads), self._by_head(value, self.kv_heads)
         if self.rotary is not None:
             query, key = self._rotated(query), self._rotated(key)
-        out = functional.scaled_dot_product_attention(
+        out: Tensor = functional.scaled_dot_product_attention(
             query, key, value, is_causal=self.causal, enable_gqa=self.heads != self.kv_heads
         )
         return out.transpose(1, 2).flatten(2)

@@ -13,7 +13,7 @@ from flopratio.ledger import Ledger, Mismatch
 from flopratio.models import Example, load
 from flopratio.models.built import check_computed, example_of
 from flopratio.models.explain import VALUE_READERS
-from flopratio.networks.analytic import KERNELS_DIFFER
+from flopratio.networks.analytic import CPU_ATTENTION, KERNELS_DIFFER
 from flopratio.networks.library import NETWORKS, describe
 from flopratio.step.network import network_ledger, network_step
 from flopratio.step.options import DEFAULTS, StepKeywords, StepOptions, takes_step_options
@@ -162,7 +162,7 @@ def _mismatches(analytic: Ledger, executed: Ledger, options: StepOptions) -> lis
     """Where a built-in network's formulas and its executed step part ways. The formulas are of the
     CPU's operators, and of a plain update, parameter by parameter: any other is compared as a
     whole."""
-    own = options.target == "cpu" and options.attention in (None, "flash")
+    own = options.target == "cpu" and executed.convention["attention"] in CPU_ATTENTION
     mismatches = compare(analytic, executed, by_law=() if own else KERNELS_DIFFER)
     # CUDA's flash attention makes heads a multiple of 8 wide, and computes with these.
     padded = {row.layer for row in executed.rows if row.op == "aten.constant_pad_nd"}

@@ -14,13 +14,14 @@ import flopratio as fr
 from flopratio.errors import UsageError
 from flopratio.formulas import exact
 from flopratio.ledger import Ledger
-from flopratio.networks.analytic import Analysis, analyse, analytic_ledger
+from flopratio.networks.analytic import KERNELS_DIFFER, Analysis, analyse, analytic_ledger
 from flopratio.networks.library import NETWORKS, describe
 from flopratio.networks.modules import batch_of, build, build_loss
 from flopratio.step.network import network_step
 from flopratio.verbs.compare import compare
 from flopratio.verbs.sweep.plan import swept_options
 from flopratio.verbs.traced import trace_step
+from flopratio.version import torch_release
 
 SMALL = {"depth": 2, "width": 16, "heads": 4, "vocabulary": 24, "seq": 6, "batch": 2}
 
@@ -44,8 +45,14 @@ def check_agreement(keys: dict[str, Any], **options: Any) -> Ledger:
     network = describe("transformer", **{**SMALL, **keys})
     executed = trace_step(network_step(network, swept_options(**options))).ledger
     analytic = analytic_ledger(network, **{"optimizer": "sgd", **options})
-    assert compare(analytic, executed) == []
-    assert saved(analytic) == saved(executed)
+    if executed.convention["attention"] == "flash":
+        assert compare(analytic, executed) == []
+        assert saved(analytic) == saved(executed)
+    else:
+        grouped = network.settings["kv_heads"] not in (0, network.settings["heads"])
+        assert torch_release() < (2, 11)
+        assert grouped
+        assert compare(analytic, executed, by_law=KERNELS_DIFFER) == []
     assert analytic.totals.parameters == executed.totals.parameters
     assert executed.reconciled
     assert executed.uncounted_ops == {}
@@ -106,7 +113,7 @@ def test_half_precision_and_other_updates_agree(
 
 
 def test_real_tensors_dispatch_what_fake_ones_do() -> None:
-    network = describe("transformer", **SMALL, **LLAMA)
+    network = describe("transformer", **{**SMALL, **LLAMA, "kv_heads": 4})
     executed = trace_step(network_step(network, swept_options(), "cpu")).ledger
     analytic = analytic_ledger(network, optimizer="sgd")
     assert compare(analytic, executed) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,10 @@ SHARE = "attention_share"
 
 def attention_share_against_seq(frame: pd.DataFrame, directory: Path) -> list[Path]:
     """The two products of attention as a share of all of forward; of backward it is the same."""
-    if not {"attention_forward", "forward"} <= set(frame.columns):
-        return []
-    counted = frame[frame["attention_forward"].notna() & frame["forward"].notna()]
-    share = 100 * (counted["attention_forward"] / counted["forward"]).astype(float)
-    panels = panels_of(counted.assign(**{SHARE: share}), SHARE, along="seq")
+    panels = [
+        replace(panel, rows=panel.rows.assign(**{SHARE: _share(panel.rows)}))
+        for panel in panels_of(frame, "attention_forward", "forward", along="seq")
+    ]
 
     def draw(axes: Axes, panel: Panel) -> None:
         chosen, legend = choose_series(panel, "seq", SHARE)
@@ -34,7 +34,12 @@ def attention_share_against_seq(frame: pd.DataFrame, directory: Path) -> list[Pa
         axes.set_ylabel("share of FLOP (%)")
         legend_below(axes, legend)
 
-    title = "Attention's share of the FLOPs climbs with the length of the sequence"
+    title = "Attention's share of the FLOPs climbs with seq"
     if not all(monotonic(panel, "seq", SHARE, rising=True) for panel in panels):
-        title = "Attention's share of the FLOPs against the length of the sequence"
+        title = "Attention's share of the FLOPs against seq"
     return write(directory, "attention_share_against_seq", title, panels, draw)
+
+
+def _share(rows: pd.DataFrame) -> pd.Series[float]:
+    """Attention's share of forward, in percent."""
+    return 100 * rows["attention_forward"].astype(float) / rows["forward"].astype(float)

@@ -24,7 +24,7 @@ from flopratio.verbs.sweep.file import COLUMNS
 DEFAULT_GRIDS: Mapping[str, Mapping[str, str]] = {
     "mlp": {"depth": "1..64*2", "batch": "1,8,64,512"},
     "cnn": {"depth": "0,1,2,3,5,8,10,15,20,30,40,50,65,80,100", "batch": "1,64", "image": "64"},
-    "transformer": {"depth": "1,2,4", "seq": "32,128", "batch": "1,4", "vocabulary": "1024"},
+    "transformer": {"depth": "1,2,4", "seq": "64,256,1024", "batch": "1", "vocabulary": "1024"},
 }
 
 SWEPT_DEFAULTS: Mapping[str, Any] = {

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from flopratio.ledger import Ledger
-from flopratio.networks.analytic import KERNELS_DIFFER, analyse
+from flopratio.networks.analytic import CPU_ATTENTION, KERNELS_DIFFER, analyse
 from flopratio.networks.library import describe
 from flopratio.peers import forward_by_fvcore, saved_by_autograd, total_by_flop_counter
 from flopratio.step.freezing import nothing_to_train
@@ -81,7 +81,6 @@ def _examine(
     checkpointed = trace_step(replace(step, options=replace(options, checkpoint=AUTO))).ledger
     saved, flop_counter = _by_torch(step)
     timing: dict[str, Any] = {}
-    by_law = KERNELS_DIFFER if measure == "cuda" else ()
     if measure != "none":
         from flopratio.measure.timing import measure_step
 
@@ -114,9 +113,7 @@ def _examine(
         "checkpointed_recompute": checkpointed.totals.recompute,
         "checkpointed_elementwise_recompute": checkpointed.totals.elementwise_recompute,
         **timing,
-        "executed_equal": not compare(analytic, executed, by_law=by_law)
-        and not executed.uncounted_ops,
-        "saved_equal": total.saved_bytes == saved == executed.totals.saved_bytes,
+        **_comparisons(analytic, profiler.ledger, executed, saved),
         # fvcore skips attention.
         "fvcore_equal": None if by_fvcore is None else total.forward - attention == by_fvcore,
         "flop_counter_equal": total.forward + total.backward == flop_counter,
@@ -128,6 +125,34 @@ def _examine(
         "dtype": options.dtype,
         "torch": torch.__version__,
         "status": "ok",
+    }
+
+
+def _comparisons(
+    analytic: Ledger, on_cpu: Ledger, executed: Ledger, saved: int
+) -> dict[str, bool | None]:
+    """Formulas and executions of one step, held against each other.
+
+    Args:
+        on_cpu: of the step on fake tensors, with the CPU's operators.
+        executed: of the step that is judged, the same or one on a device.
+        saved: bytes, by autograd's hooks on the CPU.
+    """
+
+    def as_formulas(ledger: Ledger) -> bool:
+        """Whether the operators are those that the formulas are of."""
+        on_cuda = ledger.convention["device"].startswith("cuda")
+        other = on_cuda or ledger.convention["attention"] not in CPU_ATTENTION
+        return not other or {*KERNELS_DIFFER}.isdisjoint(analytic.types.values())
+
+    by_law = () if as_formulas(executed) else KERNELS_DIFFER
+    total = analytic.totals.saved_bytes
+    return {
+        "executed_equal": not compare(analytic, executed, by_law=by_law)
+        and not executed.uncounted_ops,
+        "saved_equal": total == saved and (bool(by_law) or total == executed.totals.saved_bytes)
+        if as_formulas(on_cpu)
+        else None,
     }
 
 

@@ -33,7 +33,7 @@ POINTS = [
         ("transformer", {"width": 16, "heads": 4, "seq": 6, "vocabulary": 24, "batch": 2, **keys})
         for keys in (
             {"depth": 1},
-            {"depth": 2, "kv_heads": 2, "positions": "rotary", "norm": "rms", "gated": True},
+            {"depth": 2, "kv_heads": 4, "positions": "rotary", "norm": "rms", "gated": True},
         )
     ),
 ]
