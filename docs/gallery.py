@@ -23,16 +23,19 @@ def cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def pictures(name: str) -> list[str]:
-    """The pictures of an experiment, as copies beside the page; SVG rather than PNG."""
-    found: dict[str, Path] = {}
-    for suffix in (".png", ".svg"):
-        for path in RESULTS.glob(f"{name}{suffix}"):
-            found[path.stem] = path
-    for path in found.values():
+def copy_pictures() -> None:
+    """Pictures of the experiments and of the default sweep, beside the pages that show them."""
+    for path in sorted((*RESULTS.glob("*.[ps][nv]g"), *RESULTS.glob("cpu/*.[ps][nv]g"))):
         with mkdocs_gen_files.open(f"figures/{path.name}", "wb") as copy:
             copy.write(path.read_bytes())
-    return [f"![{stem}](figures/{path.name})" for stem, path in found.items()]
+
+
+def picture(name: str) -> str:
+    """The picture of an experiment, if it has one; SVG rather than PNG."""
+    for suffix in (".svg", ".png"):
+        if (RESULTS / f"{name}{suffix}").exists():
+            return f"![{name}](figures/{name}{suffix})"
+    return ""
 
 
 def section(name: str, rows: list[dict[str, str]]) -> str:
@@ -43,9 +46,10 @@ def section(name: str, rows: list[dict[str, str]]) -> str:
         verdict = row["verdict"] + (f": {row['reason']}" if row["reason"] else "")
         figures = (row["claim"], row["source"], row["published"], row["ours"], verdict)
         lines.append(f"| {' | '.join(map(cell, figures))} |")
-    return "\n".join([*lines, "", *pictures(name), ""])
+    return "\n".join([*lines, "", picture(name), ""])
 
 
+copy_pictures()
 with (RESULTS / "claims.csv").open(encoding="utf-8", newline="") as file:
     claims = list(csv.DictReader(file))
 with mkdocs_gen_files.open("experiments.md", "w") as page:
