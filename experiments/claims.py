@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import fcntl
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -167,6 +167,32 @@ def read_claims(directory: Path) -> list[dict[str, str]]:
         return []
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def changed_claims(before: Path, after: Path, names: Collection[str]) -> list[str]:
+    """Where the claims of some experiments differ between two folders, times aside: a sentence for
+    each claim."""
+
+    def rows(directory: Path) -> dict[tuple[str, str], dict[str, str]]:
+        return {
+            (row["experiment"], row["claim"]): row
+            for row in read_claims(directory)
+            if row["experiment"] in names and not row["measured"]
+        }
+
+    old, new = rows(before), rows(after)
+    found = []
+    for key in [*old, *(key for key in new if key not in old)]:
+        name = ": ".join(key)
+        if key not in old or key not in new:
+            found.append(f"{name}: only in {after if key in new else before}")
+        elif old[key] != new[key]:
+            found += [
+                f"{name}: {column} was {old[key][column]!r} and is {new[key][column]!r}"
+                for column in COLUMNS
+                if old[key][column] != new[key][column]
+            ]
+    return found
 
 
 @contextmanager

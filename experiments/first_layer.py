@@ -8,6 +8,7 @@ import pandas as pd
 
 import flopratio as fr
 from experiments.claims import Claim, conclude, panels
+from flopratio.report.figures.style import legend_below
 
 ARTICLE = "Hobbhahn & Sevilla 2021, table of operations"
 NETWORKS: dict[str, dict[str, Any]] = {"mlp": {}, "cnn": {"shared": False}}
@@ -44,7 +45,7 @@ def main() -> None:
         axes.invert_yaxis()
         axes.set_title(model)
         axes.set_xlabel("FLOP, backward : forward")
-        axes.legend(loc="lower right")
+        legend_below(axes)
 
     claims = []
     for model in NETWORKS:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from flopratio.formulas import Cost, Gradient, Part, register
     from flopratio.ledger import Ledger
     from flopratio.measure.loop import Profiler
+    from flopratio.report.graph import graph
     from flopratio.report.show import show
     from flopratio.verbs.count import count
     from flopratio.verbs.fit import Fit, fit
@@ -33,6 +34,7 @@ __all__ = [
     "count",
     "fit",
     "formula",
+    "graph",
     "profile",
     "register",
     "show",
@@ -48,6 +50,7 @@ _HOMES = {
     **dict.fromkeys(("Fit", "fit"), "flopratio.verbs.fit"),
     **dict.fromkeys(("ClosedForm", "formula"), "flopratio.verbs.formula"),
     **dict.fromkeys(("Profile", "profile"), "flopratio.verbs.profile"),
+    "graph": "flopratio.report.graph",
     "show": "flopratio.report.show",
     "sweep": "flopratio.verbs.sweep",
 }

@@ -55,12 +55,13 @@ def sweep_command(
 ) -> None:
     """Run a training step at every point of a grid, and judge the claims of the field on it.
 
-    Without MODEL: the default grids of mlp, cnn and transformer. The other built-in
-    networks are those of Hobbhahn and Sevilla (2021): convnet, of two
+    Without MODEL: the default grids of mlp, cnn and transformer. The other
+    built-in networks are those of Hobbhahn and Sevilla (2021): convnet, of two
     convolutions, linearnet and onenet, of three linear layers, which onenet
-    gives an input of one number. DIR gets sweep.csv,
-    verdict.json, environment.json and the plots. A sweep that was killed
-    resumes at its next point. Exit 1 when a claim fails.
+    gives an input of one number. Any other MODEL is judged by the claims that
+    make sense for it; the rest are named. DIR gets sweep.csv, verdict.json,
+    environment.json and the plots. A sweep that was killed resumes at its next
+    point. Exit 1 when a claim fails.
 
     With --measure none, a grid of over 200 points of any MODEL is worked out
     at once from the closed form (see flopratio formula), and held against
@@ -186,22 +187,18 @@ MOST_LAYERS = 10
 
 def _draw(grid: Plan, rows: list[SweepRow], output: Path) -> None:
     """Draw the figures of the rows, and the bars a layer of one point."""
-    from flopratio.networks.analytic import analytic_ledger
     from flopratio.report.figures import draw_all
+    from flopratio.verbs.sweep.point import layers_of
     from flopratio.verbs.sweep.run import to_frame
 
-    def depth(point: Point) -> Any:
-        return point.settings.get("depth", 0)
+    def depth(point: Point) -> int:
+        told = point.settings.get("depth", 0)
+        return told if isinstance(told, int) else 0
 
     readable = [point for point in grid.points if depth(point) <= MOST_LAYERS]
     point = max(readable, key=depth) if readable else min(grid.points, key=depth)
-    settings: dict[str, Any] = {
-        **point.settings,
-        "freeze": grid.options.freeze,
-        "input_grad": grid.options.input_grad,
-    }
-    ledger = analytic_ledger(point.model, **settings)
-    draw_all(to_frame(grid, rows), output, ledger.layers())
+    layers = layers_of(point.model, dict(point.settings), grid.options)
+    draw_all(to_frame(grid, rows), output, layers)
 
 
 def _run(grid: Plan, output: Path, *, fresh: bool, quiet: bool, verbose: bool) -> list[SweepRow]:

@@ -6,13 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
 from flopratio.ledger import Ledger
 from flopratio.memory import CATEGORIES, Memory
-from flopratio.report.table import GAP
+from flopratio.report.table import GAP, ruled
 from flopratio.report.units import Kind, choose, ratio_text, shorten
 
 BAR = 24
@@ -282,14 +281,7 @@ def share_table(shares: Shares, *, width: int | None = None) -> Table:
             for text, line in zip(percents, shares.lines, strict=True)
         ]
         columns.insert(shares.ahead, _Column(share_heading, bars, [""], "left"))
-    table = Table(
-        box=SIMPLE,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-        show_footer=bool(shares.below),
-        header_style="bold",
-    )
+    table = ruled(show_footer=bool(shares.below))
     columns.insert(0, _Column(headings[0], names, names_below, "left", name_width))
     for column in columns:
         table.add_column(

@@ -1,4 +1,4 @@
-"""What a page is made of. A block's ``kind`` names the macro that draws it."""
+"""What a page is made of. Templates draw a block by the name of its class."""
 
 from __future__ import annotations
 
@@ -24,22 +24,18 @@ class Card(NamedTuple):
 
 class Cards(NamedTuple):
     cards: Sequence[Card]
-    kind = "cards"
 
 
 class Paragraph(NamedTuple):
     text: str
-    kind = "paragraph"
 
 
 class Remarks(NamedTuple):
     remarks: Sequence[Remark]
-    kind = "remarks"
 
 
 class Picture(NamedTuple):
     svg: Markup
-    kind = "picture"
 
 
 class Facts(NamedTuple):
@@ -47,14 +43,12 @@ class Facts(NamedTuple):
 
     title: str
     facts: Mapping[str, str]
-    kind = "facts"
 
 
 class Beside(NamedTuple):
     """Blocks side by side, below each other where there is no room."""
 
     blocks: Sequence[Block]
-    kind = "beside"
 
 
 Block: TypeAlias = Cards | Paragraph | Remarks | Picture | Facts | Beside | Grid

@@ -76,7 +76,6 @@ class Grid(NamedTuple):
     below: list[list[Cell]]
     is_sortable: bool = False
     is_wide: bool = False
-    kind = "grid"
 
     @property
     def legend(self) -> list[Bar]:
