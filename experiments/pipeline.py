@@ -68,7 +68,7 @@ def main() -> None:
         "pipeline",
         frame,
         panels(
-            "One forward, one backward: 4 stages, 8 micro-batches",
+            "4 stages, 8 micro-batches: forward blue, backward orange",
             lambda axes: gantt(axes, scheduled([equal] * 4, 4, 8), 4, "equal stages of 2:1"),
             lambda axes: gantt(axes, scheduled(counted, 4, 8), 4, "an mlp's stages, as counted"),
             lambda axes: gantt(

@@ -76,7 +76,7 @@ def main() -> None:
             left += at[phase]
         axes.invert_yaxis()
         axes.set_xlabel("MFLOP")
-        axes.legend(fontsize=7)
+        axes.legend(fontsize=7, loc=(0.8, 0.38))
         axes.grid(visible=False, axis="y")
 
     dense_kernels = (

@@ -57,9 +57,11 @@ def main() -> None:
     numbers = frame[frame["printed"].str.fullmatch(r"[\d.E+]+%?")]
 
     def draw(axes: Any) -> None:
-        for paper, some in numbers.groupby("paper", sort=False):
+        for marker, (paper, some) in zip(
+            "os^DvXP", numbers.groupby("paper", sort=False), strict=True
+        ):
             printed, ours = some["printed"].astype(float), some["ours"].astype(float)
-            axes.plot(printed, ours / printed, linestyle="", label=paper, alpha=0.7)
+            axes.plot(printed, ours / printed, linestyle="", marker=marker, label=paper)
         axes.axhline(1, color="black", linewidth=1)
         axes.set(xscale="log", xlabel="as printed", ylabel="counted : printed")
         axes.legend(fontsize=7)

@@ -27,9 +27,11 @@ def main() -> None:
 
     def draw(axes: Any) -> None:
         shown = frame[frame["printed"] != ""]
-        for (paper, figure), some in shown.groupby(["paper", "figure"], sort=False):
+        groups = shown.groupby(["paper", "figure"], sort=False)
+        for marker, ((paper, figure), some) in zip("os^DvXP", groups, strict=True):
+            style = {"linestyle": "", "marker": marker, "label": f"{paper}, {figure}"}
             printed = some["printed"].str.removesuffix("%").astype(float)
-            axes.plot(printed, 100 * some["ours"], linestyle="", label=f"{paper}, {figure}")
+            axes.plot(printed, 100 * some["ours"], **style)
         axes.axline((45, 45), slope=1, color="black", linewidth=1)
         axes.set(xlabel="as printed, %", ylabel="from exact counts, %")
         axes.legend(fontsize=7)
