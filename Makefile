@@ -5,8 +5,8 @@ STAMP := .venv/installed
 ARBITERS := .venv/arbiters-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install sweep test test-fuzz test-torch lint check bench experiments check-experiments test-zoo gpu \
-	gpu-results
+.PHONY: help install sweep test test-fuzz test-torch lint check bench experiments \
+	check-experiments test-zoo test-formula gpu gpu-results
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ bench: $(STAMP) ## time this tool against its peers
 
 test-zoo: $(STAMP) ## try every model of torchvision, timm and transformers, into results/zoo.csv (long)
 	$(BIN)/python -m tests.zoo.run
+
+test-formula: $(STAMP) ## hold the closed forms of thirty models against fresh traces, into results/formulas.csv (long)
+	$(BIN)/python -m tests.zoo.formulas
 
 experiments: $(ARBITERS) ## run the published claims again, each into results/
 	PYTHONPATH=. $(BIN)/python -m experiments -j 2

@@ -96,7 +96,8 @@ class Attention(nn.Module):
 
     def _by_head(self, x: Tensor, number: int) -> Tensor:
         """x[B, L, H D] as [B, H, L, D]."""
-        return x.unflatten(-1, (number, self.head_width)).transpose(1, 2)
+        by_head: Tensor = x.unflatten(-1, (number, self.head_width))
+        return by_head.transpose(1, 2)
 
     def _rotated(self, x: Tensor) -> Tensor:
         return x * self.cosine + x.roll(self.head_width // 2, -1) * self.sine
