@@ -6,7 +6,7 @@ ARBITERS := .venv/arbiters-installed
 
 .DEFAULT_GOAL := help
 .PHONY: help install sweep test test-fuzz test-torch lint check bench experiments \
-	check-experiments test-zoo test-formula gpu gpu-results
+	check-experiments docs test-zoo test-formula gpu gpu-results
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,7 +15,7 @@ install: $(STAMP) ## make .venv with the project and all extras
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[models,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[models,docs,dev]'
 	touch $@
 
 # Only the experiments need what these compare with; without it their tests are skipped.
@@ -58,6 +58,12 @@ check: $(STAMP) ## hold the steps of flopratio.toml against their lock, and run 
 
 bench: $(STAMP) ## time this tool against its peers
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+# Its theme advertises other programs otherwise.
+docs: export DISABLE_MKDOCS_2_WARNING = true
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(STAMP) ## build the documentation into site/, strictly
+	$(BIN)/mkdocs build --strict
 
 test-zoo: $(STAMP) ## try every model of torchvision, timm and transformers, into results/zoo.csv (long)
 	$(BIN)/python -m tests.zoo.run
