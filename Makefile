@@ -2,10 +2,11 @@ PYTHON ?= python3
 
 BIN := .venv/bin
 STAMP := .venv/installed
+ARBITERS := .venv/arbiters-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install sweep test test-fuzz test-torch lint check bench experiments check-experiments test-zoo gpu \
-	gpu-results
+.PHONY: help install sweep test test-fuzz test-torch lint check bench experiments \
+	check-experiments docs test-zoo test-formula gpu gpu-results
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,7 +15,12 @@ install: $(STAMP) ## make .venv with the project and all extras
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[models,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[models,docs,dev]'
+	touch $@
+
+# Only the experiments need what these compare with; without it their tests are skipped.
+$(ARBITERS): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[arbiters]'
 	touch $@
 
 sweep: $(STAMP) ## run the main job: the default sweep with its verdict, into results/
@@ -53,13 +59,22 @@ check: $(STAMP) ## hold the steps of flopratio.toml against their lock, and run 
 bench: $(STAMP) ## time this tool against its peers
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
+# Its theme advertises other programs otherwise.
+docs: export DISABLE_MKDOCS_2_WARNING = true
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(STAMP) ## build the documentation into site/, strictly
+	$(BIN)/mkdocs build --strict
+
 test-zoo: $(STAMP) ## try every model of torchvision, timm and transformers, into results/zoo.csv (long)
 	$(BIN)/python -m tests.zoo.run
 
-experiments: $(STAMP) ## run the published claims again, each into results/
+test-formula: $(STAMP) ## hold the closed forms of thirty models against fresh traces, into results/formulas.csv (long)
+	$(BIN)/python -m tests.zoo.formulas
+
+experiments: $(ARBITERS) ## run the published claims again, each into results/
 	PYTHONPATH=. $(BIN)/python -m experiments -j 2
 
-check-experiments: $(STAMP) ## run them into a temporary folder; fails if a claim isn't as in results/
+check-experiments: $(ARBITERS) ## run them into a temporary folder; fails if a claim isn't as in results/
 	PYTHONPATH=. $(BIN)/python -m experiments -j 2 --check
 
 # Everything that only a GPU can tell. PYTHON is used as it is, if it has torch for the DEVICE.

@@ -43,6 +43,8 @@ ORDER = (
     Experiment("pipeline", 20),
     Experiment("utilisation", 60),
     Experiment("corrections", 60),
+    Experiment("arbiters_jax", 60),
+    Experiment("arbiters_joint_graph", 120),
     Experiment("memory_cpu", 120),
     Experiment("memory_timeline", 10),
     Experiment("time_ratio", 120, alone=True),

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from flopratio.report.show import show
     from flopratio.verbs.count import count
     from flopratio.verbs.fit import Fit, fit
+    from flopratio.verbs.formula import ClosedForm, formula
     from flopratio.verbs.profile import Profile, profile
     from flopratio.verbs.sweep import sweep
 
 __all__ = [
+    "ClosedForm",
     "Cost",
     "Fit",
     "Gradient",
@@ -31,6 +33,7 @@ __all__ = [
     "__version__",
     "count",
     "fit",
+    "formula",
     "graph",
     "profile",
     "register",
@@ -45,6 +48,7 @@ _HOMES = {
     "UsageError": "flopratio.errors",
     "count": "flopratio.verbs.count",
     **dict.fromkeys(("Fit", "fit"), "flopratio.verbs.fit"),
+    **dict.fromkeys(("ClosedForm", "formula"), "flopratio.verbs.formula"),
     **dict.fromkeys(("Profile", "profile"), "flopratio.verbs.profile"),
     "graph": "flopratio.report.graph",
     "show": "flopratio.report.show",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,6 +39,15 @@ def sweep_command(
     *,
     step: dict[str, Any],
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over, whatever DIR holds.")] = False,
+    verify: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=0, help="Of a grid by closed form, trace so many points afresh."
+        ),
+    ] = 10,
+    parquet: Annotated[
+        bool, typer.Option("--parquet", help="Of a grid by closed form: not as CSV.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -53,6 +63,10 @@ def sweep_command(
     environment.json and the plots. A sweep that was killed resumes at its next
     point. Exit 1 when a claim fails.
 
+    With --measure none, a grid of over 200 points of any MODEL is worked out
+    at once from the closed form (see flopratio formula), and held against
+    --verify fresh traces.
+
     For example: flopratio sweep mlp depth=1..64*2 batch=1,8,64 -o mine
     """
     from rich.console import Console
@@ -60,6 +74,18 @@ def sweep_command(
     from flopratio.verbs.sweep.verdict import judge
 
     model, keys = parse_arguments(arguments or [])
+    if model is not None and _is_for_closed_form(model, keys, measure):
+        _by_closed_form(
+            model,
+            keys,
+            step,
+            output,
+            verify=verify,
+            kind="parquet" if parquet else "csv",
+            fresh=fresh,
+            quiet=quiet,
+            as_json=as_json,
+        )
     grid = make_plan(model, keys, swept_options(**step), measure=measure)
     rows = _run(grid, output, fresh=fresh, quiet=quiet, verbose=verbose)
     claims = judge(rows, grid.keys)
@@ -76,6 +102,83 @@ def sweep_command(
         console.print(verdict_table(claims))
     failed = any(claim["holds"] is False for claim in claims)
     raise typer.Exit(1 if failed else 0)
+
+
+def _is_for_closed_form(model: str, keys: dict[str, Any], measure: str) -> bool:
+    """Whether the closed form is used: of specs; the built-in networks have their formulas."""
+    from flopratio.networks.library import NETWORKS
+
+    if model in NETWORKS or ":" not in model:
+        return False
+    from flopratio.verbs.sweep.closed_form import is_for_closed_form
+
+    return is_for_closed_form(model, keys, measure)
+
+
+def _by_closed_form(
+    model: str,
+    keys: dict[str, Any],
+    step: dict[str, Any],
+    output: Path,
+    *,
+    verify: int,
+    kind: str,
+    fresh: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Sweep the whole grid at once, say what came of it, and exit."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from flopratio.cli.progress import late_progress
+    from flopratio.verbs.sweep.closed_form import (
+        grid_form,
+        hold_against_traces,
+        write_grid,
+    )
+
+    with late_progress(f"closed form of {model}", quiet=quiet) as show:
+        found = grid_form(
+            model,
+            keys,
+            swept_options(**step),
+            progress=lambda traces: show(f"{traces} steps traced"),
+        )
+    console = Console(stderr=True)
+    with Progress(console=console, disable=quiet) as progress:
+        task = progress.add_task("sweep", total=found.size)
+        path = write_grid(
+            found,
+            output,
+            kind=kind,
+            fresh=fresh,
+            finished=lambda rows: progress.advance(task, rows),
+        )
+    wrong = hold_against_traces(found, verify)
+    for point, difference in wrong:
+        at = " ".join(f"{key}={value}" for key, value in point.items())
+        print(f"flopratio: at {at} the closed form is not the trace: {difference}", file=sys.stderr)
+    summary = {
+        "schema": "flopratio.sweep/1",
+        "rows": found.size,
+        "file": str(path),
+        "traces": found.traces,
+        "verified": verify,
+        "differ": len({str(point) for point, _ in wrong}),
+        "notes": found.notes,
+    }
+    if as_json:
+        print(json.dumps(summary))
+    else:
+        print(
+            f"{found.size:,} points from {found.traces} traces, in {path}; "
+            f"{verify - summary['differ']} of {verify} fresh traces at random points are equal"
+        )
+    if not quiet:
+        for note in found.notes:
+            print(f"flopratio: {note}", file=sys.stderr)
+    raise typer.Exit(1 if wrong else 0)
 
 
 MOST_LAYERS = 10
