@@ -4,8 +4,8 @@ BIN := .venv/bin
 STAMP := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install sweep test test-fuzz test-torch lint check bench experiments check-experiments test-zoo gpu \
-	gpu-results
+.PHONY: help install sweep test test-fuzz test-torch lint check bench experiments \
+	check-experiments test-zoo test-formula gpu gpu-results
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ bench: $(STAMP) ## time this tool against its peers
 
 test-zoo: $(STAMP) ## try every model of torchvision, timm and transformers, into results/zoo.csv (long)
 	$(BIN)/python -m tests.zoo.run
+
+test-formula: $(STAMP) ## hold the closed forms of thirty models against fresh traces, into results/formulas.csv (long)
+	$(BIN)/python -m tests.zoo.formulas
 
 experiments: $(STAMP) ## run the published claims again, each into results/
 	PYTHONPATH=. $(BIN)/python -m experiments -j 2

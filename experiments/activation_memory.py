@@ -76,7 +76,7 @@ def main() -> None:
 
     def against_batch(axes: Any) -> None:
         for depth in (1, 4, 16, 64):
-            axes.plot(BATCHES, saved[depth] / 1e6, label=f"{depth} layers")
+            axes.plot(BATCHES, saved[depth] / 1e6, label=f"depth {depth}")
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         axes.set_xlabel("batch")

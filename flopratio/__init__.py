@@ -12,13 +12,16 @@ if TYPE_CHECKING:
     from flopratio.formulas import Cost, Gradient, Part, register
     from flopratio.ledger import Ledger
     from flopratio.measure.loop import Profiler
+    from flopratio.report.graph import graph
     from flopratio.report.show import show
     from flopratio.verbs.count import count
     from flopratio.verbs.fit import Fit, fit
+    from flopratio.verbs.formula import ClosedForm, formula
     from flopratio.verbs.profile import Profile, profile
     from flopratio.verbs.sweep import sweep
 
 __all__ = [
+    "ClosedForm",
     "Cost",
     "Fit",
     "Gradient",
@@ -30,6 +33,8 @@ __all__ = [
     "__version__",
     "count",
     "fit",
+    "formula",
+    "graph",
     "profile",
     "register",
     "show",
@@ -43,7 +48,9 @@ _HOMES = {
     "UsageError": "flopratio.errors",
     "count": "flopratio.verbs.count",
     **dict.fromkeys(("Fit", "fit"), "flopratio.verbs.fit"),
+    **dict.fromkeys(("ClosedForm", "formula"), "flopratio.verbs.formula"),
     **dict.fromkeys(("Profile", "profile"), "flopratio.verbs.profile"),
+    "graph": "flopratio.report.graph",
     "show": "flopratio.report.show",
     "sweep": "flopratio.verbs.sweep",
 }

@@ -236,7 +236,7 @@ class Ledger:
     @cached_property
     def totals(self) -> LayerTotals:
         """The whole step as if it were one layer."""
-        return _total("", self.model, self.rows, sum(self.parameters.values()))
+        return total("", self.model, self.rows, sum(self.parameters.values()))
 
     @cached_property
     def ratio(self) -> Ratio:
@@ -266,7 +266,7 @@ class Ledger:
         for row in self.rows:
             grouped.setdefault(row.layer, []).append(row)
         return [
-            _total(name, self.types.get(name, rows[0].type), rows, self.parameters.get(name, 0))
+            total(name, self.types.get(name, rows[0].type), rows, self.parameters.get(name, 0))
             for name, rows in grouped.items()
         ]
 
@@ -509,7 +509,7 @@ def _mismatches(entries: list[dict[str, Any]]) -> list[Mismatch]:
     return [Mismatch(**{**entry, "nodes": tuple(entry["nodes"])}) for entry in entries]
 
 
-def _total(name: str, kind: str, rows: Iterable[Row], parameters: int) -> LayerTotals:
+def total(name: str, kind: str, rows: Iterable[Row], parameters: int) -> LayerTotals:
     """Sum rows into one layer's figures."""
     flops = dict.fromkeys(PHASES, 0)
     elementwise = dict.fromkeys(PHASES, 0)

@@ -43,7 +43,7 @@ def test_public_names():
     assert set(fr.__all__) <= set(dir(fr))
 
 
-@pytest.mark.parametrize("verb", ["count", "fit", "profile", "sweep"])
+@pytest.mark.parametrize("verb", ["count", "fit", "graph", "profile", "sweep"])
 def test_a_verb_is_the_function_even_after_its_module_was_imported(verb):
     code = f"import flopratio.verbs.{verb}, flopratio; flopratio.{verb}.__call__"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flopratio.step.options import StepOptions
+from flopratio.text.grammar import check_keys
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,9 @@ class ToyNetwork:
     choices: dict[str, tuple[str, ...]] = field(
         default_factory=lambda: {"kind": ("plain", "fancy")}
     )
+
+    def check(self, model: str, given: Mapping[str, Any]) -> None:
+        check_keys(model, given, self.keys, self.minimum, self.choices)
 
     def settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
         return {**self.keys, **given}

@@ -21,6 +21,8 @@ from flopratio.cli.check import check_command
 from flopratio.cli.count import count_command
 from flopratio.cli.diff import diff_command
 from flopratio.cli.fit import fit_command
+from flopratio.cli.formula import formula_command
+from flopratio.cli.graph import graph_command
 from flopratio.cli.options import Command, Group
 from flopratio.cli.profile import profile_command
 from flopratio.cli.report import report_command
@@ -39,6 +41,8 @@ app.command("check", cls=Command)(check_command)
 app.command("count", cls=Command)(count_command)
 app.command("diff", cls=Command)(diff_command)
 app.command("fit", cls=Command)(fit_command)
+app.command("formula", cls=Command)(formula_command)
+app.command("graph", cls=Command)(graph_command)
 app.command("profile", cls=Command)(profile_command)
 app.command("report", cls=Command)(report_command)
 app.command("sweep", cls=Command)(sweep_command)

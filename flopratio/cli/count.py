@@ -114,7 +114,7 @@ def count_command(
     from flopratio.report.view import check_view, view
 
     model, settings = model_and_settings(
-        arguments, verb="count", instead="flopratio sweep takes many, of mlp and cnn"
+        arguments, verb="count", instead="flopratio sweep takes many"
     )
     check_view(by, sort)
     _check_files(output, timeline, memory_trace, force=force)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from flopratio.cli.completion import choices, models, networks
+from flopratio.cli.completion import choices, models
 from flopratio.report.show import MOST_LINES
 from flopratio.step.options import DEFAULTS, about_options
 
@@ -40,8 +40,9 @@ GridArguments = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[MODEL] [KEY=VALUES]...",
-        help="mlp or cnn, and its sizes: batch=8, batch=1,8,64, depth=0..100, batch=1..1024*2.",
-        autocompletion=networks,
+        help="mlp, cnn, transformer, or any other MODEL, torchvision:resnet18, hf:gpt2 or "
+        "file.py:factory, and its sizes: batch=8, batch=1,8,64, depth=0..100, batch=1..1024*2.",
+        autocompletion=models,
         show_default=False,
     ),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,6 +39,15 @@ def sweep_command(
     *,
     step: dict[str, Any],
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over, whatever DIR holds.")] = False,
+    verify: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=0, help="Of a grid by closed form, trace so many points afresh."
+        ),
+    ] = 10,
+    parquet: Annotated[
+        bool, typer.Option("--parquet", help="Of a grid by closed form: not as CSV.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -45,12 +55,17 @@ def sweep_command(
 ) -> None:
     """Run a training step at every point of a grid, and judge the claims of the field on it.
 
-    Without MODEL: the default grids of mlp, cnn and transformer. The other built-in
-    networks are those of Hobbhahn and Sevilla (2021): convnet, of two
+    Without MODEL: the default grids of mlp, cnn and transformer. The other
+    built-in networks are those of Hobbhahn and Sevilla (2021): convnet, of two
     convolutions, linearnet and onenet, of three linear layers, which onenet
-    gives an input of one number. DIR gets sweep.csv,
-    verdict.json, environment.json and the plots. A sweep that was killed
-    resumes at its next point. Exit 1 when a claim fails.
+    gives an input of one number. Any other MODEL is judged by the claims that
+    make sense for it; the rest are named. DIR gets sweep.csv, verdict.json,
+    environment.json and the plots. A sweep that was killed resumes at its next
+    point. Exit 1 when a claim fails.
+
+    With --measure none, a grid of over 200 points of any MODEL is worked out
+    at once from the closed form (see flopratio formula), and held against
+    --verify fresh traces.
 
     For example: flopratio sweep mlp depth=1..64*2 batch=1,8,64 -o mine
     """
@@ -59,6 +74,18 @@ def sweep_command(
     from flopratio.verbs.sweep.verdict import judge
 
     model, keys = parse_arguments(arguments or [])
+    if model is not None and _is_for_closed_form(model, keys, measure):
+        _by_closed_form(
+            model,
+            keys,
+            step,
+            output,
+            verify=verify,
+            kind="parquet" if parquet else "csv",
+            fresh=fresh,
+            quiet=quiet,
+            as_json=as_json,
+        )
     grid = make_plan(model, keys, swept_options(**step), measure=measure)
     rows = _run(grid, output, fresh=fresh, quiet=quiet, verbose=verbose)
     claims = judge(rows, grid.keys)
@@ -77,28 +104,101 @@ def sweep_command(
     raise typer.Exit(1 if failed else 0)
 
 
+def _is_for_closed_form(model: str, keys: dict[str, Any], measure: str) -> bool:
+    """Whether the closed form is used: of specs; the built-in networks have their formulas."""
+    from flopratio.networks.library import NETWORKS
+
+    if model in NETWORKS or ":" not in model:
+        return False
+    from flopratio.verbs.sweep.closed_form import is_for_closed_form
+
+    return is_for_closed_form(model, keys, measure)
+
+
+def _by_closed_form(
+    model: str,
+    keys: dict[str, Any],
+    step: dict[str, Any],
+    output: Path,
+    *,
+    verify: int,
+    kind: str,
+    fresh: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Sweep the whole grid at once, say what came of it, and exit."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from flopratio.cli.progress import late_progress
+    from flopratio.verbs.sweep.closed_form import (
+        grid_form,
+        hold_against_traces,
+        write_grid,
+    )
+
+    with late_progress(f"closed form of {model}", quiet=quiet) as show:
+        found = grid_form(
+            model,
+            keys,
+            swept_options(**step),
+            progress=lambda traces: show(f"{traces} steps traced"),
+        )
+    console = Console(stderr=True)
+    with Progress(console=console, disable=quiet) as progress:
+        task = progress.add_task("sweep", total=found.size)
+        path = write_grid(
+            found,
+            output,
+            kind=kind,
+            fresh=fresh,
+            finished=lambda rows: progress.advance(task, rows),
+        )
+    wrong = hold_against_traces(found, verify)
+    for point, difference in wrong:
+        at = " ".join(f"{key}={value}" for key, value in point.items())
+        print(f"flopratio: at {at} the closed form is not the trace: {difference}", file=sys.stderr)
+    summary = {
+        "schema": "flopratio.sweep/1",
+        "rows": found.size,
+        "file": str(path),
+        "traces": found.traces,
+        "verified": verify,
+        "differ": len({str(point) for point, _ in wrong}),
+        "notes": found.notes,
+    }
+    if as_json:
+        print(json.dumps(summary))
+    else:
+        print(
+            f"{found.size:,} points from {found.traces} traces, in {path}; "
+            f"{verify - summary['differ']} of {verify} fresh traces at random points are equal"
+        )
+    if not quiet:
+        for note in found.notes:
+            print(f"flopratio: {note}", file=sys.stderr)
+    raise typer.Exit(1 if wrong else 0)
+
+
 MOST_LAYERS = 10
 """The bars a layer are drawn of the deepest network of at most this depth: more can't be read."""
 
 
 def _draw(grid: Plan, rows: list[SweepRow], output: Path) -> None:
     """Draw the figures of the rows, and the bars a layer of one point."""
-    from flopratio.networks.analytic import analytic_ledger
     from flopratio.report.figures import draw_all
+    from flopratio.verbs.sweep.point import layers_of
     from flopratio.verbs.sweep.run import to_frame
 
-    def depth(point: Point) -> Any:
-        return point.settings.get("depth", 0)
+    def depth(point: Point) -> int:
+        told = point.settings.get("depth", 0)
+        return told if isinstance(told, int) else 0
 
     readable = [point for point in grid.points if depth(point) <= MOST_LAYERS]
     point = max(readable, key=depth) if readable else min(grid.points, key=depth)
-    settings: dict[str, Any] = {
-        **point.settings,
-        "freeze": grid.options.freeze,
-        "input_grad": grid.options.input_grad,
-    }
-    ledger = analytic_ledger(point.model, **settings)
-    draw_all(to_frame(grid, rows), output, ledger.layers())
+    layers = layers_of(point.model, dict(point.settings), grid.options)
+    draw_all(to_frame(grid, rows), output, layers)
 
 
 def _run(grid: Plan, output: Path, *, fresh: bool, quiet: bool, verbose: bool) -> list[SweepRow]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from numbers import Integral
@@ -64,6 +64,14 @@ class NetworkType:
     minimum: Mapping[str, int] = field(default_factory=dict)
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     instead: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def check(self, model: str, given: Mapping[str, Sequence[Any]]) -> None:
+        """Check that the network of that name has these KEYs, and that they can have the values.
+
+        Raises:
+            UsageError: an unknown KEY or choice, or a size that is too small.
+        """
+        check_keys(model, given, self.keys, self.minimum, self.choices)
 
     def settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The value of every KEY that has one.
@@ -437,8 +445,7 @@ def describe(model: str, **settings: Any) -> Network:
     if model not in NETWORKS:
         raise UsageError(f"there is no built-in network {model!r}{did_you_mean(model, NETWORKS)}")
     family = NETWORKS[model]
-    given = {key: (value,) for key, value in settings.items()}
-    check_keys(model, given, family.keys, family.minimum, family.choices)
+    family.check(model, {key: (value,) for key, value in settings.items()})
     values = family.settings(settings)
     sizes = {key: value for key, value in values.items() if key != "loss"}
     shapes = family.layers(**sizes)

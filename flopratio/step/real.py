@@ -55,10 +55,13 @@ def parse_device(name: str | torch.device) -> torch.device:
 
 
 def spec_step(
-    model: str, settings: Mapping[str, Any], options: StepOptions, device: torch.device
+    model: str,
+    settings: Mapping[str, Any],
+    options: StepOptions,
+    device: torch.device | None = None,
 ) -> Step:
     """The step of a MODEL spec: with its own initialisation and random inputs, both from the
-    generators as they are, on a device.
+    generators as they are, on a device; None: on fake tensors.
 
     Raises:
         UsageError: it can't be built; one sentence says why.
@@ -68,6 +71,8 @@ def spec_step(
             settings = {**settings, "loss": options.loss}
         return network_step(describe(model, **settings), options, device)
     dtype = None if options.dtype is None else str(options.dtype)
+    if device is None:
+        return Step(load(model, settings, dtype=dtype), options)
     return Step(load(model, settings, dtype=dtype, real=True, device=device), options)
 
 

@@ -54,6 +54,12 @@ def parse_arguments(words: Sequence[str]) -> tuple[str | None, dict[str, tuple[V
     return model, keys
 
 
+def is_spec(model: str) -> bool:
+    """Whether a MODEL names one of a zoo or of the user's (``hf:gpt2``, ``net.py:factory``), not a
+    built-in network."""
+    return ":" in model
+
+
 def parse_values(key: str, text: str) -> tuple[Value, ...]:
     """The values that ``text`` lists for ``key``, in its order.
 

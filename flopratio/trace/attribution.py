@@ -42,6 +42,7 @@ class Attribution:
         uncounted_in_backward: those of them that ran in backward, or whose gradients can't be told;
             and operators whose formula tells none, where a user's backward computes some.
         ran: the nodes that ran an operator: the place of the graph, and the sequence number.
+        keepers: storage that is kept when most is -> index of the row that it is in.
     """
 
     rows: list[Row]
@@ -51,6 +52,7 @@ class Attribution:
     uncounted_ops: dict[str, int]
     uncounted_in_backward: frozenset[str]
     ran: frozenset[tuple[int, int]]
+    keepers: dict[int, int]
 
     @property
     def forward_calls(self) -> dict[int, list[ForwardCall]]:
@@ -82,6 +84,7 @@ def attribute(recording: Recording, *, strict: bool = True) -> Attribution:
         dict(attributing.evaluate.uncounted),
         frozenset(attributing.uncounted_in_backward),
         frozenset(attributing.runs),
+        attributing.keepers,
     )
 
 
@@ -141,6 +144,7 @@ class _Pass:
         """Sequence number of a node -> the row of the (first) operator behind it."""
         self._graphs = self._graph_of_each_record()
         self._executed = self._executed_by_node()
+        self.keepers: dict[int, int] = {}
         self.runs: dict[tuple[int, int], NodeRun] = {}
         """Graph and sequence number -> the run of that node."""
 
@@ -290,12 +294,10 @@ class _Pass:
         if not self.rows:
             return
         saved: defaultdict[int, int] = defaultdict(int)
-        seen: set[int] = set()
         for kept in most_kept(self.recording).kept:
-            if kept.storage not in seen:
-                seen.add(kept.storage)
+            if kept.storage not in self.keepers:
                 following = self.first_rows[min(kept.born, len(self.first_rows) - 1)]
-                row = self._rows_of_nodes.get(kept.node, following)
+                row = self.keepers[kept.storage] = self._rows_of_nodes.get(kept.node, following)
                 saved[row] += self.recording.storages[kept.storage].nbytes
         for row, nbytes in saved.items():
             self.rows[row] = self.rows[row]._replace(saved_bytes=nbytes)

@@ -424,6 +424,10 @@ class Profiler:
         for tensor in tensors:
             self._recorder.storage_numbers(tensor)
 
+    def storages_of(self, tensor: torch.Tensor) -> list[int]:
+        """The numbers that the recording has for what a tensor consists of."""
+        return self._recorder.storage_numbers(tensor)
+
     # -- the result -------------------------------------------------------------------------
 
     @property

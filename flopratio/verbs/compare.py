@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 
 from flopratio.ledger import Ledger, Mismatch, Row
+from flopratio.networks.analytic import CPU_ATTENTION, KERNELS_DIFFER
+from flopratio.step.options import StepOptions
 
 MODEL_PHASES = ("forward", "grad_input", "grad_weight")
 
@@ -25,6 +27,35 @@ def compare(analytic: Ledger, executed: Ledger, *, by_law: Collection[str] = ())
         if expected.get(key, 0) != ran.get(key, 0)
         for layer, phase, op in [key]
     ]
+
+
+def has_formulas(executed: Ledger) -> bool:
+    """Whether attention, if there is any, ran the kernels that the formulas are of."""
+    return executed.convention["attention"] in CPU_ATTENTION
+
+
+def differences(
+    analytic: Ledger, executed: Ledger, options: StepOptions, *, on_cuda: bool = False
+) -> list[Mismatch]:
+    """Where a built-in network's formulas and its executed step part ways. The formulas are of the
+    CPU's operators, and of a plain update, parameter by parameter: any other is compared as a
+    whole.
+
+    Args:
+        on_cuda: whether the step ran there, whatever its target.
+    """
+    own = options.target == "cpu" and not on_cuda and has_formulas(executed)
+    mismatches = compare(analytic, executed, by_law=() if own else KERNELS_DIFFER)
+    # CUDA's flash attention makes heads a multiple of 8 wide, and computes with these.
+    padded = {row.layer for row in executed.rows if row.op == "aten.constant_pad_nd"}
+    mismatches = [mismatch for mismatch in mismatches if mismatch.layer not in padded]
+    if options.implementation == "plain":
+        return mismatches
+    mismatches = [mismatch for mismatch in mismatches if mismatch.phase != "update"]
+    by_formulas, ran = analytic.totals.update, executed.totals.update
+    if by_formulas != ran:
+        mismatches.append(Mismatch("", "update", by_formulas, ran))
+    return mismatches
 
 
 def _work(rows: Iterable[Row], by_law: Collection[str]) -> dict[tuple[str, str, str], int]:

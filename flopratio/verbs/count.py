@@ -3,17 +3,17 @@ with the law, in one call."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Unpack, overload
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, Unpack, overload
 
 import torch
 
 from flopratio.errors import FormulaError, UsageError
-from flopratio.ledger import Ledger, Mismatch
+from flopratio.ledger import Ledger
 from flopratio.models import Example, load
 from flopratio.models.built import check_computed, example_of
 from flopratio.models.explain import VALUE_READERS
-from flopratio.networks.analytic import CPU_ATTENTION, KERNELS_DIFFER
+from flopratio.networks.description import Network
 from flopratio.networks.library import NETWORKS, describe
 from flopratio.step.network import network_ledger, network_step
 from flopratio.step.options import DEFAULTS, StepKeywords, StepOptions, takes_step_options
@@ -22,11 +22,13 @@ from flopratio.step.run import Step
 from flopratio.text.dtypes import parse_dtype
 from flopratio.text.suggestions import did_you_mean
 from flopratio.trace.reconcile import NO_BACKWARD
-from flopratio.verbs.compare import compare
+from flopratio.verbs.compare import differences
 from flopratio.verbs.traced import inference_peak, trace_step
 
 SPECS = ("torchvision:NAME", "timm:NAME", "hf:TYPE", "package.module:NAME", "file.py:NAME")
 """What else than a built-in network a MODEL may be."""
+
+T = TypeVar("T")
 
 
 @overload
@@ -78,12 +80,31 @@ def _count_step(
     model: torch.nn.Module | str, batch: Any, settings: Mapping[str, Any], options: StepOptions
 ) -> Ledger:
     settings = checked(model, batch, settings, "count")
-    if isinstance(model, torch.nn.Module):
-        return _count_module(model, batch, options)
-    if model in NETWORKS:
+    if isinstance(model, str) and model in NETWORKS:
         return _count_network(model, settings, options)
+    return with_step(model, batch, settings, options, _ledger)
+
+
+def with_step(
+    model: torch.nn.Module | str,
+    batch: Any,
+    settings: Mapping[str, Any],
+    options: StepOptions,
+    use: Callable[[Step, str], T],
+) -> T:
+    """The step of any model, handed to ``use`` with the model's name.
+
+    Args:
+        settings: as :func:`checked` gives them.
+        use: called a second time where the model reads a value, on a step that computes what is
+            made of integers alone.
+    """
+    if isinstance(model, torch.nn.Module):
+        return _with_module(model, batch, options, use)
+    if model in NETWORKS:
+        return use(network_step(_described(model, settings, options), options), model)
     dtype = None if options.dtype is None else str(options.dtype)
-    return _ledger(Step(load(model, settings, dtype=dtype), options), model)
+    return use(Step(load(model, settings, dtype=dtype), options), model)
 
 
 def checked(
@@ -125,55 +146,47 @@ def _kind(thing: object) -> str:
     return f"{type(thing).__name__}"
 
 
-def _count_module(model: torch.nn.Module, batch: Any, options: StepOptions) -> Ledger:
+def _with_module(
+    model: torch.nn.Module, batch: Any, options: StepOptions, use: Callable[[Step, str], T]
+) -> T:
     name = type(model).__name__
     dtype = None if options.dtype is None else parse_dtype(options.dtype)
     try:
-        return _ledger_of(example_of(model, batch, dtype), options, name)
+        return _checked_with(example_of(model, batch, dtype), options, name, use)
     except FormulaError:
         raise  # in whatever way the step is traced
     except (*VALUE_READERS, UsageError):
         # It reads a value: compute what it makes of integers alone, and fake the rest.
-        return _ledger_of(example_of(model, batch, dtype, enter_mode=False), options, name)
+        example = example_of(model, batch, dtype, enter_mode=False)
+        return _checked_with(example, options, name, use)
 
 
-def _ledger_of(example: Example, options: StepOptions, name: str) -> Ledger:
-    ledger = _ledger(Step(example, options), name)
+def _checked_with(
+    example: Example, options: StepOptions, name: str, use: Callable[[Step, str], T]
+) -> T:
+    used = use(Step(example, options), name)
     check_computed(example)
-    return ledger
+    return used
+
+
+def _described(model: str, settings: Mapping[str, Any], options: StepOptions) -> Network:
+    """A built-in network, of which the loss is a KEY too."""
+    if isinstance(options.loss, str) and options.loss != "auto":
+        settings = {**settings, "loss": options.loss}
+    return describe(model, **settings)
 
 
 def _count_network(model: str, settings: Mapping[str, Any], options: StepOptions) -> Ledger:
     """A built-in network: its formulas are a third source, and are reconciled too."""
-    if isinstance(options.loss, str) and options.loss != "auto":
-        settings = {**settings, "loss": options.loss}
-    network = describe(model, **settings)
+    network = _described(model, settings, options)
     ledger = _ledger(network_step(network, options), model)
     plain = (options.amp, options.checkpoint) == (None, None) and options.accumulate == 1
     if plain and not callable(options.loss):
         analytic = network_ledger(network, options)
-        ledger.mismatches += _mismatches(analytic, ledger, options)
+        ledger.mismatches += differences(analytic, ledger, options)
         if ledger.not_compared == NO_BACKWARD:
             ledger.not_compared = ""  # forward is, with the network's formulas
     return ledger
-
-
-def _mismatches(analytic: Ledger, executed: Ledger, options: StepOptions) -> list[Mismatch]:
-    """Where a built-in network's formulas and its executed step part ways. The formulas are of the
-    CPU's operators, and of a plain update, parameter by parameter: any other is compared as a
-    whole."""
-    own = options.target == "cpu" and executed.convention["attention"] in CPU_ATTENTION
-    mismatches = compare(analytic, executed, by_law=() if own else KERNELS_DIFFER)
-    # CUDA's flash attention makes heads a multiple of 8 wide, and computes with these.
-    padded = {row.layer for row in executed.rows if row.op == "aten.constant_pad_nd"}
-    mismatches = [mismatch for mismatch in mismatches if mismatch.layer not in padded]
-    if options.implementation == "plain":
-        return mismatches
-    mismatches = [mismatch for mismatch in mismatches if mismatch.phase != "update"]
-    by_formulas, ran = analytic.totals.update, executed.totals.update
-    if by_formulas != ran:
-        mismatches.append(Mismatch("", "update", by_formulas, ran))
-    return mismatches
 
 
 def _ledger(step: Step, name: str) -> Ledger:

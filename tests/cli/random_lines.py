@@ -438,6 +438,16 @@ VERBS: dict[str, dict[str, tuple[str | None, ...]]] = {
         "--fresh": (None,),
         "-q": (None,),
     },
+    "graph": {
+        **OPTIONS,
+        "--depth": ("0", "1", "9", "-1", "x"),
+        "--operators": (None,),
+        "--exact": (None,),
+        "--json": (None,),
+        "-o": ("new.svg", "new.dot", "new.mmd", "new.png", "good.py", "no/such/a.svg"),
+        "--force": (None,),
+        "-q": (None,),
+    },
     "check": {
         "--update": (None,),
         "--case": ("small", "smal", "other", ""),
@@ -485,7 +495,16 @@ def random_lines(seed: int, directory: Path) -> Iterator[list[str]]:
     draw = random.Random(seed)
     own = factories(directory)
     others = sorted(path.name for path in directory.iterdir())
-    often = {"count": 60, "fit": 14, "profile": 4, "sweep": 8, "check": 6, "diff": 6, "": 2}
+    often = {
+        "count": 60,
+        "fit": 14,
+        "profile": 4,
+        "sweep": 8,
+        "check": 6,
+        "diff": 6,
+        "graph": 6,
+        "": 2,
+    }
     while True:
         verb = draw.choices([*often], [*often.values()])[0]
         if not verb:

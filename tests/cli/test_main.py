@@ -30,7 +30,8 @@ def test_no_arguments_ask_for_help(capsys):
         (["model.py:make"], "Did you mean flopratio count model.py:make?"),
         (
             ["resnet"],
-            "No such command 'resnet'. There are check, count, diff, fit, profile, report, sweep.",
+            "No such command 'resnet'. There are check, count, diff, fit, graph, profile, report, "
+            "sweep.",
         ),
         (["count", "mlp", "--sort", "foo"], "'foo' is no column: there are backward, bytes_read,"),
         (["count", "mlp", "--inference", "--optimizer", "adamw"], "inference has no update"),
@@ -98,7 +99,7 @@ def test_an_interrupt_is_no_traceback(capsys, monkeypatch):
     assert "Traceback" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", ["", "count", "fit", "profile", "report", "sweep"])
+@pytest.mark.parametrize("verb", ["", "count", "fit", "graph", "profile", "report", "sweep"])
 def test_no_flag_has_a_value_beside_it_in_help(capsys, verb):
     assert main([*filter(None, [verb]), "--help"]) == 0
     printed = capsys.readouterr().out

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from flopratio.cli import main
-from flopratio.networks import analytic, library
+from flopratio.networks import library
 from flopratio.report import figures
 from flopratio.verbs.sweep import point
 from flopratio.verbs.sweep.plan import swept_options
@@ -23,11 +23,7 @@ def engine(monkeypatch):
     monkeypatch.setattr(point, "examine", lambda *given: engine.examine(*given))
     monkeypatch.setattr(point, "check", lambda *given: None)
     monkeypatch.setattr(figures, "draw_all", lambda *given: engine.draw_all(*given))
-    monkeypatch.setattr(
-        analytic,
-        "analytic_ledger",
-        lambda _, **keys: SimpleNamespace(layers=lambda: [keys["depth"]]),
-    )
+    monkeypatch.setattr(point, "layers_of", lambda _, settings, options: [settings["depth"]])
     return engine
 
 
@@ -88,7 +84,8 @@ def test_a_claim_that_fails_exits_1(sweep, engine, capsys):
 def test_a_comparison_that_could_not_be_made_neither_fails_nor_passes(
     sweep, engine, capsys, tmp_path
 ):
-    engine.examine = lambda *point: {**toy.examine(*point), "fvcore_equal": None}
+    missing = {"fvcore_equal": None, "not_compared": "fvcore_equal: fvcore is not installed"}
+    engine.examine = lambda *point: {**toy.examine(*point), **missing}
     assert sweep() == 0
     assert capsys.readouterr().out.startswith("All 17 claims hold, 1 left out: 9 points")
     verdict = json.loads((tmp_path / "verdict.json").read_text())

@@ -11,39 +11,14 @@ from decimal import Decimal
 from fractions import Fraction
 
 import pytest
-import torch
-from torch import nn
 
-from tests.published.gpt import GPT, Sizes, tokens
-from tests.published.reference import rounded, rows
-from tests.published.step import model_flops, part, trained
-
-CONTEXT, VOCABULARY = 2048, 32000
+from experiments.literature.chinchilla import CONTEXT, chinchilla
+from experiments.literature.gpt import tokens
+from experiments.literature.reference import rounded, rows
+from experiments.literature.steps import model_flops, part, trained
 
 SOFTMAX = 3
 """FLOP a score, by their count; the ledger has 5 (see ``formulas/activation.py``)."""
-
-
-class RelativePositions(nn.Module):
-    """Parameters of a block that its count leaves out: keys of the positions, and two biases."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.keys = nn.Parameter(torch.empty(width, width))
-        self.content_bias = nn.Parameter(torch.empty(width))
-        self.position_bias = nn.Parameter(torch.empty(width))
-
-
-def chinchilla(row: dict[str, str]) -> GPT:
-    layers, width, hidden, heads, head_width = (
-        int(row[column]) for column in ("layers", "d_model", "ffw", "heads", "kv")
-    )
-    sizes = Sizes(layers, width, heads, VOCABULARY, CONTEXT, head_width, hidden)
-    with torch.device("meta"):
-        model = GPT(sizes)
-        for block in model.blocks:
-            block.relative_positions = RelativePositions(width)
-    return model
 
 
 @pytest.mark.parametrize("row", rows("chinchilla_table_A4"), ids=lambda row: row["params_label"])

@@ -10,10 +10,10 @@ from fractions import Fraction
 import pytest
 import torch
 
+from experiments.literature.reference import rows
+from experiments.literature.steps import hardware_flops, profiled
 from flopratio.formulas import OPERATORS, Tensor
 from flopratio.formulas.attention import causal_half, flash_results
-from tests.published.reference import rows
-from tests.published.step import hardware_flops, profiled
 
 FORMULAS = {row["mode"]: row["formula"] for row in rows("flash_attention_flop_convention")}
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import flopratio as fr
-from tests.published.reference import rows
-from tests.published.step import part, profiled
+from experiments.literature.reference import rows
+from experiments.literature.steps import part, profiled
 
 PUBLISHED = {row["module"]: int(row["macs"]) for row in rows("fvcore_doc_lenet_macs")}
 

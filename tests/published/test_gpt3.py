@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 import flopratio as fr
-from tests.published.gpt import Sizes, tokens, weightless
-from tests.published.reference import rounded, rows
-from tests.published.step import model_flops, part, trained
+from experiments.literature.gpt import Sizes, tokens, weightless
+from experiments.literature.reference import rounded, rows
+from experiments.literature.steps import model_flops, part, trained
 
 ROWS = {row["model"]: row for row in rows("gpt3_table_D1")}
 

@@ -10,9 +10,9 @@ of them, half of whose scores the causal mask makes idle.)
 import pytest
 
 import flopratio as fr
-from tests.published.gpt import Sizes, tokens, weightless
-from tests.published.reference import evaluate, rows
-from tests.published.step import model_flops, part, trained
+from experiments.literature.gpt import Sizes, tokens, weightless
+from experiments.literature.reference import evaluate, rows
+from experiments.literature.steps import model_flops, part, trained
 
 PUBLISHED = {row["op"]: row for row in rows("kaplan_table1")}
 

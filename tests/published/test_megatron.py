@@ -11,9 +11,9 @@ from fractions import Fraction
 
 import pytest
 
-from tests.published.gpt import Sizes, tokens, weightless
-from tests.published.reference import rounded, rows
-from tests.published.step import hardware_flops, part, trained
+from experiments.literature.gpt import Sizes, tokens, weightless
+from experiments.literature.reference import rounded, rows
+from experiments.literature.steps import hardware_flops, part, trained
 
 s, V = 2048, 51200  # sequence, vocabulary
 

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import flopratio as fr
+from experiments.literature.gpt import Block, Sizes
+from experiments.literature.reference import evaluate, rows
 from flopratio.memory import Memory, MemoryBlock
-from tests.published.gpt import Block, Sizes
-from tests.published.reference import evaluate, rows
 
 # -- activations of a transformer's layer ----------------------------------------------------------
 

@@ -7,10 +7,10 @@ full, the logits of all positions.
 import pytest
 
 import flopratio as fr
+from experiments.literature.gpt import GPT, Sizes, tokens, weightless
+from experiments.literature.reference import rows
+from experiments.literature.steps import model_flops, part, trained
 from flopratio.formulas.optimizer import STEP_BYTES
-from tests.published.gpt import GPT, Sizes, tokens, weightless
-from tests.published.reference import rows
-from tests.published.step import model_flops, part, trained
 
 LAYERS, WIDTH, HEADS, CONTEXT = 12, 768, 12, 1024
 GPT2 = Sizes(LAYERS, WIDTH, HEADS, vocabulary=50257, context=CONTEXT, bias=False)

@@ -19,9 +19,9 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import flopratio as fr
+from experiments.literature.reference import rows
+from experiments.literature.steps import hardware_flops, model_flops, part, profiled, trained
 from flopratio.models import load
-from tests.published.reference import rows
-from tests.published.step import hardware_flops, model_flops, part, profiled, trained
 
 aten = torch.ops.aten
 

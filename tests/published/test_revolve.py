@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 import flopratio as fr
-from tests.published.reference import rows
+from experiments.literature.reference import rows
 
 TABLE = rows("revolve_optimal_checkpointing")
 

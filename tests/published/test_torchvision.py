@@ -20,9 +20,9 @@ import torch
 from torch import nn
 
 import flopratio as fr
+from experiments.literature.reference import rows
+from experiments.literature.steps import profiled
 from flopratio.models import load
-from tests.published.reference import rows
-from tests.published.step import profiled
 
 ROWS = rows("torchvision_weights_ops")
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import flopratio as fr
-from tests.published.gpt import Block, Sizes
-from tests.published.reference import evaluate, rows
-from tests.published.step import trained
+from experiments.literature.gpt import Block, Sizes
+from experiments.literature.reference import evaluate, rows
+from experiments.literature.steps import trained
 
 PUBLISHED = {row["pass"][0]: row for row in rows("zerobubble_table1_flops_mem")}
 

@@ -29,5 +29,5 @@ def test_a_page_keeps_to_the_width_that_the_environment_names(capsys, monkeypatc
             monkeypatch.setenv("COLUMNS", columns)
         fr.show(small_ledger())
         widths.append(max(map(len, capsys.readouterr().out.splitlines())))
-    assert widths[0] > 80
+    assert widths[0] > 70
     assert widths[1] <= 50

@@ -36,7 +36,12 @@ def test_type_checkers_know_the_fields() -> None:
 
 @pytest.mark.parametrize(
     ("verb", "defaults"),
-    [("count", DEFAULTS), ("fit", DEFAULTS), ("sweep", dict(SWEPT_DEFAULTS))],
+    [
+        ("count", DEFAULTS),
+        ("fit", DEFAULTS),
+        ("graph", DEFAULTS),
+        ("sweep", dict(SWEPT_DEFAULTS)),
+    ],
 )
 def test_python_and_the_command_line_take_the_fields(verb: str, defaults: dict[str, Any]) -> None:
     signature = inspect.signature(getattr(fr, verb)).parameters

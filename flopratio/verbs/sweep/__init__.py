@@ -1,4 +1,4 @@
-"""``fr.sweep``: the training step of a built-in network at every point of a grid."""
+"""``fr.sweep``: the training step of a model at every point of a grid."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def sweep(
     """Run a training step of ``model`` at every point of a grid.
 
     Args:
-        model: a built-in network; None for the default grids.
+        model: a built-in network, or any other MODEL spec; None for the default grids.
         output: directory for ``sweep.csv`` and ``environment.json``, resumed if they are there.
         measure: also time the steps on ``cpu``, ``cuda``, or on ``auto``, the better of the two.
         fresh: start over, whatever ``output`` holds.

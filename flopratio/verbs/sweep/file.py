@@ -64,10 +64,16 @@ COLUMNS: Mapping[str, type] = {
     "saved_equal": bool,
     "fvcore_equal": bool,
     "flop_counter_equal": bool,
+    "not_compared": str,
     "optimizer": str,
+    "weight_decay": str,
     "loss": str,
     "freeze": str,
+    "checkpoint": str,
+    "accumulate": int,
+    "amp": str,
     "input_grad": bool,
+    "target": str,
     "convention": str,
     "attention": str,
     "device": str,
@@ -79,7 +85,11 @@ COLUMNS: Mapping[str, type] = {
 """The columns after ``model`` and the KEYs. FLOP and bytes are exact ints, times milliseconds with
 the ends of a 95% interval in ``..._low`` and ``..._high``; what does not apply is empty. The
 ``checkpointed_...`` are those of the same step with its chain of layers in as many checkpoints as
-the root of its length (``--checkpoint auto``)."""
+the root of its length (``--checkpoint auto``). ``not_compared`` says why a comparison is empty:
+``fvcore_equal: fvcore is not installed``."""
+
+BETWEEN = " | "
+"""Stands between the reasons in the column ``not_compared``."""
 
 FILE_SUFFIXES = (".csv", ".html", ".json", ".md", ".png", ".svg")
 """Of names that are meant for a file."""
@@ -90,6 +100,12 @@ SweepRow = dict[str, Any]
 Known = Mapping[str, Value | None]
 """The cells of a row that are known before it runs: ``model``, each KEY that the model has, and
 what every row of the sweep shares. They tell whether a line is this sweep's."""
+
+
+def reasons(row: SweepRow) -> dict[str, str]:
+    """Column -> why its comparison was not made at a point."""
+    parts = (row["not_compared"] or "").split(BETWEEN)
+    return {column: why for column, _, why in (part.partition(": ") for part in parts) if why}
 
 
 def make_row(columns: Sequence[str], known: Known, figures: Mapping[str, Any]) -> SweepRow:

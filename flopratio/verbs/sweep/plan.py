@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from flopratio.errors import UsageError
-from flopratio.step.options import LOSSES, StepOptions
+from flopratio.step.options import DEFAULTS, LOSSES, StepOptions
 from flopratio.text.grammar import (
     MOST_VALUES,
     Value,
-    check_keys,
     format_value,
+    is_spec,
     parse_values,
     unknown,
 )
@@ -28,37 +28,50 @@ DEFAULT_GRIDS: Mapping[str, Mapping[str, str]] = {
 }
 
 SWEPT_DEFAULTS: Mapping[str, Any] = {
-    "loss": "auto",
+    **{name: default for name, default in DEFAULTS.items() if name != "inference"},
     "optimizer": "sgd",
-    "weight_decay": None,
-    "dtype": "float32",
-    "freeze": None,
-    "input_grad": False,
+    "target": "cpu",
 }
-"""The options of a step that a sweep has (those that the formulas of the built-in networks know),
-and their defaults."""
+"""The options of a step that a sweep has (its claims are of training), and their defaults."""
+
+OF_ROWS = ("weight_decay", "freeze", "checkpoint", "accumulate", "amp", "input_grad", "target")
+"""The options that stand in each row as they were given."""
 
 MEASURES = ("auto", "cpu", "cuda", "none")
 """Where steps may be timed; ``auto``: on CUDA where there is a device."""
 
 
 class Sweepable(Protocol):
-    """What a plan must know of a network."""
+    """What a plan must know of a MODEL."""
 
-    @property
-    def keys(self) -> Mapping[str, Any]:
-        """Each KEY and its default."""
+    def check(self, model: str, given: Mapping[str, Sequence[Value]]) -> None:
+        """Check that it has these KEYs, and that they can have these values.
 
-    @property
-    def minimum(self) -> Mapping[str, int]:
-        """Smallest legal value of a KEY, where it isn't 1."""
-
-    @property
-    def choices(self) -> Mapping[str, Sequence[str]]:
-        """The words that a KEY may be, where they are listed."""
+        Raises:
+            UsageError: they can't.
+        """
 
     def settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The value of every KEY that has one, where some are given."""
+
+
+class _Spec:
+    """A MODEL that knows its KEYs when it is loaded."""
+
+    def check(self, model: str, given: Mapping[str, Sequence[Value]]) -> None:
+        """Only a KEY that can't be told from something else is refused."""
+        for key in given:
+            if key in ("model", *COLUMNS) or key in DEFAULTS:
+                advice = (
+                    f"write --{key.replace('_', '-')}"
+                    if key in SWEPT_DEFAULTS
+                    else "it is a column of sweep.csv; call the argument otherwise"
+                )
+                raise UsageError(f"{key} can't be a KEY of {model} in a sweep: {advice}")
+
+    def settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """As given: the rest are its own affair."""
+        return dict(given)
 
 
 class Point(NamedTuple):
@@ -104,7 +117,7 @@ class Plan:
 
 
 def swept_options(**given: Any) -> StepOptions:
-    """The options of every step of a sweep: as given, or by default. It is run as on the CPU.
+    """The options of every step of a sweep: as given, or by default.
 
     Args:
         given: some of :data:`SWEPT_DEFAULTS`.
@@ -112,7 +125,7 @@ def swept_options(**given: Any) -> StepOptions:
     Raises:
         UsageError: a value that an option can't have.
     """
-    options = StepOptions(target="cpu", **{**SWEPT_DEFAULTS, **given})
+    options = StepOptions(**{**SWEPT_DEFAULTS, **given})
     if not isinstance(options.loss, str):
         raise not_among("loss", options.loss, LOSSES)
     return options
@@ -129,34 +142,31 @@ def make_plan(
     """The grid of all combinations of the values of ``keys``; the last key varies fastest.
 
     Args:
-        model: a built-in network; None for the default grids, where ``keys`` replace their own.
-        keys: KEY -> values; KEYs that are left out take the network's defaults.
+        model: a MODEL; None for the default grids, where ``keys`` replace their own.
+        keys: KEY -> values; KEYs that are left out take the model's defaults.
         options: of :func:`swept_options`.
         networks: the sweepable ones, by name; those of the library unless given.
         measure: one of :data:`MEASURES`.
 
     Raises:
-        UsageError: an unknown network or KEY, an illegal value, a grid far too large, or CUDA
-            asked for where there is none.
+        UsageError: an unknown network, KEY (of a built-in network: others are known when they are
+            loaded) or value, a grid far too large, or CUDA asked for where there is none.
     """
     networks = _built_in() if networks is None else networks
     options = options or swept_options()
     measure = _resolve(measure)
     keys = dict(keys or {})
-    loss = str(options.loss)
-    if loss != "auto" and keys.setdefault("loss", (loss,)) != (loss,):
-        raise UsageError(f"the loss is given twice: drop --loss {loss} or the KEY loss")
-    if model is not None and model not in networks:
-        if ":" in model:
-            raise UsageError(
-                f"sweep takes the built-in networks for now ({', '.join(networks)}): count "
-                f"{model} point by point, as in flopratio count {model} batch=8"
-            )
+    if model is not None and is_spec(model):
+        networks = {model: _Spec()}
+    elif model is not None and model not in networks:
         raise unknown("network", model, networks)
+    else:
+        loss = str(options.loss)
+        if loss != "auto" and keys.setdefault("loss", (loss,)) != (loss,):
+            raise UsageError(f"the loss is given twice: drop --loss {loss} or the KEY loss")
     grids: dict[str, dict[str, tuple[Value, ...]]] = {}
     for name, default in (DEFAULT_GRIDS if model is None else {model: {}}).items():
-        network = networks[name]
-        check_keys(name, keys, network.keys, network.minimum, network.choices)
+        networks[name].check(name, keys)
         grids[name] = {key: parse_values(key, text) for key, text in default.items()}
         grids[name] |= {key: tuple(values) for key, values in keys.items()}
     size = sum(math.prod(map(len, grid.values())) for grid in grids.values())

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flopratio import version
 from flopratio.errors import UsageError
 from flopratio.step.options import StepOptions
-from flopratio.text.grammar import format_value
+from flopratio.text.grammar import format_value, is_spec
 from flopratio.verbs.sweep.file import COLUMNS, Known, SweepRow, make_row, open_sweep
-from flopratio.verbs.sweep.plan import Plan, Point
+from flopratio.verbs.sweep.plan import OF_ROWS, Plan, Point
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +47,7 @@ def run_plan(
 
     Raises:
         UsageError: ``output`` can't be written, or holds another sweep (which stays); or a point
-            can't be run, of which nothing is.
+            can't be run: it is named, and those before it stay.
     """
     if evaluate is None:
         from flopratio.verbs.sweep.point import examine
@@ -56,8 +56,7 @@ def run_plan(
         _check(plan)
     versions = version.versions()
     shared = {
-        "freeze": plan.options.freeze,
-        "input_grad": plan.options.input_grad,
+        **{name: getattr(plan.options, name) for name in OF_ROWS},
         "torch": versions["torch"],
         "flopratio": versions["flopratio"],
     }
@@ -75,7 +74,8 @@ def run_plan(
 
 
 def _check(plan: Plan) -> None:
-    """Check every point, before the first one runs.
+    """Check every point before the first one runs; of a MODEL that must be built for it the first
+    one, by which a slip of its name, of a KEY or of a pattern is seen.
 
     Raises:
         UsageError: one can't run; it is named.
@@ -83,11 +83,22 @@ def _check(plan: Plan) -> None:
     from flopratio.verbs.sweep.point import check
 
     for point in plan.points:
-        try:
+        with _named(plan, point):
             check(point.model, dict(point.settings), plan.options)
-        except UsageError as error:
-            keys = [f"{key}={format_value(point.settings[key])}" for key in plan.grids[point.model]]
-            raise UsageError(f"{' '.join([point.model, *keys])}: {error}") from None
+        if is_spec(point.model):
+            return
+
+
+@contextmanager
+def _named(plan: Plan, point: Point) -> Iterator[None]:
+    """An error of the user's becomes one of that point."""
+    try:
+        yield
+    except UsageError as error:
+        if isinstance(error, MemoryError):
+            raise
+        keys = [f"{key}={format_value(point.settings[key])}" for key in plan.grids[point.model]]
+        raise UsageError(f"{' '.join([point.model, *keys])}: {error}") from error
 
 
 def _store(
@@ -113,7 +124,8 @@ def _figures(plan: Plan, point: Point, evaluate: Evaluate) -> dict[str, Any]:
     from flopratio.step.out_of_memory import is_out_of_memory
 
     def figures(measure: str) -> Mapping[str, Any]:
-        return evaluate(point.model, dict(point.settings), plan.options, measure)
+        with _named(plan, point):
+            return evaluate(point.model, dict(point.settings), plan.options, measure)
 
     try:
         return {"status": "ok", **figures(plan.measure)}

@@ -7,14 +7,14 @@ tested, were a package installed, is named.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from statistics import median
 from typing import Any, TypedDict
 
-from flopratio.text.grammar import format_value
+from flopratio.text.grammar import format_value, is_spec
 from flopratio.verbs.sweep import transformer
-from flopratio.verbs.sweep.file import SweepRow
+from flopratio.verbs.sweep.file import SweepRow, reasons
 
 MINOR_SHARE = 0.02
 """Activations, pooling and loss stay under this share of the FLOP of forward and backward."""
@@ -30,8 +30,18 @@ SOURCES = {
 }
 """What the count is compared with, by column."""
 
-MISSING = {"fvcore_equal": "fvcore is not installed"}
-"""Why a comparison may have been made at no point, by column."""
+NOT_OF_A_MODEL = {
+    "every other linear and convolution layer: backward = 2 x forward": "a model may have other "
+    "operands without a gradient (a table, a mask, a second input); the law, by which it is "
+    "judged, tells them apart",
+    "network: backward / forward = 2 - first layer's share": "likewise",
+    "update FLOP of SGD are twice the parameters": "a model may have parameters that get no "
+    "gradient, and so no update",
+    "activations, pooling and loss: a minor share of FLOP": "a model has norms, embeddings and "
+    "attention besides",
+}
+"""The claims that are about the built-in networks alone, and why. Of a MODEL that is loaded they
+are named and left out."""
 
 
 class Claim(TypedDict):
@@ -54,6 +64,9 @@ def judge(rows: Sequence[SweepRow], keys: Sequence[str]) -> list[Claim]:
         keys: the KEYs among the columns.
     """
     judgement = _Judgement([row for row in rows if row["forward"]], keys)
+    if any(is_spec(row["model"]) for row in rows):
+        _judge_model(judgement)
+        return judgement.claims
     _judge_first_layer(judgement, input_grad=False)
     _judge_first_layer(judgement, input_grad=True)
     _judge_other_layers(judgement)
@@ -67,10 +80,31 @@ def judge(rows: Sequence[SweepRow], keys: Sequence[str]) -> list[Claim]:
     _judge_saved_bytes(judgement, "depth")
     _judge_peak(judgement)
     _judge_checkpointing(judgement)
-    for column, claim in SOURCES.items():
-        _judge_source(judgement, column, claim)
+    _judge_sources(judgement)
     _judge_time(judgement)
     return judgement.claims
+
+
+def _judge_model(judgement: _Judgement) -> None:
+    """The claims that make sense for any MODEL; the others are named."""
+    law = {"executed_equal": "the law = executed, in each layer and phase"}
+    _judge_sources(judgement, SOURCES | law)
+    _judge_first_layer(judgement, input_grad=False)
+    _judge_first_layer(judgement, input_grad=True)
+    if not any("first layer" in claim["claim"] for claim in judgement.claims):
+        judgement.leave_out(
+            "first layer: backward = forward",
+            "the first layer does not multiply data, has more than one product, or does not train",
+        )
+    _judge_affine_in_batch(judgement, "forward")
+    _judge_affine_in_batch(judgement, "backward")
+    _judge_constant_update(judgement)
+    _judge_saved_bytes(judgement, "batch")
+    _judge_peak(judgement)
+    _judge_checkpointing(judgement)
+    for claim, why in NOT_OF_A_MODEL.items():
+        judgement.leave_out(claim, why)
+    _judge_time(judgement)
 
 
 class _Judgement:
@@ -82,6 +116,14 @@ class _Judgement:
         self.claims: list[Claim] = []
         self.trained = [row for row in rows if row["freeze"] is None]
         """The points where every parameter asks for its gradient."""
+
+    def leave_out(self, claim: str, why: str, expected: str = "") -> None:
+        """Name a claim that is not judged."""
+        if self.rows:
+            observed = f"left out: {why}"
+            self.claims.append(
+                Claim(claim=claim, expected=expected, observed=observed, tolerance=0.0, holds=None)
+            )
 
     def points(
         self,
@@ -125,6 +167,32 @@ class _Judgement:
         lines = [sorted(line, key=lambda row: int(row[key])) for line in grouped.values()]
         long_enough = [line for line in lines if len(line) >= least]
         self._add(claim, expected, long_enough, holds, figures, form, 0.0)
+
+    def affine(self, what: str, column: str, rows: Sequence[SweepRow], key: str, unit: str) -> None:
+        """Claim that a column is a + b ``key`` along each line."""
+
+        def rise(start: SweepRow, end: SweepRow) -> tuple[int, int]:
+            return end[column] - start[column], end[key] - start[key]
+
+        def is_affine(line: list[SweepRow]) -> bool:
+            whole, whole_run = rise(line[0], line[-1])
+            parts = [rise(line[0], row) for row in line]
+            return all(part * whole_run == whole * run for part, run in parts)
+
+        def slope(line: list[SweepRow]) -> float:
+            whole, whole_run = rise(line[0], line[-1])
+            return whole / whole_run
+
+        self.lines(
+            f"{what} are affine in {key}",
+            f"a + b {key}, b in {unit}",
+            rows,
+            key,
+            3,
+            is_affine,
+            lambda line: [slope(line)],
+            "{:,.0f}",
+        )
 
     def _add(
         self,
@@ -268,7 +336,12 @@ def _judge_linear_in_batch(judgement: _Judgement, phase: str) -> None:
     )
 
 
-def _judge_update(judgement: _Judgement) -> None:
+def _judge_affine_in_batch(judgement: _Judgement, phase: str) -> None:
+    """A model may do some work that is the same for any batch (a table of positions)."""
+    judgement.affine(f"{phase} FLOP", phase, judgement.rows, "batch", "FLOP")
+
+
+def _judge_constant_update(judgement: _Judgement) -> None:
     updated = [row for row in judgement.rows if row["optimizer"] != "none"]
     judgement.lines(
         "update FLOP don't depend on batch",
@@ -280,10 +353,18 @@ def _judge_update(judgement: _Judgement) -> None:
         lambda line: [row["update"] for row in line],
         "{:,}",
     )
+
+
+def _judge_update(judgement: _Judgement) -> None:
+    _judge_constant_update(judgement)
     judgement.points(
         "update FLOP of SGD are twice the parameters",
         "2 a parameter",
-        [row for row in updated if row["optimizer"] == "sgd" and row["freeze"] is None],
+        [
+            row
+            for row in judgement.trained
+            if row["optimizer"] == "sgd" and not isinstance(row["weight_decay"], float)
+        ],
         lambda row: bool(row["update"] == 2 * row["parameters"]),
         lambda row: row["update"] / row["parameters"],
         "{:.10g}",
@@ -291,28 +372,7 @@ def _judge_update(judgement: _Judgement) -> None:
 
 
 def _judge_saved_bytes(judgement: _Judgement, key: str) -> None:
-    def rise(start: SweepRow, end: SweepRow) -> tuple[int, int]:
-        return end["saved_bytes"] - start["saved_bytes"], end[key] - start[key]
-
-    def is_affine(line: list[SweepRow]) -> bool:
-        whole_bytes, whole_run = rise(line[0], line[-1])
-        parts = [rise(line[0], row) for row in line]
-        return all(part * whole_run == whole_bytes * run for part, run in parts)
-
-    def slope(line: list[SweepRow]) -> float:
-        whole_bytes, whole_run = rise(line[0], line[-1])
-        return whole_bytes / whole_run
-
-    judgement.lines(
-        f"saved bytes are affine in {key}",
-        f"a + b {key}, b in bytes",
-        judgement.rows,
-        key,
-        3,
-        is_affine,
-        lambda line: [slope(line)],
-        "{:,.0f}",
-    )
+    judgement.affine("saved bytes", "saved_bytes", judgement.rows, key, "bytes")
 
 
 def _judge_peak(judgement: _Judgement) -> None:
@@ -330,7 +390,7 @@ def _judge_checkpointing(judgement: _Judgement) -> None:
     """Of the peak nothing is claimed: where parameters or one layer decide it, it stays."""
 
     def again(row: SweepRow) -> int:
-        """What is computed again beside what attention's backward does without checkpoints too."""
+        """Without what kernels compute again themselves."""
         return int(row["checkpointed_recompute"] - row["recompute"])
 
     rows = [row for row in judgement.rows if row["checkpointed_saved_bytes"] is not None]
@@ -346,32 +406,26 @@ def _judge_checkpointing(judgement: _Judgement) -> None:
         "checkpointing computes at most one forward again",
         "at most 1",
         rows,
-        lambda row: bool(again(row) <= row["forward"]),
+        lambda row: again(row) <= row["forward"],
         lambda row: again(row) / row["forward"],
         "{:.2f}",
     )
 
 
-def _judge_source(judgement: _Judgement, column: str, claim: str) -> None:
-    compared = [row for row in judgement.rows if row[column] is not None]
-    if judgement.rows and not compared and column in MISSING:
-        judgement.claims.append(
-            Claim(
-                claim=claim,
-                expected="equal",
-                observed=f"left out: {MISSING[column]}",
-                tolerance=0.0,
-                holds=None,
-            )
+def _judge_sources(judgement: _Judgement, sources: Mapping[str, str] = SOURCES) -> None:
+    for column, claim in sources.items():
+        compared = [row for row in judgement.rows if row[column] is not None]
+        why = [reasons(row).get(column) for row in judgement.rows]
+        if not compared and any(why):
+            judgement.leave_out(claim, next(filter(None, why)), "equal")
+        judgement.points(
+            claim,
+            "equal",
+            compared,
+            lambda row, column=column: bool(row[column]),  # type: ignore[misc]
+            lambda row, column=column: "equal" if row[column] else "different",  # type: ignore[misc]
+            "{}",
         )
-    judgement.points(
-        claim,
-        "equal",
-        compared,
-        lambda row: bool(row[column]),
-        lambda row: "equal" if row[column] else "different",
-        "{}",
-    )
 
 
 def _judge_time(judgement: _Judgement) -> None:

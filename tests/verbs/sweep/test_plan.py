@@ -60,8 +60,8 @@ def test_the_default_grids(monkeypatch):
     ("model", "keys", "said"),
     [
         ("toi", {}, "'toi' is no network: did you mean 'toy'?"),
-        ("torchvision:resnet18", {}, "sweep takes the built-in networks for now (toy, flat)"),
-        ("torchvision:resnet18", {}, "as in flopratio count torchvision:resnet18 batch=8"),
+        ("hf:bert", {"freeze": ("a",)}, "freeze can't be a KEY of hf:bert in a sweep: write --fre"),
+        ("net.py:make", {"forward": (1,)}, "it is a column of sweep.csv; call the argument other"),
         ("toy", {"batch": (0,)}, "at least 1"),
         ("toy", {"bach": (1,)}, "did you mean 'batch'"),
         ("toy", {"depth": range(2000), "batch": range(1, 2000)}, "3,998,000 points"),

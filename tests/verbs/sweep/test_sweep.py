@@ -14,7 +14,7 @@ from tests import toy
 def toy_engine(monkeypatch):
     monkeypatch.setattr(library, "NETWORKS", toy.NETWORKS)
     monkeypatch.setattr(point, "examine", toy.examine)
-    monkeypatch.setattr(point, "check", lambda *step: None)
+    monkeypatch.setattr(point, "check", lambda *given: None)
 
 
 def test_the_python_function_takes_values_in_many_forms(toy_engine):

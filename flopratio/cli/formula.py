@@ -1,0 +1,116 @@
+"""``flopratio formula``: the closed form of a training step in its sizes."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from flopratio.cli.completion import models
+from flopratio.cli.options import Debug, Json, Quiet, Verbose, one_of, with_step_options
+from flopratio.cli.progress import late_progress
+from flopratio.cli.step import options_and_keys
+from flopratio.errors import UsageError
+
+VIEWS = ("total", "type", "layer")
+
+FormulaArguments = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="MODEL KEY... [KEY=VALUE]...",
+        help="mlp, torchvision:resnet50, hf:gpt2, ...; the sizes that the form is in: batch seq, or"
+        " image=33..96, among which values; and the other sizes: seq=1024.",
+        autocompletion=models,
+        show_default=False,
+    ),
+]
+
+
+@with_step_options()
+def formula_command(
+    arguments: FormulaArguments = None,
+    *,
+    step: dict[str, Any],
+    by: Annotated[str, one_of(VIEWS, "What a form is of.")] = "total",
+    verify: Annotated[
+        int,
+        typer.Option(metavar="N", min=1, help="Further points that the form is held against."),
+    ] = 6,
+    latex: Annotated[bool, typer.Option("--latex", help="Print LaTeX.")] = False,
+    python: Annotated[
+        bool, typer.Option("--python", help="Print a function in plain Python.")
+    ] = False,
+    no_cache: Annotated[
+        bool,
+        typer.Option("--no-cache", help="Trace anew, and keep nothing."),
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Find the closed form of a training step: FLOPs, bytes and parameters as
+    polynomials in the sizes.
+
+    A few steps are traced, each row and storage is interpolated exactly, and
+    all is held against fresh traces at other points. What has no such form is
+    named, never approximated.
+
+    For example: flopratio formula hf:gpt2 batch seq n_layer n_embd
+    """
+    from flopratio.text.grammar import parse_arguments
+    from flopratio.text.suggestions import not_among
+
+    if by not in VIEWS:
+        raise not_among("by", by, VIEWS)
+    if sum((latex, python, as_json)) > 1:
+        raise UsageError("--json, --latex and --python are different outputs: leave one")
+    words = arguments or []
+    if not words or "=" in words[0]:
+        raise UsageError("formula of what? name a MODEL and KEYs, such as hf:gpt2 batch seq")
+    keys = [word for word in words[1:] if "=" not in word]
+    for key in keys:
+        if not all(part.isidentifier() for part in key.split(".")):
+            raise UsageError(f"{key!r} is no KEY: write names of sizes, such as batch seq")
+    model, values = parse_arguments([words[0], *(word for word in words[1:] if "=" in word)])
+    assert model is not None
+    single = {key: each[0] for key, each in values.items() if len(each) == 1}
+    options = options_and_keys(step, single)
+    values = {key: each for key, each in values.items() if len(each) > 1 or key in single}
+    with late_progress(f"formula of {model}", quiet=quiet) as show:
+        from flopratio.step.options import StepOptions
+        from flopratio.verbs.formula import formula_of
+
+        closed = formula_of(
+            model,
+            keys,
+            values,
+            StepOptions(**options),
+            verify=verify,
+            cached=not no_cache,
+            progress=lambda traces: show(f"{traces} steps traced"),
+        )
+    if as_json:
+        from flopratio.report.formula.document import document
+
+        print(json.dumps(document(closed, by), indent=1))
+    elif python:
+        from flopratio.report.formula.terminal import verified
+        from flopratio.report.formula.text import python_function
+
+        print(python_function(closed.totals, closed.keys, f"{model}. {verified(closed)}"))
+    elif latex:
+        from flopratio.report.formula.text import latex as in_latex
+        from flopratio.report.formula.text import letters
+
+        for name, form in closed.totals.items():
+            if form:
+                escaped = name.replace("_", r"\_")
+                print(rf"\mathrm{{{escaped}}} &= {in_latex(form, letters(closed.keys))} \\")
+    else:
+        from flopratio.report.formula.terminal import lines
+
+        for line in lines(closed, by):
+            print(line)
+    raise typer.Exit(0)

@@ -1,0 +1,143 @@
+"""Polynomials at a whole grid of sizes at once, exactly.
+
+How large a number can become on the way is worked out beforehand: below 2^63 it is NumPy's int64,
+else Python's own integers, which don't overflow.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flopratio.closed_form.polynomial import Atom, Monomial, Polynomial
+
+Array = NDArray[Any]
+
+Grid = Mapping[str, Sequence[int]]
+"""KEY -> its values; the last KEY varies fastest."""
+
+LARGEST = 2**63 - 1
+
+
+def bound(form: Polynomial, grid: Grid) -> int:
+    """A number that no partial sum or product on the way exceeds in size."""
+    denominator = form.denominator
+    total = 0
+    for monomial, coefficient in form.terms.items():
+        product = abs(int(coefficient * denominator))
+        for atom, power in monomial:
+            product *= max(_largest(atom, grid), 1) ** power
+        total += product
+    return total
+
+
+def _largest(atom: Atom, grid: Grid) -> int:
+    if isinstance(atom, str):
+        return max(map(abs, (min(grid[atom]), max(grid[atom]))))
+    return bound(atom.numerator, grid)  # which is also what is on the way to it
+
+
+def fits_int64(form: Polynomial, grid: Grid) -> bool:
+    return bound(form, grid) <= LARGEST
+
+
+def on_grid(form: Polynomial, grid: Grid) -> Array:
+    """The values at every point of a product of values, one dimension a KEY; int64 where that can't
+    overflow, else Python integers."""
+    kind: Any = np.int64 if fits_int64(form, grid) else object
+    axes = {key: np.array(list(values), dtype=kind) for key, values in grid.items()}
+    keys = list(axes)
+    vectors: dict[tuple[str, Monomial], Array] = {}
+    denominator = form.denominator
+    terms = []
+    for monomial, coefficient in form.terms.items():
+        parts: defaultdict[str, list[tuple[Atom, int]]] = defaultdict(list)
+        for atom, power in monomial:
+            parts[_key_of(atom, keys)].append((atom, power))
+        split = {key: tuple(factors) for key, factors in parts.items()}
+        for key, factors in split.items():
+            if (key, factors) not in vectors:
+                vectors[key, factors] = _product(factors, axes)
+        terms.append((int(coefficient * denominator), split))
+    total = _nested(terms, keys, vectors, kind)
+    full = np.broadcast_to(total, tuple(len(axes[key]) for key in keys))
+    return full if denominator == 1 else full // denominator
+
+
+def _key_of(atom: Atom, keys: Sequence[str]) -> str:
+    of = {atom} if isinstance(atom, str) else atom.numerator.keys
+    (key,) = of  # a floor is of one KEY
+    assert key in keys
+    return key
+
+
+def _nested(
+    terms: Sequence[tuple[int, Mapping[str, Monomial]]],
+    keys: Sequence[str],
+    vectors: Mapping[tuple[str, Monomial], Array],
+    kind: Any,
+) -> Array:
+    """The sum of the terms: of those that have the same factor in the last KEY, that factor times
+    their sum over the other KEYs. So the whole grid is passed over as often as there are such
+    factors, not terms."""
+    if not keys:
+        return np.array(sum(coefficient for coefficient, _ in terms), dtype=kind)
+    *others, last = keys
+    grouped: defaultdict[Monomial, list[tuple[int, Mapping[str, Monomial]]]] = defaultdict(list)
+    for term in terms:
+        grouped[term[1].get(last, ())].append(term)
+    total: Array = np.zeros((1,) * len(keys), dtype=kind)
+    for factors, some in grouped.items():
+        inner = _nested(some, others, vectors, kind)[..., None]
+        total = total + (inner * vectors[last, factors] if factors else inner)
+    return total
+
+
+def _product(monomial: Monomial, columns: Mapping[str, Array]) -> Array:
+    product: Any = 1
+    for atom, power in monomial:
+        product = product * _atom(atom, columns) ** power
+    result: Array = product
+    return result
+
+
+def _atom(atom: Atom, columns: Mapping[str, Array]) -> Array:
+    if isinstance(atom, str):
+        return columns[atom]
+    return _sum(atom.numerator, columns) // atom.divisor
+
+
+def _sum(form: Polynomial, columns: Mapping[str, Array]) -> Array:
+    denominator = form.denominator
+    total: Any = 0
+    for monomial, coefficient in form.terms.items():
+        total = total + int(coefficient * denominator) * _product(monomial, columns)
+    result: Array = total if denominator == 1 else total // denominator
+    return result
+
+
+def at_points(form: Polynomial, columns: Mapping[str, Sequence[int]]) -> Array:
+    """The values at points whose sizes stand in columns."""
+    kind: Any = np.int64 if fits_int64(form, columns) else object
+    arrays = {key: np.array(values, dtype=kind) for key, values in columns.items()}
+    length = len(next(iter(arrays.values())))
+    return np.broadcast_to(np.asarray(_sum(form, arrays), dtype=kind), (length,))
+
+
+def chunks(grid: Grid, most: int) -> Iterator[dict[str, Sequence[int]]]:
+    """A grid in parts of at most so many points, in the order of its points."""
+    size = 1
+    for values in grid.values():
+        size *= len(values)
+    if size <= most or all(len(values) == 1 for values in grid.values()):
+        yield dict(grid)
+        return
+    first = next(key for key, values in grid.items() if len(values) > 1)
+    values = grid[first]
+    step = max(1, most * len(values) // size)
+    for start in range(0, len(values), step):
+        yield from chunks({**grid, first: values[start : start + step]}, most)

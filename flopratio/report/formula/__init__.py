@@ -1,0 +1,1 @@
+"""A closed form as people, SymPy, LaTeX and Python read it."""

@@ -1,0 +1,76 @@
+"""A closed form on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from flopratio.closed_form import Polynomial
+from flopratio.report.formula.asymptotics import sentences
+from flopratio.report.formula.text import letters, pretty
+from flopratio.report.units import plural
+from flopratio.verbs.formula.result import DECLINED, ClosedForm
+
+SHOWN = (
+    "forward",
+    "grad_input",
+    "grad_weight",
+    "recompute",
+    "update",
+    "elementwise_forward",
+    "elementwise_backward",
+    "elementwise_recompute",
+    "parameters",
+    "saved_bytes",
+    "gradients",
+    "optimizer_state",
+)
+
+
+def lines(closed: ClosedForm, by: str = "total") -> Iterator[str]:
+    """The page, line by line."""
+    names = letters(closed.keys)
+    where = ", ".join(
+        f"{letter} = {key}" if letter != key else key for key, letter in names.items()
+    )
+    settings = " ".join(f"{key}={value}" for key, value in closed.settings.items())
+    yield f"{closed.model}{' ' + settings if settings else ''}, in {where}"
+    if by == "total":
+        yield ""
+        yield from _forms(closed.totals, names, SHOWN)
+    else:
+        for name, forms in closed.by(by).items():
+            if forms:
+                yield ""
+                yield name or "(no layer)"
+                yield from _forms(forms, names, [each for each in SHOWN if each in forms], "  ")
+    for quantity, reason in closed.why_not.items():
+        yield f"{quantity}: none. {reason}"
+    words = list(sentences(closed.totals, closed.keys))
+    if words:
+        yield ""
+        yield from words
+    yield ""
+    yield verified(closed)
+    yield DECLINED + "."
+
+
+def _forms(
+    forms: Mapping[str, Polynomial], names: Mapping[str, str], shown: object, indent: str = ""
+) -> Iterator[str]:
+    quantities = [name for name in shown if forms.get(name)]  # type: ignore[attr-defined]
+    width = max(map(len, quantities), default=0)
+    for name in quantities:
+        yield f"{indent}{name:<{width}} = {pretty(forms[name], names)}"
+
+
+def verified(closed: ClosedForm) -> str:
+    """How the form came about, and how far it was held against fresh traces."""
+    ranges = ", ".join(
+        f"{key} {values[0]:,} to {values[-1]:,}"
+        + (f" in steps of {step}" if (step := values[1] - values[0]) > 1 else "")
+        for key, values in closed.domains.items()
+    )
+    return (
+        f"Fitted to {plural(len(closed.fitted_at), 'trace')}, verified at "
+        f"{plural(len(closed.verified_at), 'other point')} ({ranges})."
+    )

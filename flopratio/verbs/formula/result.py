@@ -1,0 +1,142 @@
+"""A closed form: each number of a step as a polynomial in its KEYs, and sums of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from flopratio.closed_form import Polynomial, Refusal
+from flopratio.closed_form.interpolate import Point
+from flopratio.closed_form.polynomial import polynomial_sum
+from flopratio.errors import UsageError
+from flopratio.verbs.formula.entries import QUANTITIES, Entry
+from flopratio.verbs.formula.trace import Tracer
+
+SUMS: Mapping[str, tuple[str, ...]] = {
+    "backward": ("grad_input", "grad_weight"),
+    "model": ("forward", "grad_input", "grad_weight"),
+    "hardware": ("forward", "grad_input", "grad_weight", "recompute"),
+}
+"""Quantities that are sums of others."""
+
+VIEWS = ("total", "type", "layer")
+
+DECLINED = (
+    "peak, peak_allocated and peak_reserved have no closed form: the moment of the peak, and the "
+    "allocator's blocks, change from size to size"
+)
+
+
+@dataclass
+class ClosedForm:
+    """The closed form of a model's training step.
+
+    Args:
+        model: the spec.
+        keys: what the form is in.
+        settings: the KEYs that have one value.
+        convention, versions: how and with what it was counted.
+        entries: each row's and storage's number.
+        refused: those that have no form.
+        types: layer -> class, where the number of layers varies under one name, ``h.*``.
+        domains: KEY -> the values among which points were chosen.
+        fitted_at: the points that were fitted.
+        verified_at: other points, at which a fresh trace has the same numbers.
+        traces: how many steps were traced; the others were read.
+    """
+
+    model: str
+    keys: tuple[str, ...]
+    settings: Mapping[str, Any]
+    convention: Mapping[str, Any]
+    versions: Mapping[str, str]
+    entries: Mapping[Entry, Polynomial]
+    refused: Mapping[Entry, Refusal]
+    types: Mapping[str, str]
+    domains: Mapping[str, Sequence[int]]
+    fitted_at: Sequence[Point]
+    verified_at: Sequence[Point]
+    traces: int
+    tracer: Tracer = field(repr=False)
+
+    @cached_property
+    def totals(self) -> dict[str, Polynomial]:
+        """Quantity -> its form; those that can't be told are in :attr:`why_not`."""
+        return self._forms(lambda entry: True)
+
+    @cached_property
+    def why_not(self) -> dict[str, str]:
+        """Quantity -> why it has no form, in a sentence."""
+        reasons: dict[str, str] = {}
+        for entry, refusal in self.refused.items():
+            reasons.setdefault(entry.quantity, self._sentence(entry, refusal))
+        for name, parts in SUMS.items():
+            reason = next((reasons[part] for part in parts if part in reasons), None)
+            if reason is not None:
+                reasons[name] = reason
+        return reasons
+
+    def _sentence(self, entry: Entry, refusal: Refusal) -> str:
+        some = refusal.samples[:: max(len(refusal.samples) // 4, 1)][:5]
+        samples = ", ".join(
+            f"{value:,} at " + " ".join(f"{key}={size}" for key, size in point.items())
+            for point, value in some
+        )
+        by = refusal.key or " and ".join(self.keys)
+        return f"{entry} is no polynomial in {by} or its floors: {samples}"
+
+    def __getitem__(self, quantity: str) -> Polynomial:
+        """The form of a quantity.
+
+        Raises:
+            UsageError: it has none; the sentence says why.
+        """
+        if quantity in self.totals:
+            return self.totals[quantity]
+        raise UsageError(self.why_not.get(quantity) or f"{quantity}: {DECLINED}")
+
+    def by(self, view: str) -> dict[str, dict[str, Polynomial]]:
+        """Layer, or type of layer -> quantity -> its form; those that are 0 left out."""
+        of = {
+            "total": lambda entry: "",
+            "layer": lambda entry: entry.layer,
+            "type": lambda entry: self.types.get(entry.layer, ""),
+        }[view]
+        groups: dict[str, None] = dict.fromkeys(of(entry) for entry in self.entries)
+        forms = {}
+        for group in groups:
+            found = self._forms(lambda entry, group=group: of(entry) == group)  # type: ignore[misc]
+            forms[group] = {name: form for name, form in found.items() if form}
+        return forms
+
+    def _forms(self, chosen: Callable[[Entry], bool]) -> dict[str, Polynomial]:
+        grouped: defaultdict[str, list[Polynomial]] = defaultdict(list)
+        for entry, form in self.entries.items():
+            if chosen(entry):
+                grouped[entry.quantity].append(form)
+        refused = {entry.quantity for entry in self.refused if chosen(entry)}
+        forms = {name: polynomial_sum(grouped[name]) for name in QUANTITIES if name not in refused}
+        for name, parts in SUMS.items():
+            if all(part in forms for part in parts):
+                forms[name] = polynomial_sum(forms[part] for part in parts)
+        return forms
+
+    def __call__(self, **sizes: int) -> dict[str, int]:
+        """The figures at a point, by quantity."""
+        missing = [key for key in self.keys if key not in sizes]
+        if missing or len(sizes) > len(self.keys):
+            raise UsageError(f"give one value for each of {', '.join(self.keys)}")
+        return {name: int(form(sizes)) for name, form in self.totals.items()}
+
+    def held_against(self, points: Sequence[Mapping[str, int]]) -> Iterator[tuple[str, int, int]]:
+        """Trace points afresh: the quantities that differ, with the form's and the trace's."""
+        for point in points:
+            sums: defaultdict[str, int] = defaultdict(int)
+            for entry, value in self.tracer.sample(point).entries.items():
+                sums[entry.quantity] += value
+            for name in QUANTITIES:
+                if name in self.totals and (ours := int(self.totals[name](point))) != sums[name]:
+                    yield name, ours, sums[name]

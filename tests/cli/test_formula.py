@@ -1,0 +1,71 @@
+"""``flopratio formula``, and ``flopratio sweep`` by closed form, from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import sympy
+
+from flopratio.cli import main
+
+NET = """
+from torch import nn
+
+def net(width=8, depth=2):
+    layers = [nn.Linear(4, width), *(nn.Linear(width, width) for _ in range(depth))]
+    return nn.Sequential(*layers)
+"""
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> str:
+    (tmp_path / "net.py").write_text(NET)
+    return f"{tmp_path / 'net.py'}:net"
+
+
+def test_json_has_forms_that_sympy_reads(net: str, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["formula", net, "batch", "width", "input=2x4", "--json", "--verify", "2", "-q"]
+    assert main(line) == 0
+    document = json.loads(capsys.readouterr().out)
+    values = {"batch": 3, "width": 7}
+    forward = sympy.sympify(document["forward"]).subs(values)
+    assert forward == 2 * 3 * (4 * 7 + 2 * 7 * 7)
+    assert sympy.sympify(document["parameters"]).subs(values) == 4 * 7 + 7 + 2 * (49 + 7)
+    assert document["keys"] == ["batch", "width"]
+    assert document["verified_at"]
+    assert {"grad_input", "grad_weight", "backward", "update", "saved_bytes"} <= document.keys()
+
+
+def test_a_grid_is_swept_by_closed_form(
+    net: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "grid"
+    line = ["sweep", net, "batch=1..30", "width=1..20", "input=2x4", "--measure", "none", "-q"]
+    assert main([*line, "-o", str(output), "--verify", "2"]) == 0
+    assert "600 points from " in capsys.readouterr().out
+    header, *rows = (output / "sweep.csv").read_text().splitlines()
+    assert len(rows) == 600
+    last = dict(zip(header.replace('"', "").split(","), rows[-1].split(","), strict=True))
+    assert last["batch"], last["width"] == ("30", "20")
+    assert int(last["forward"]) == 2 * 30 * (4 * 20 + 2 * 20 * 20)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "formula of what? name a MODEL and KEYs"),
+        (["mlp"], "name KEYs"),
+        (["mlp", "bat ch"], "'bat ch' is no KEY"),
+        (["mlp", "batch", "--by", "op"], "by=op should be one of total, type, layer"),
+        (["mlp", "batch", "--json", "--latex"], "leave one"),
+    ],
+)
+def test_bad_input_exits_2(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["formula", *words]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1

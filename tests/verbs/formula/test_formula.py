@@ -1,0 +1,149 @@
+"""Closed forms of whole steps: equal to the formulas, to published ones and to fresh traces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import sympy
+
+from flopratio.closed_form import Polynomial
+from flopratio.errors import UsageError
+from flopratio.networks.analytic import analyse
+from flopratio.networks.library import describe
+from flopratio.report.formula.sympy_view import symbol, to_sympy
+from flopratio.step.options import StepOptions
+from flopratio.verbs.formula import formula_of
+from flopratio.verbs.formula.entries import Entry, Names, Sampled, align
+from flopratio.verbs.formula.result import ClosedForm
+from flopratio.verbs.formula.trace import Tracer
+
+
+def form_of(model: str, *keys: str, optimizer: str = "sgd", **values: Any) -> ClosedForm:
+    given = {key: value if isinstance(value, range) else (value,) for key, value in values.items()}
+    options = StepOptions(optimizer=optimizer)
+    return formula_of(model, keys, given, options, verify=2, cached=False)
+
+
+@pytest.fixture(scope="module")
+def mlp() -> ClosedForm:
+    return form_of("mlp", "batch", "depth", "width")
+
+
+@pytest.mark.parametrize("phase", ["forward", "grad_input", "grad_weight"])
+def test_mlp_is_the_analytic_formula(mlp: ClosedForm, phase: str) -> None:
+    sizes = {key: symbol(key) for key in ("batch", "depth", "width")}
+    formula = analyse(describe("mlp", **sizes)).total(phase)
+    assert sympy.expand(to_sympy(mlp[phase]) - formula) == 0
+
+
+def test_mlp_has_the_parameters_that_one_counts(mlp: ClosedForm) -> None:
+    d, depth = Polynomial.of("width"), Polynomial.of("depth")
+    by_hand = (784 * d + d) + (depth - 1) * (d * d + d) + (d * 10 + 10)
+    assert mlp["parameters"] == by_hand
+    assert mlp["update"] == by_hand * 2
+    assert mlp["gradients"] == by_hand * 4
+
+
+def test_layers_of_a_varying_number_are_one(mlp: ClosedForm) -> None:
+    layers = mlp.by("layer")
+    width, depth, batch = map(Polynomial.of, ("width", "depth", "batch"))
+    assert layers["hidden.*.linear"]["forward"] == batch * width * width * (depth - 1) * 2
+    assert (
+        sum((f["forward"] for f in layers.values() if "forward" in f), Polynomial({}))
+        == (mlp["forward"])
+    )
+    assert mlp.by("type")["Linear"]["forward"] == mlp["forward"]
+
+
+def test_fresh_traces_agree_far_away(mlp: ClosedForm) -> None:
+    assert not list(mlp.held_against([{"batch": 1000, "depth": 11, "width": 333}]))
+    assert mlp(batch=3, depth=2, width=5)["parameters"] == 784 * 5 + 5 + 30 + 60
+
+
+def test_the_points_of_verification_are_no_others() -> None:
+    found = form_of("mlp", "batch", depth=2)
+    assert found.verified_at
+    assert not any(point in found.fitted_at for point in found.verified_at)
+
+
+def test_strides_that_round_down() -> None:
+    found = form_of("cnn", "batch", image=range(20, 60), depth=1)
+    assert not found.refused
+    points = [{"batch": 3, "image": image} for image in (21, 37, 59)]
+    assert not list(found.held_against(points))
+    assert any("floor" in str(found[name]) for name in ("forward", "saved_bytes"))
+
+
+def test_a_changed_number_is_refused_and_the_layer_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = Tracer._trace
+
+    def changed(tracer: Tracer, settings: dict[str, Any]) -> Sampled:
+        sampled = trace(tracer, settings)
+        if settings["batch"] == 63:  # the far point
+            entries = {
+                entry: value + (entry.layer == "hidden.0.linear" and entry.quantity == "forward")
+                for entry, value in sampled.entries.items()
+            }
+            sampled = Sampled(entries, sampled.types, sampled.settings)
+        return sampled
+
+    monkeypatch.setattr(Tracer, "_trace", changed)
+    found = form_of("mlp", "batch", depth=2)
+    assert {entry.layer for entry in found.refused} == {"hidden.0.linear"}
+    with pytest.raises(UsageError, match=r"hidden\.0\.linear is no polynomial in batch"):
+        _ = found["forward"]
+    assert found["grad_weight"]
+
+
+@pytest.mark.parametrize(
+    ("model", "keys", "values", "sentence"),
+    [
+        ("mlp", ("dept",), {}, "no KEY 'dept': did you mean 'depth'"),
+        ("mlp", ("activation",), {}, "activation of mlp is relu, no whole number"),
+        ("mlp", (), {"batch": 8}, "name KEYs"),
+        ("mlp", ("batch",), {"batch": 8}, "batch has one value"),
+        ("nothing", ("batch",), {}, "no model 'nothing'"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    model: str, keys: tuple[str, ...], values: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        form_of(model, *keys, **values)
+
+
+def test_segments_that_go_with_the_root_of_the_depth_are_refused() -> None:
+    options = StepOptions(checkpoint="auto")
+    with pytest.raises(UsageError, match=r"root of depth.*checkpoint=auto:4"):
+        formula_of("mlp", ("depth",), {}, options, cached=False)
+
+
+def test_the_peak_is_declined(mlp: ClosedForm) -> None:
+    with pytest.raises(UsageError, match="the moment of the peak"):
+        _ = mlp["peak"]
+
+
+# -- names ---------------------------------------------------------------------------------------
+
+
+def test_numbers_that_vary_collapse_and_others_stay() -> None:
+    names = Names(
+        [
+            ["h.0.experts.0", "h.0.experts.1"],
+            ["h.0.experts.0", "h.0.experts.1", "h.1.experts.0", "h.1.experts.1"],
+        ]
+    )
+    assert names.canonical("h.1.experts.1") == "h.*.experts.1"
+    words = Names([["block1.layer1"], ["block1.layer1", "block1.layer2"]])
+    assert words.canonical("block1.layer2") == "block1.layer*"
+
+
+def test_what_occurs_a_varying_number_of_times_is_summed() -> None:
+    def sample(times: int) -> Sampled:
+        entries = {Entry("forward", "a", "mm", "", i): 5 for i in range(times)}
+        return Sampled({**entries, Entry("forward", "b", "mm"): 7}, {"a": "A", "b": "B"})
+
+    one, two = align([sample(1), sample(2)])
+    assert one == {Entry("forward", "a", "mm", "", None): 5, Entry("forward", "b", "mm"): 7}
+    assert two[Entry("forward", "a", "mm", "", None)] == 10
