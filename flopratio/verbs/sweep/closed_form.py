@@ -137,13 +137,13 @@ class GridForm:
                     continue
                 if name not in columns:
                     kind = object if name in self._wide else np.int64
-                    columns[name] = np.ma.masked_all(shape, kind)
+                    columns[name] = np.ma.masked_array(np.zeros(shape, kind), mask=True)
                 column = columns[name]
                 block = column[places]
                 block[fresh] = on_grid(form, inner)[fresh]
                 column[places] = block
             done[places] = True
-        empty = np.ma.masked_all(shape, np.int64)
+        empty = np.ma.masked_array(np.zeros(shape, np.int64), mask=True)
         columns = {name: columns.get(name, empty) for name in WHOLE}
         columns["ratio"] = _quotient(columns["backward"], columns["forward"])
         with_update = _sum(columns["backward"], columns["update"])
