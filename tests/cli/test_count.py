@@ -117,7 +117,7 @@ def test_arguments_of_a_factory_may_be_called_as_options_are(capsys, tmp_path):
 def test_options_reach_the_engine(engine, capsys):
     words = "--loss sum --optimizer adam --dtype float64 --amp bf16 --freeze a.* --checkpoint b.*"
     more = "--accumulate 4 --attention flash --causal half --input-grad --target cpu"
-    more += " --optimizer-implementation fused"
+    more += " --optimizer-implementation fused --weight-decay 0.1"
     sizes = ["batch=8", "image=3x8x8", "shared=true"]
     assert main(["count", "toy:net", *sizes, *words.split(), *more.split()]) == 0
     assert engine.model == "toy:net"
@@ -128,6 +128,7 @@ def test_options_reach_the_engine(engine, capsys):
         "loss": "sum",
         "optimizer": "adam",
         "optimizer_implementation": "fused",
+        "weight_decay": "0.1",
         "dtype": "float64",
         "amp": "bf16",
         "freeze": "a.*",

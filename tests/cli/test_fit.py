@@ -62,7 +62,7 @@ def test_python_and_the_command_line_find_the_same(capsys):
 def test_options_reach_the_search(engine):
     words = (
         "--loss sum --optimizer adam --dtype float64 --amp bf16 --freeze a.* --checkpoint auto:4 "
-        "--optimizer-implementation fused"
+        "--optimizer-implementation fused --weight-decay 0.1"
     )
     more = "--accumulate 4 --attention flash --causal half --input-grad --inference --target cpu"
     own = "--memory 80GiB --reserve 2GiB --key seq --figure peak_reserved --levers"
@@ -80,6 +80,7 @@ def test_options_reach_the_search(engine):
         "loss": "sum",
         "optimizer": "adam",
         "optimizer_implementation": "fused",
+        "weight_decay": "0.1",
         "dtype": "float64",
         "amp": "bf16",
         "freeze": "a.*",

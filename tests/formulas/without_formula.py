@@ -30,7 +30,7 @@ WITHOUT_FORMULA: dict[str, str] = {
         max_pool2d_backward
     """,
     "only AMD's devices run it": "miopen_ctc_loss miopen_rnn miopen_rnn_backward",
-    "in the layout of oneDNN, where somebody asks for it; CONTRIBUTING.md writes its formula": """
+    "in the layout of oneDNN, where somebody asks for it; docs/extending.md writes its formula": """
         mkldnn_linear mkldnn_linear_backward mkldnn_linear_backward_input
         mkldnn_linear_backward_weights
     """,
@@ -52,6 +52,13 @@ WITHOUT_FORMULA: dict[str, str] = {
     "a kernel of inference that cuDNN has": "_cudnn_attention_forward_no_dropout_inplace",
     "an experiment of torch that nothing calls": """
         _triton_multi_head_attention _triton_scaled_dot_attention
+    """,
+    "what Inductor's own graphs are made of, after a step was captured; no step calls it": """
+        prims._low_memory_max_pool_offsets_to_indices prims._low_memory_max_pool_with_offsets
+        prims._unsafe_index_put_ prims.fma prims.inductor_cvt_e8m0_rceil
+        prims.inductor_force_stride_order prims.inductor_lookup_seed
+        prims.inductor_rand_eager_offset prims.inductor_rand_eager_offsets prims.inductor_randint
+        prims.inductor_random prims.inductor_seed prims.inductor_seeds prims.prepare_softmax_online
     """,
     "an out= overload of a gradient that runs under another name": "adaptive_avg_pool3d_backward",
 }
