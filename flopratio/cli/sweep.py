@@ -159,13 +159,14 @@ def _by_closed_form(
     for point, difference in wrong:
         at = " ".join(f"{key}={value}" for key, value in point.items())
         print(f"flopratio: at {at} the closed form is not the trace: {difference}", file=sys.stderr)
+    differ = len({str(point) for point, _ in wrong})
     summary = {
         "schema": "flopratio.sweep/1",
         "rows": found.size,
         "file": str(path),
         "traces": found.traces,
         "verified": verify,
-        "differ": len({str(point) for point, _ in wrong}),
+        "differ": differ,
         "notes": found.notes,
     }
     if as_json:
@@ -173,7 +174,7 @@ def _by_closed_form(
     else:
         print(
             f"{found.size:,} points from {found.traces} traces, in {path}; "
-            f"{verify - summary['differ']} of {verify} fresh traces at random points are equal"
+            f"{verify - differ} of {verify} fresh traces at random points are equal"
         )
     if not quiet:
         for note in found.notes:

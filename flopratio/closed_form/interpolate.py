@@ -24,7 +24,7 @@ from flopratio.closed_form.polynomial import Polynomial, monomials, polynomial_s
 Point = dict[str, int]
 """KEY -> value."""
 
-Values = Mapping[Hashable, int]
+Values = Mapping[Any, int]
 """The name of each function -> its value at a point; one that isn't named is 0."""
 
 MOST_ON_AN_AXIS = 22

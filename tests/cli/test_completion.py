@@ -32,7 +32,7 @@ def completed(words: str) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "names"),
     [
-        ("", ["check", "count", "diff", "fit", "graph", "profile", "report", "sweep"]),
+        ("", ["check", "count", "diff", "fit", "formula", "graph", "profile", "report", "sweep"]),
         ("count t", ["torchvision:", "timm:"]),
         ("count m", ["mlp"]),
         ("sweep c", ["cnn", "convnet"]),

@@ -30,8 +30,8 @@ def test_no_arguments_ask_for_help(capsys):
         (["model.py:make"], "Did you mean flopratio count model.py:make?"),
         (
             ["resnet"],
-            "No such command 'resnet'. There are check, count, diff, fit, graph, profile, report, "
-            "sweep.",
+            "No such command 'resnet'. There are check, count, diff, fit, formula, graph, "
+            "profile, report, sweep.",
         ),
         (["count", "mlp", "--sort", "foo"], "'foo' is no column: there are backward, bytes_read,"),
         (["count", "mlp", "--inference", "--optimizer", "adamw"], "inference has no update"),

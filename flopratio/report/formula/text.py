@@ -41,7 +41,7 @@ def letters(keys: Sequence[str]) -> dict[str, str]:
     return chosen
 
 
-class _Pretty(StrPrinter):
+class _Pretty(StrPrinter):  # type: ignore[misc]  # which has no types
     """24·B·S·L·d² + 4·B·S²·L·d, the largest power first, with ⌈n/32⌉."""
 
     def _print_Add(self, expression: Any, order: Any = None) -> str:  # noqa: N802 - SymPy's
@@ -73,7 +73,8 @@ class _Pretty(StrPrinter):
 
     def _print_Pow(self, expression: Any, rational: bool = False) -> str:  # noqa: N802
         base, exponent = expression.args
-        return self.parenthesize(base, 60) + str(exponent).translate(SUPERSCRIPTS)
+        text: str = self.parenthesize(base, 60) + str(exponent).translate(SUPERSCRIPTS)
+        return text
 
     def _print_ceiling(self, expression: Any) -> str:
         return f"⌈{self._quotient(expression.args[0])}⌉"

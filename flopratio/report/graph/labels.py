@@ -55,6 +55,9 @@ SIGNS = {
 }
 """Operator, without its affixes -> the sign in its circle."""
 
+MODULES = {"L2Penalty": "Σ w²"}
+"""Class of a module whose operators are one in every textbook -> the sign in its circle."""
+
 PREFIXES, SUFFIXES = ("native_", "scaled_dot_product_", "cudnn_", "mkldnn_"), ("_forward", "_")
 LONGEST_NAME, LONGEST_SIGN = 26, 9
 """Letters of a layer's path below a circle, and of an operator's name in it."""
@@ -181,7 +184,7 @@ def _operator_label(operator: Operator, exact: bool) -> OperatorLabel:
     if figures.update:
         backward += (f"update {_flop(figures.update, exact)}",)
     return OperatorLabel(
-        _sign(bare) if bare else f"{operator.operators:,} ops",
+        _sign(bare) if bare else MODULES.get(operator.type, f"{operator.operators:,} ops"),
         shorten(printable(operator.layer) or ROOT, LONGEST_NAME),
         bare or shorten(printable(operator.type), LONGEST_NAME),
         forward,

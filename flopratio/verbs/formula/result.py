@@ -100,11 +100,12 @@ class ClosedForm:
 
     def by(self, view: str) -> dict[str, dict[str, Polynomial]]:
         """Layer, or type of layer -> quantity -> its form; those that are 0 left out."""
-        of = {
+        ways: dict[str, Callable[[Entry], str]] = {
             "total": lambda entry: "",
             "layer": lambda entry: entry.layer,
             "type": lambda entry: self.types.get(entry.layer, ""),
-        }[view]
+        }
+        of = ways[view]
         groups: dict[str, None] = dict.fromkeys(of(entry) for entry in self.entries)
         forms = {}
         for group in groups:

@@ -150,12 +150,13 @@ def step_of(model: str, settings: Mapping[str, Any], options: StepOptions) -> St
         if isinstance(loss, str) and loss != "auto":
             settings = {**settings, "loss": loss}
         return network_step(describe(model, **settings), options)
-    return Step(load(model, settings, dtype=options.dtype and str(options.dtype)), options)
+    dtype = None if options.dtype is None else str(options.dtype)
+    return Step(load(model, settings, dtype=dtype), options)
 
 
 def _sizes(config: object) -> dict[str, object]:
     """The whole numbers of a configuration."""
-    values = getattr(config, "to_dict", dict)()
+    values: dict[str, object] = getattr(config, "to_dict", dict)()
     return {key: value for key, value in values.items() if type(value) is int}
 
 

@@ -7,11 +7,12 @@ module that runs at two places is there twice.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from math import ceil
 
 from flopratio.errors import UsageError
+from flopratio.networks.description import DECAY_LAYER
 from flopratio.verbs.graph.graph import Graph, Operator, Variable, added
 
 MOST = 30
@@ -37,12 +38,14 @@ def folded(graph: Graph, depth: int | None) -> Graph:
 
 
 def readable(graph: Graph) -> Graph:
-    """The graph with as many operators as can be read, folded if there are more.
+    """The graph with as many operators as can be read, folded if there are more; a penalty on the
+    weights, which is one term of the loss, is one operator.
 
     Its note says how it was folded.
     """
-    if len(graph.operators) <= MOST:
-        return folded(graph, None)
+    runs = _runs(graph, None, apart=(DECAY_LAYER,))
+    if len(runs) <= MOST:
+        return _merged(graph, runs, None)
     deepest = max(each.layer.count(".") + 1 for each in graph.operators)
     for depth in range(deepest, 0, -1):
         runs = _runs(graph, depth)
@@ -66,13 +69,18 @@ def path(layer: str, depth: int | None) -> str:
     return layer if depth is None else ".".join(layer.split(".")[:depth])
 
 
-def _runs(graph: Graph, depth: int | None) -> list[list[int]]:
-    """The operators that become one, in order."""
+def _runs(graph: Graph, depth: int | None, *, apart: Collection[str] = ()) -> list[list[int]]:
+    """The operators that become one, in order.
+
+    Args:
+        apart: layers that are folded even where no depth is given.
+    """
     runs: list[list[int]] = []
     last: str | None = None
     for index, operator in enumerate(graph.operators):
         name = path(operator.layer, depth)
-        if depth is None or name != last:
+        alone = depth is None and name not in apart
+        if alone or name != last:
             runs.append([])
         runs[-1].append(index)
         last = name

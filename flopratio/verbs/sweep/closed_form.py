@@ -8,6 +8,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flopratio.closed_form import Polynomial
-from flopratio.closed_form.grid import chunks, fits_int64, on_grid
+from flopratio.closed_form.grid import LARGEST, chunks, fits_int64, on_grid
 from flopratio.errors import UsageError
 from flopratio.step.options import StepOptions
 from flopratio.text.grammar import Value, format_value
@@ -97,9 +98,19 @@ class GridForm:
     def size(self) -> int:
         return math.prod(map(len, self.grid.values()))
 
+    @cached_property
+    def _wide(self) -> frozenset[str]:
+        """The columns of Python integers: somewhere in the grid int64 could overflow."""
+        return frozenset(
+            name
+            for piece in self.pieces
+            for name in WHOLE
+            if name in piece.forms and not fits_int64(piece.forms[name], self.grid)
+        )
+
     def columns(self, part: Mapping[str, Sequence[int]]) -> dict[str, Array]:
         """The columns of a part of the grid, a cell a point, in the order of its points; masked
-        where there is none."""
+        where there is none. ``status`` tells whether there is a form."""
         shape = tuple(len(values) for values in part.values())
         done = np.zeros(shape, dtype=bool)
         columns: dict[str, Any] = {}
@@ -113,29 +124,40 @@ class GridForm:
             inner = {key: [part[key][i] for i in chosen[key]] for key in part}
             places = np.ix_(*chosen.values())
             fresh = ~done[places]
+            is_whole = fresh.all() and fresh.size == done.size
             for name in WHOLE:
                 form = piece.forms.get(name)
                 if form is None:
                     continue
-                small = fits_int64(form, self.grid)
-                column = columns.get(name)
-                if column is None:
-                    column = columns[name] = np.ma.masked_all(shape, np.int64 if small else object)
-                elif not small and column.dtype != object:
-                    column = columns[name] = column.astype(object)
+                if is_whole:
+                    whole = on_grid(form, inner)
+                    columns[name] = np.ma.masked_array(
+                        whole.astype(object) if name in self._wide else whole
+                    )
+                    continue
+                if name not in columns:
+                    kind = object if name in self._wide else np.int64
+                    columns[name] = np.ma.masked_array(np.zeros(shape, kind), mask=True)
+                column = columns[name]
                 block = column[places]
                 block[fresh] = on_grid(form, inner)[fresh]
                 column[places] = block
             done[places] = True
-        empty = np.ma.masked_all(shape, np.int64)
+        empty = np.ma.masked_array(np.zeros(shape, np.int64), mask=True)
         columns = {name: columns.get(name, empty) for name in WHOLE}
         columns["ratio"] = _quotient(columns["backward"], columns["forward"])
-        with_update = columns["backward"].astype(object) + columns["update"]
+        with_update = _sum(columns["backward"], columns["update"])
         columns["ratio_with_update"] = _quotient(with_update, columns["forward"])
-        columns["status"] = np.where(done, "ok", "refused")
+        columns["status"] = done
         sizes = np.meshgrid(*part.values(), indexing="ij") if part else []
         keys = dict(zip(part, sizes, strict=True))
         return {name: column.reshape(-1) for name, column in {**keys, **columns}.items()}
+
+
+def _sum(a: Any, b: Any) -> Any:
+    """Of two columns; of Python integers where int64 could overflow."""
+    small = a.dtype == b.dtype == np.int64 and int(a.max() or 0) + int(b.max() or 0) <= LARGEST
+    return a + b if small else a.astype(object) + b
 
 
 def _quotient(above: Any, below: Any) -> Any:
@@ -320,7 +342,7 @@ def hold_against_traces(
         try:
             sampled = tracer.sample(point)
         except UsageError as error:
-            if row["status"][0] == "ok":
+            if row["status"][0]:
                 wrong.append((point, f"the model refuses it ({error})"))
             continue
         totals = dict.fromkeys(QUANTITIES, 0)
@@ -432,7 +454,10 @@ def _table(found: GridForm, part: Mapping[str, Sequence[int]]) -> pa.Table:
     pa = _arrow()
     columns = found.columns(part)
     rows = len(columns["status"])
-    arrays = {"model": pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), [found.model])}
+    ok = columns.pop("status").astype(np.int8)
+    words = pa.DictionaryArray.from_arrays(ok, ["refused", "ok"]).cast(pa.string())
+    models = pa.DictionaryArray.from_arrays(np.zeros(rows, np.int8), [found.model])
+    arrays = {"model": models.cast(pa.string())}
     for name, column in columns.items():
         mask = np.ma.getmaskarray(column) if isinstance(column, np.ma.MaskedArray) else None
         data = np.asarray(column)
@@ -446,9 +471,7 @@ def _table(found: GridForm, part: Mapping[str, Sequence[int]]) -> pa.Table:
             )
             mask = None
         arrays[name] = pa.array(data, type=kind, mask=mask)
-    if found.pieces:
-        arrays["model"] = arrays["model"].cast(pa.string())
-    return pa.table(arrays)
+    return pa.table({**arrays, "status": words})
 
 
 def _arrow() -> Any:

@@ -169,8 +169,8 @@ def _parts(ledger: Ledger, step: Step, network: Network | None) -> dict[str, flo
     gradient, and what has no products of them, is known of a built-in network alone."""
     layers = [layer for layer in ledger.layers() if layer.forward]
     is_lookup = not any(tensor.is_floating_point() for tensor in step.inputs.tensors)
-    first, others = (None, layers) if is_lookup else (layers[:1] or [None], layers[1:])
-    first = first[0] if first else None
+    first = layers[0] if layers and not is_lookup else None
+    others = layers[1:] if first else layers
     told: dict[str, float | None] = {
         "first_layer_ratio": first.ratio if first else None,
         "other_layers_ratio": _ratio(

@@ -22,6 +22,7 @@ STEPS = {
     "mlp, inference": (lambda: ("mlp", 4), {"inference": True}),
     "mlp, frozen": (lambda: ("mlp", 4), {"freeze": "first.*"}),
     "mlp, in bfloat16": (lambda: ("mlp", 4), {"amp": "bf16"}),
+    "mlp, decayed": (lambda: ("mlp", 4), {"weight_decay": "loss:0.01"}),
     "residual": (residual, {"optimizer": "sgd"}),
     "encoder": (encoder, {"optimizer": "adamw"}),
     "recurrent": (recurrent, {}),
@@ -239,6 +240,26 @@ def test_as_deep_as_can_be_read():
 def test_what_can_be_read_is_not_folded(mlp):
     assert readable(mlp) == folded(mlp, None)
     assert not readable(mlp).note
+
+
+def test_a_penalty_is_one_term_of_the_loss():
+    options = StepOptions(weight_decay="loss:0.01")
+    graph = graph_step("mlp", 2, {"depth": 1}, options)
+    *_, loss, penalty = graph.operators
+    assert (loss.op, penalty.type, penalty.operators) == ("aten.nll_loss_forward", "L2Penalty", 16)
+    assert not graph.note
+    read = {graph.variables[variable].name for variable in penalty.reads}
+    assert read == {
+        "",  # the loss without it
+        "first.linear.weight",
+        "first.linear.bias",
+        "output.weight",
+        "output.bias",
+    }
+    assert set(penalty.gradients) == set(penalty.reads)
+    assert graph.variables[penalty.writes[0]].kind == "loss"
+    every = graph_step("mlp", 2, {"depth": 1}, options, operators=True)
+    assert len(every.operators) == 5 + 16
 
 
 def test_many_parameters_of_one_operator_are_one_variable():

@@ -160,6 +160,21 @@ def test_frozen_layers_are_under_no_law_of_trained_ones():
     assert any("linear in batch" in text for text in claims)
 
 
+def test_what_attention_computes_again_anyway_is_not_the_checkpoints():
+    """GIVEN a whole forward again, and half a forward in attention's own backward."""
+
+    def spoil(plain, checkpointed):
+        def figures(settings, figures):
+            figures["recompute"] = plain * figures["forward"] // 2
+            figures["checkpointed_recompute"] = checkpointed * figures["forward"] // 2
+
+        return find(sweep(break_row=figures, depth=(1,)), "one forward again")
+
+    assert spoil(1, 3)["observed"] == "1.00 at 1 points"
+    assert spoil(1, 3)["holds"]
+    assert not spoil(0, 3)["holds"]
+
+
 def test_without_an_optimizer_nothing_is_said_about_updates():
     assert not any("update" in text for text in sweep(swept_options(optimizer="none"), **GRID))
 
