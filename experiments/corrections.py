@@ -189,7 +189,7 @@ def main() -> None:
         panels(
             "Where texts are off",
             lambda axes: bars(axes, training, 3, "a training step : a forward, batch 1"),
-            lambda axes: bars(axes, {k: 100 * v for k, v in share.items()}, 2, "% of a step"),
+            lambda axes: bars(axes, {k: 100 * v for k, v in share.items()}, 0, "% of a step"),
             width=5.6,
         ),
         claims,

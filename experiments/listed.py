@@ -31,7 +31,7 @@ ORDER = (
     Experiment("optimizers", 14),
     Experiment("training_vs_inference", 30, alone=True),
     Experiment("step_breakdown", 45, alone=True),
-    Experiment("architectures", 200),
+    Experiment("architectures", 240),
     Experiment("autograd_nodes", 8),
     Experiment("by_hand_mlp", 5),
     Experiment("transformers_by_formula", 15),
