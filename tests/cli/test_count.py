@@ -128,7 +128,7 @@ def test_options_reach_the_engine(engine, capsys):
         "loss": "sum",
         "optimizer": "adam",
         "optimizer_implementation": "fused",
-        "weight_decay": "0.1",
+        "weight_decay": 0.1,
         "dtype": "float64",
         "amp": "bf16",
         "freeze": "a.*",
