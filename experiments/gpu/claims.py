@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.gpu import memory
 from experiments.gpu.rows import Rows, numbers
-from flopratio.verbs.sweep.verdict import Claim
+from flopratio.verbs.sweep.judgement import Claim
 
 EXACT_MEMORY = ("mlp", "gpt", "llama")
 """Whose memory is to be predicted to the byte."""

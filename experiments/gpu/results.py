@@ -27,7 +27,7 @@ from experiments.gpu.figures import draw_memory, draw_zoo
 from experiments.gpu.rows import Rows, read_rows
 from experiments.gpu.sweep_results import draw_sweeps
 from flopratio.errors import UsageError
-from flopratio.verbs.sweep.verdict import Claim
+from flopratio.verbs.sweep.judgement import Claim
 
 RESULTS = Path(__file__).parents[2] / "results"
 TABLES = ("smoke", "memory", "sweep", "zoo", "counters")

@@ -12,9 +12,10 @@ from experiments.gpu.rows import Rows
 from flopratio.cli.sweep import MOST_LAYERS
 from flopratio.report.figures import draw_all
 from flopratio.verbs.sweep.file import COLUMNS, SweepRow, make_row
+from flopratio.verbs.sweep.judgement import Claim
 from flopratio.verbs.sweep.plan import Plan, Point
 from flopratio.verbs.sweep.run import to_frame
-from flopratio.verbs.sweep.verdict import Claim, judge
+from flopratio.verbs.sweep.verdict import judge
 
 
 def draw_sweeps(rows: Rows, found: dict[str, Any], target: Path) -> list[Claim]:

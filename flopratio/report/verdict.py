@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from flopratio.verbs.sweep.verdict import Claim
+from flopratio.verbs.sweep.judgement import Claim
 
 MARKS = {True: "[green]holds[/]", False: "[bold red]FAILS[/]", None: "[yellow]left out[/]"}
 

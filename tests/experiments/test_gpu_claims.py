@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from experiments.gpu import claims, memory
-from flopratio.verbs.sweep.verdict import Claim
+from flopratio.verbs.sweep.judgement import Claim
 
 STEP = {"operators": "0", "flops_equal": "True", "saved_equal": "True", "reconciled": "True"}
 

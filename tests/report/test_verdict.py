@@ -1,7 +1,7 @@
 """The verdict of a sweep for people."""
 
 from flopratio.report.verdict import verdict_headline, verdict_table
-from flopratio.verbs.sweep.verdict import Claim
+from flopratio.verbs.sweep.judgement import Claim
 
 
 def claim(name: str, holds: bool | None) -> Claim:

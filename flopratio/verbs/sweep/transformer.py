@@ -2,46 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 from flopratio.ledger import Ledger
 from flopratio.verbs.sweep.file import SweepRow
+from flopratio.verbs.sweep.judgement import Judgement
 
 LAW = 2
-
-
-class Judgement(Protocol):
-    """What collects claims, see :mod:`flopratio.verbs.sweep.verdict`."""
-
-    @property
-    def trained(self) -> list[SweepRow]:
-        """The points where every parameter asks for its gradient."""
-
-    def points(
-        self,
-        claim: str,
-        expected: str,
-        rows: Sequence[SweepRow],
-        holds: Callable[[SweepRow], bool],
-        figure: Callable[[SweepRow], Any],
-        form: str,
-    ) -> None:
-        """Claim something of each row."""
-
-    def lines(
-        self,
-        claim: str,
-        expected: str,
-        rows: Sequence[SweepRow],
-        key: str,
-        least: int,
-        holds: Callable[[list[SweepRow]], bool],
-        figures: Callable[[list[SweepRow]], Sequence[Any]],
-        form: str,
-    ) -> None:
-        """Claim something of rows that differ in one KEY."""
 
 
 def columns(ledger: Ledger) -> Mapping[str, Any]:

@@ -7,14 +7,14 @@ tested, were a package installed, is named.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import median
-from typing import Any, TypedDict
 
-from flopratio.text.grammar import format_value, is_spec
+from flopratio.text.grammar import is_spec
 from flopratio.verbs.sweep import transformer
 from flopratio.verbs.sweep.file import SweepRow, reasons
+from flopratio.verbs.sweep.judgement import Claim, Judgement, span
 
 MINOR_SHARE = 0.02
 """Activations, pooling and loss stay under this share of the FLOP of forward and backward."""
@@ -44,18 +44,6 @@ NOT_OF_A_MODEL = {
 are named and left out."""
 
 
-class Claim(TypedDict):
-    """One claim and what became of it."""
-
-    claim: str
-    expected: str
-    observed: str
-    tolerance: float
-    """How far ``observed`` may be from ``expected``; 0: exactly equal."""
-    holds: bool | None
-    """None: it could not be tested, and ``observed`` says why."""
-
-
 def judge(rows: Sequence[SweepRow], keys: Sequence[str]) -> list[Claim]:
     """The claims that the rows can test.
 
@@ -63,7 +51,7 @@ def judge(rows: Sequence[SweepRow], keys: Sequence[str]) -> list[Claim]:
         rows: of a sweep; points that ran out of memory before they were counted say nothing.
         keys: the KEYs among the columns.
     """
-    judgement = _Judgement([row for row in rows if row["forward"]], keys)
+    judgement = Judgement([row for row in rows if row["forward"]], keys)
     if any(is_spec(row["model"]) for row in rows):
         _judge_model(judgement)
         return judgement.claims
@@ -85,7 +73,7 @@ def judge(rows: Sequence[SweepRow], keys: Sequence[str]) -> list[Claim]:
     return judgement.claims
 
 
-def _judge_model(judgement: _Judgement) -> None:
+def _judge_model(judgement: Judgement) -> None:
     """The claims that make sense for any MODEL; the others are named."""
     law = {"executed_equal": "the law = executed, in each layer and phase"}
     _judge_sources(judgement, SOURCES | law)
@@ -107,140 +95,7 @@ def _judge_model(judgement: _Judgement) -> None:
     _judge_time(judgement)
 
 
-class _Judgement:
-    """Collects claims about rows, and about lines: rows that differ in one KEY alone."""
-
-    def __init__(self, rows: Sequence[SweepRow], keys: Sequence[str]) -> None:
-        self.rows = rows
-        self.keys = keys
-        self.claims: list[Claim] = []
-        self.trained = [row for row in rows if row["freeze"] is None]
-        """The points where every parameter asks for its gradient."""
-
-    def leave_out(self, claim: str, why: str, expected: str = "") -> None:
-        """Name a claim that is not judged."""
-        if self.rows:
-            observed = f"left out: {why}"
-            self.claims.append(
-                Claim(claim=claim, expected=expected, observed=observed, tolerance=0.0, holds=None)
-            )
-
-    def points(
-        self,
-        claim: str,
-        expected: str,
-        rows: Sequence[SweepRow],
-        holds: Callable[[SweepRow], bool],
-        figure: Callable[[SweepRow], Any],
-        form: str,
-        tolerance: float = 0.0,
-    ) -> None:
-        """Claim that something ``holds`` at each of ``rows``, and show the figures as ``form``."""
-        self._add(
-            claim,
-            expected,
-            [[row] for row in rows],
-            lambda line: holds(line[0]),
-            lambda line: [figure(line[0])],
-            form,
-            tolerance,
-        )
-
-    def lines(
-        self,
-        claim: str,
-        expected: str,
-        rows: Sequence[SweepRow],
-        key: str,
-        least: int,
-        holds: Callable[[list[SweepRow]], bool],
-        figures: Callable[[list[SweepRow]], Sequence[Any]],
-        form: str,
-    ) -> None:
-        """Claim that something ``holds`` along each line of at least ``least`` values of ``key``,
-        in ascending order, and show the ``figures`` of each."""
-        fixed = ["model", *(other for other in self.keys if other != key)]
-        grouped: dict[tuple[object, ...], list[SweepRow]] = {}
-        for row in rows:
-            if row.get(key) is not None:
-                grouped.setdefault(tuple(row[column] for column in fixed), []).append(row)
-        lines = [sorted(line, key=lambda row: int(row[key])) for line in grouped.values()]
-        long_enough = [line for line in lines if len(line) >= least]
-        self._add(claim, expected, long_enough, holds, figures, form, 0.0)
-
-    def affine(self, what: str, column: str, rows: Sequence[SweepRow], key: str, unit: str) -> None:
-        """Claim that a column is a + b ``key`` along each line."""
-
-        def rise(start: SweepRow, end: SweepRow) -> tuple[int, int]:
-            return end[column] - start[column], end[key] - start[key]
-
-        def is_affine(line: list[SweepRow]) -> bool:
-            whole, whole_run = rise(line[0], line[-1])
-            parts = [rise(line[0], row) for row in line]
-            return all(part * whole_run == whole * run for part, run in parts)
-
-        def slope(line: list[SweepRow]) -> float:
-            whole, whole_run = rise(line[0], line[-1])
-            return whole / whole_run
-
-        self.lines(
-            f"{what} are affine in {key}",
-            f"a + b {key}, b in {unit}",
-            rows,
-            key,
-            3,
-            is_affine,
-            lambda line: [slope(line)],
-            "{:,.0f}",
-        )
-
-    def _add(
-        self,
-        claim: str,
-        expected: str,
-        lines: Sequence[list[SweepRow]],
-        holds: Callable[[list[SweepRow]], bool],
-        figures: Callable[[list[SweepRow]], Sequence[Any]],
-        form: str,
-        tolerance: float,
-    ) -> None:
-        if not lines:
-            return
-        failing = [line for line in lines if not holds(line)]
-        shown = [figure for line in failing[:1] or lines for figure in figures(line)]
-        span = _span(shown, form)
-        if failing:
-            ends = (self._name(row) for row in (failing[0][0], failing[0][-1]))
-            where = " to ".join(dict.fromkeys(ends))
-            observed = f"{span} at {where}; fails for {len(failing)} of {len(lines)}"
-        else:
-            observed = f"{span} at {sum(map(len, lines))} points"
-        self.claims.append(
-            Claim(
-                claim=claim,
-                expected=expected,
-                observed=observed,
-                tolerance=tolerance,
-                holds=not failing,
-            )
-        )
-
-    def _name(self, row: SweepRow) -> str:
-        """A point by the KEYs in which points differ."""
-        alike = [other for other in self.rows if other["model"] == row["model"]]
-        varying = [key for key in self.keys if len({other[key] for other in alike}) > 1]
-        return " ".join([row["model"], *(f"{key}={format_value(row[key])}" for key in varying)])
-
-
-def _span(figures: Sequence[Any], form: str) -> str:
-    low, high = form.format(min(figures)), form.format(max(figures))
-    return low if low == high else f"{low} to {high}"
-
-
-# -- the claims -----------------------------------------------------------------------------------
-
-
-def _judge_first_layer(judgement: _Judgement, *, input_grad: bool) -> None:
+def _judge_first_layer(judgement: Judgement, *, input_grad: bool) -> None:
     law = 2 if input_grad else 1  # its input is data, whose gradient nobody asks for by default
     rows = [row for row in judgement.trained if row["input_grad"] == input_grad]
     judgement.points(
@@ -253,7 +108,7 @@ def _judge_first_layer(judgement: _Judgement, *, input_grad: bool) -> None:
     )
 
 
-def _judge_other_layers(judgement: _Judgement) -> None:
+def _judge_other_layers(judgement: Judgement) -> None:
     judgement.points(
         "every other linear and convolution layer: backward = 2 x forward",
         "2",
@@ -264,7 +119,7 @@ def _judge_other_layers(judgement: _Judgement) -> None:
     )
 
 
-def _judge_minor_share(judgement: _Judgement) -> None:
+def _judge_minor_share(judgement: Judgement) -> None:
     judgement.points(
         "activations, pooling and loss: a minor share of FLOP",
         f"under {MINOR_SHARE:.0%}",
@@ -276,7 +131,7 @@ def _judge_minor_share(judgement: _Judgement) -> None:
     )
 
 
-def _judge_network(judgement: _Judgement) -> None:
+def _judge_network(judgement: Judgement) -> None:
     def obeys_share(row: SweepRow) -> bool:
         # first_layer_share is first / forward, a correctly rounded quotient of integers; so is
         # this. Below 2**53 two such floats are equal only if the integers are, that is if
@@ -320,7 +175,7 @@ def _judge_network(judgement: _Judgement) -> None:
     )
 
 
-def _judge_linear_in_batch(judgement: _Judgement, phase: str) -> None:
+def _judge_linear_in_batch(judgement: Judgement, phase: str) -> None:
     judgement.lines(
         f"{phase} FLOP are linear in batch",
         "as many for each example",
@@ -336,12 +191,12 @@ def _judge_linear_in_batch(judgement: _Judgement, phase: str) -> None:
     )
 
 
-def _judge_affine_in_batch(judgement: _Judgement, phase: str) -> None:
+def _judge_affine_in_batch(judgement: Judgement, phase: str) -> None:
     """A model may do some work that is the same for any batch (a table of positions)."""
     judgement.affine(f"{phase} FLOP", phase, judgement.rows, "batch", "FLOP")
 
 
-def _judge_constant_update(judgement: _Judgement) -> None:
+def _judge_constant_update(judgement: Judgement) -> None:
     updated = [row for row in judgement.rows if row["optimizer"] != "none"]
     judgement.lines(
         "update FLOP don't depend on batch",
@@ -355,7 +210,7 @@ def _judge_constant_update(judgement: _Judgement) -> None:
     )
 
 
-def _judge_update(judgement: _Judgement) -> None:
+def _judge_update(judgement: Judgement) -> None:
     _judge_constant_update(judgement)
     judgement.points(
         "update FLOP of SGD are twice the parameters",
@@ -371,11 +226,11 @@ def _judge_update(judgement: _Judgement) -> None:
     )
 
 
-def _judge_saved_bytes(judgement: _Judgement, key: str) -> None:
+def _judge_saved_bytes(judgement: Judgement, key: str) -> None:
     judgement.affine("saved bytes", "saved_bytes", judgement.rows, key, "bytes")
 
 
-def _judge_peak(judgement: _Judgement) -> None:
+def _judge_peak(judgement: Judgement) -> None:
     judgement.points(
         "training takes more memory than inference, at its peak",
         "over 1",
@@ -386,7 +241,7 @@ def _judge_peak(judgement: _Judgement) -> None:
     )
 
 
-def _judge_checkpointing(judgement: _Judgement) -> None:
+def _judge_checkpointing(judgement: Judgement) -> None:
     """Of the peak nothing is claimed: where parameters or one layer decide it, it stays."""
 
     def again(row: SweepRow) -> int:
@@ -412,7 +267,7 @@ def _judge_checkpointing(judgement: _Judgement) -> None:
     )
 
 
-def _judge_sources(judgement: _Judgement, sources: Mapping[str, str] = SOURCES) -> None:
+def _judge_sources(judgement: Judgement, sources: Mapping[str, str] = SOURCES) -> None:
     for column, claim in sources.items():
         compared = [row for row in judgement.rows if row[column] is not None]
         why = [reasons(row).get(column) for row in judgement.rows]
@@ -428,7 +283,7 @@ def _judge_sources(judgement: _Judgement, sources: Mapping[str, str] = SOURCES) 
         )
 
 
-def _judge_time(judgement: _Judgement) -> None:
+def _judge_time(judgement: Judgement) -> None:
     ratios = ("time_ratio", "time_ratio_low", "time_ratio_high")
     timed = [row for row in judgement.rows if None not in [row[column] for column in ratios]]
     if not timed:
@@ -443,15 +298,15 @@ def _judge_time(judgement: _Judgement) -> None:
         _judge_time_shares(judgement, faded)
 
 
-def _report_time_ratio(judgement: _Judgement, timed: Sequence[SweepRow]) -> None:
+def _report_time_ratio(judgement: Judgement, timed: Sequence[SweepRow]) -> None:
     """What a device makes of the ratio is its own affair: the claim is that it was measured."""
     middle = median(row["time_ratio"] for row in timed)
     nearest = min(timed, key=lambda row: abs(row["time_ratio"] - middle))
-    bounds = _span([row["time_ratio"] for row in timed], "{:.2f}")
+    bounds = span([row["time_ratio"] for row in timed], "{:.2f}")
     judgement.claims.append(
         Claim(
             claim="backward / forward in time: measured with its 95% interval, reported only",
-            expected=f"beside {_span([row['ratio'] for row in timed], '{:.2f}')} in FLOP",
+            expected=f"beside {span([row['ratio'] for row in timed], '{:.2f}')} in FLOP",
             observed=f"median {nearest['time_ratio']:.2f} "
             f"[{nearest['time_ratio_low']:.2f}, {nearest['time_ratio_high']:.2f}]; "
             f"{bounds} at {len(timed)} points",
@@ -465,7 +320,7 @@ def _report_time_ratio(judgement: _Judgement, timed: Sequence[SweepRow]) -> None
     )
 
 
-def _judge_time_shares(judgement: _Judgement, faded: Sequence[SweepRow]) -> None:
+def _judge_time_shares(judgement: Judgement, faded: Sequence[SweepRow]) -> None:
     """Judged on the sum of the points, which noise at one of them does not decide."""
     spent = {
         phase: sum(row[f"{phase}_ms"] or 0.0 for row in faded)

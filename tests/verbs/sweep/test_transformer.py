@@ -12,9 +12,10 @@ from flopratio.networks.analytic import analytic_ledger
 from flopratio.networks.library import describe
 from flopratio.step.options import StepOptions
 from flopratio.verbs.sweep import transformer
+from flopratio.verbs.sweep.judgement import Claim
 from flopratio.verbs.sweep.plan import make_plan, swept_options
 from flopratio.verbs.sweep.run import run_plan
-from flopratio.verbs.sweep.verdict import Claim, judge
+from flopratio.verbs.sweep.verdict import judge
 
 Spoil = Callable[[dict[str, Any], dict[str, Any]], None]
 
