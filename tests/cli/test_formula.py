@@ -33,7 +33,11 @@ def test_json_has_forms_that_sympy_reads(net: str, capsys: pytest.CaptureFixture
     forward = sympy.sympify(document["forward"]).subs(values)
     assert forward == 2 * 3 * (4 * 7 + 2 * 7 * 7)
     assert sympy.sympify(document["parameters"]).subs(values) == 4 * 7 + 7 + 2 * (49 + 7)
+    assert document["model"] == net
     assert document["keys"] == ["batch", "width"]
+    assert sympy.sympify(f"{document['model_flops']} - ({document['forward']})").equals(
+        sympy.sympify(document["backward"])
+    )
     assert document["verified_at"]
     assert {"grad_input", "grad_weight", "backward", "update", "saved_bytes"} <= document.keys()
 

@@ -10,11 +10,14 @@ from flopratio.verbs.formula.result import DECLINED, ClosedForm
 
 SCHEMA = "flopratio.formula/1"
 
+NAMES = {"model": "model_flops", "hardware": "hardware_flops"}
+"""Quantities whose names say something else at the top of a document."""
+
 
 def document(closed: ClosedForm, by: str = "total") -> dict[str, Any]:
     """Plain strings, ints and lists; each form as SymPy reads it, None where there is none."""
-    forms = {name: sympy_text(form) for name, form in closed.totals.items()}
-    refused = dict.fromkeys(closed.why_not)
+    forms = {NAMES.get(name, name): sympy_text(form) for name, form in closed.totals.items()}
+    refused = dict.fromkeys(NAMES.get(name, name) for name in closed.why_not)
     beside: dict[str, Any] = {}
     if by != "total":
         beside[by] = {
