@@ -221,7 +221,8 @@ class Nodes:
 def reached_by_gradient(calls: Sequence[ForwardCall]) -> list[ForwardCall]:
     """Those of the operators behind a node that a gradient can reach. Inside of a user-defined
     function nothing tells but the values: whatever only leads to a choice (an ``argmax``, a
-    comparison) gets none. Whole numbers lead on if they are a product's, or its factors."""
+    comparison) gets none. Whole numbers lead on if they are a product's, or its factors; not as the
+    index of one."""
     if len(calls) < 2:
         return list(calls)
     used_later: dict[int, bool] = {}
@@ -230,12 +231,15 @@ def reached_by_gradient(calls: Sequence[ForwardCall]) -> list[ForwardCall]:
     for call in reversed(calls):
         outputs = call.record.outputs
         used = [used_later[number] for number in outputs if number in used_later]
-        is_factor = bool(call.costed.cost.flops) or not factors.isdisjoint(outputs)
-        leads = is_factor or is_differentiable(call.record.results)
-        leads = leads and (any(used) or not used)
+        differentiable = is_differentiable(call.record.results)
+        # What makes a factor of whole numbers is followed to its own operands; of other factors
+        # the values tell, and what chooses among them is no factor.
+        is_whole_factor = not differentiable and not factors.isdisjoint(outputs)
+        multiplies = bool(call.costed.cost.flops) or is_whole_factor
+        leads = (multiplies or differentiable) and (any(used) or not used)
         if leads:
             reached.append(call)
-            if is_factor:
+            if multiplies:
                 factors.update(call.record.inputs)
         for number in call.record.inputs:
             used_later[number] = used_later.get(number, False) or leads

@@ -417,6 +417,24 @@ class TestProductsThatAutogradDoesNotKnow:
         ledger = reconciled(None, lambda: Chosen.apply(x, w).sum().backward())
         assert split(ledger) == (F, 0, 0, 0)
 
+    def test_nor_has_a_choice_among_the_factors_of_another(self) -> None:
+        class ChosenFactor(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx: Any, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+                at = (x @ w).argmax(1).sort().values
+                chosen = x.index_select(0, at)
+                ctx.save_for_backward(at, chosen, w)
+                return chosen @ w
+
+            @staticmethod
+            def backward(ctx: Any, grad: torch.Tensor) -> Any:
+                at, chosen, w = ctx.saved_tensors
+                return torch.zeros(8, 6).index_add(0, at, grad @ w.t()), chosen.t() @ grad
+
+        x, w = rows(gradient=True), square()
+        ledger = reconciled(None, lambda: ChosenFactor.apply(x, w).sum().backward())
+        assert split(ledger) == (2 * F, F, F, 0)
+
     def test_eight_bit_numbers(self) -> None:
         if not hasattr(torch.ops.aten, "_scaled_mm"):
             pytest.skip("this torch has no _scaled_mm")

@@ -1,4 +1,4 @@
-"""results/zoo.csv: what README says of it, and that nothing in it differs but what is known to."""
+"""results/zoo.csv: what README says of it, and that nothing in it differs."""
 
 from __future__ import annotations
 
@@ -11,14 +11,9 @@ with (ROOT / "results" / "zoo.csv").open() as file:
     ROWS = list(csv.DictReader(file))
 
 
-DIFFER = ["hf:reformer"]
-"""A fault of ours that is not mended yet."""
-
-
-def test_none_but_the_known_differ_and_what_fails_says_why() -> None:
-    assert {row["status"] for row in ROWS} == {"exact", "failed", "differs"}
-    assert [row["model"] for row in ROWS if row["status"] == "differs"] == DIFFER
-    assert all(bool(row["reason"]) == (row["status"] != "exact") for row in ROWS)
+def test_none_differs_and_what_fails_says_why() -> None:
+    assert {row["status"] for row in ROWS} == {"exact", "failed"}
+    assert all(bool(row["reason"]) == (row["status"] == "failed") for row in ROWS)
     assert [row["model"] for row in ROWS] == sorted({row["model"] for row in ROWS})
 
 
