@@ -3,17 +3,14 @@ curve; and the optimum, schedules in which little is kept and much computed agai
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache, partial
 from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 import flopratio as fr
 from experiments.claims import Claim, conclude, panels, reference
+from experiments.literature.revolve import scheduled
 from flopratio import Ledger
 
 CHEN = "Chen et al. 2016, arXiv:1604.06174"
@@ -31,29 +28,6 @@ def chain(nodes: int, **options: Any) -> Ledger:
     layers = [torch.nn.Tanh() for _ in range(nodes - 1)]
     start = torch.empty(MEGABYTE // 4, device="meta")
     return fr.count(torch.nn.Sequential(*layers), start, loss="sum", input_grad=True, **options)
-
-
-@cache
-def fewest(steps: int, snapshots: int) -> tuple[int, int]:
-    """The fewest forward steps to reverse a chain from its stored start, and how many to go before
-    the next snapshot. The start is one of the snapshots."""
-    if steps == 1:
-        return 0, 0
-    nearest = 1 if snapshots > 1 else steps - 1
-    return min(
-        (ahead + fewest(steps - ahead, snapshots - 1)[0] + fewest(ahead, snapshots)[0], ahead)
-        for ahead in range(nearest, steps)
-    )
-
-
-def scheduled(step: Callable[[Tensor], Tensor], x: Tensor, steps: int, snapshots: int) -> Tensor:
-    """So many steps, of which only the start of each snapshot is kept."""
-    if steps == 1:
-        return step(x)
-    _, ahead = fewest(steps, snapshots)
-    first = partial(scheduled, step, steps=ahead, snapshots=snapshots)
-    x = checkpoint(first, x, use_reentrant=False, preserve_rng_state=False)
-    return scheduled(step, x, steps - ahead, snapshots - 1)
 
 
 def reversed_chain(steps: int, snapshots: int) -> float:

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from experiments.claims import Claim, conclude, panels, reference
+from experiments.literature import gpt3 as gpt3_paper
 from experiments.literature.chinchilla import CONTEXT, chinchilla
 from experiments.literature.gpt import Block, Sizes, tokens, weightless
 from experiments.literature.palm import PaLM
@@ -25,18 +26,6 @@ PALM = "Chowdhery et al. 2022 (PaLM), arXiv:2204.02311"
 CHINCHILLA = "Hoffmann et al. 2022 (Chinchilla), arXiv:2203.15556, table A4"
 GPT3 = "Brown et al. 2020 (GPT-3), arXiv:2005.14165, table D.1"
 ZERO_BUBBLE = "Qi et al. 2024 (Zero Bubble), arXiv:2401.10241"
-
-GPT3_SIZES = {
-    "GPT-3-Small": (12, 768),
-    "GPT-3-Medium": (24, 1024),
-    "GPT-3-Large": (24, 1536),
-    "GPT-3-XL": (24, 2048),
-    "GPT-3-2.7B": (32, 2560),
-    "GPT-3-6.7B": (32, 4096),
-    "GPT-3-13B": (40, 5120),
-    "GPT-3-175B": (96, 12288),
-}
-"""Layers and width, table 2.1; the 13B's is printed as 5140, which 40 heads of 128 do not make."""
 
 Rows = list[dict[str, Any]]
 """What is printed and what was counted, one figure a row."""
@@ -279,7 +268,7 @@ def of_chinchilla(rows: Rows) -> list[Claim]:
 def gpt3(rows: Rows) -> list[Claim]:
     table = reference("gpt3_table_D1").set_index("model")
     linear, whole = [], {}
-    for model, (layers, width) in GPT3_SIZES.items():
+    for model, (layers, width) in gpt3_paper.SIZES.items():
         row = table.loc[model]
         counts = gpt(layers, width, width // 64, 50257, 2048)
         tokens_seen = int(row["tokens_B"]) * 10**9 / 2048

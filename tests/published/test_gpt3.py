@@ -15,6 +15,7 @@ from torch import nn
 
 import flopratio as fr
 from experiments.literature.gpt import Sizes, tokens, weightless
+from experiments.literature.gpt3 import SIZES
 from experiments.literature.reference import rounded, rows
 from experiments.literature.steps import model_flops, part, trained
 
@@ -23,18 +24,6 @@ ROWS = {row["model"]: row for row in rows("gpt3_table_D1")}
 PETAFLOP_DAY = 10**15 * 24 * 60 * 60
 
 CONTEXT, VOCABULARY = 2048, 50257
-
-GPT3 = {
-    "GPT-3-Small": (12, 768),
-    "GPT-3-Medium": (24, 1024),
-    "GPT-3-Large": (24, 1536),
-    "GPT-3-XL": (24, 2048),
-    "GPT-3-2.7B": (32, 2560),
-    "GPT-3-6.7B": (32, 4096),
-    "GPT-3-13B": (40, 5120),  # printed as 5140, which 40 heads of 128 do not make, nor 12,850 M
-    "GPT-3-175B": (96, 12288),
-}
-"""Layers and width, table 2.1."""
 
 
 @pytest.mark.parametrize("model", ROWS)
@@ -57,10 +46,10 @@ def linear_layers(ledger: fr.Ledger) -> fr.Ledger:
     )
 
 
-@pytest.mark.parametrize("model", GPT3)
+@pytest.mark.parametrize("model", SIZES)
 def test_a_decoder_costs_six_flops_a_weight_and_token(model: str) -> None:
     row = ROWS[model]
-    layers, width = GPT3[model]
+    layers, width = SIZES[model]
     sizes = Sizes(layers, width, width // 64, VOCABULARY, CONTEXT)
     ledger = trained(weightless(sizes), tokens(1, CONTEXT))
     parameters = ledger.totals.parameters
