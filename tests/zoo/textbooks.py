@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
+from experiments.literature import factories
 from experiments.literature.reference import rows
 from flopratio.step.options import StepOptions
 from flopratio.verbs.formula import ClosedForm, formula_of
 from tests.verbs.formula.textbooks import ceiling, difference, key, part, period
 
-MODELS = Path(__file__).parents[1] / "verbs" / "formula" / "textbook_models.py"
+MODELS = Path(factories.__file__)
 
 B, S, V = key("batch"), key("seq"), key("vocabulary")
 L, d = key("layers"), key("width")

@@ -113,7 +113,7 @@ def solve(
             f"{quantity} at {key}={value:,} is {found:,} in a fresh trace and {there:,} by the "
             "closed form, which doesn't reach so far"
         )
-    traced = () if found is None else (value,)
+    traced: tuple[int, ...] = () if found is None else (value,)
     if traced:
         with suppress(UsageError):  # refused, and so without a step to compare with
             traced += (value + step,) if trace(value + step) == beyond else ()

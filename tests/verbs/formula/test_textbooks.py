@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
+from experiments.literature import factories
 from experiments.literature.reference import evaluate, rows
 from flopratio.step.options import StepOptions
 from flopratio.verbs.formula import ClosedForm, formula_of
 from tests.verbs.formula.textbooks import difference, key, part
 
-MODEL = f"{Path(__file__).parent / 'textbook_models.py'}:layer"
+MODEL = f"{Path(factories.__file__)}:layer"
 
 s, b, a, q = map(key, "sbaq")  # heads of the width q, so that all sizes are admissible
 SIZES = {"s": s, "b": b, "a": a, "h": a * q}
