@@ -17,7 +17,14 @@ from experiments.literature import factories
 from experiments.literature.reference import rows
 from flopratio.step.options import StepOptions
 from flopratio.verbs.formula import ClosedForm, formula_of
-from tests.verbs.formula.textbooks import ceiling, difference, key, part, period
+from tests.verbs.formula.textbooks import (
+    ceiling,
+    difference,
+    key,
+    part,
+    period,
+    same_as_the_formulas,
+)
 
 MODELS = Path(factories.__file__)
 
@@ -184,6 +191,10 @@ def test_palm() -> None:
         sizes = {L: int(row["layers"]), H: int(row["heads"]), d: int(row["d_model"])}
         billions = N.subs({**sizes, Q: int(row["d_head"]), V: 256_000}) / 10**9
         assert abs(billions - float(row["params"]) / 1e9) < 0.005
+
+
+def test_the_built_in_transformer_is_its_formulas() -> None:
+    same_as_the_formulas(form_of("transformer", "batch seq depth width", optimizer="sgd"))
 
 
 # -- strides that round ----------------------------------------------------------------------------

@@ -10,6 +10,8 @@ import sympy
 
 from flopratio.closed_form import Polynomial
 from flopratio.closed_form.polynomial import Floor
+from flopratio.networks.analytic import analyse
+from flopratio.networks.library import describe
 from flopratio.report.formula.sympy_view import symbol, to_sympy
 from flopratio.verbs.formula import ClosedForm
 
@@ -32,3 +34,19 @@ def period(form: Polynomial) -> int:
     """After how much its floors repeat."""
     floors = (atom for atom in form.atoms if isinstance(atom, Floor))
     return lcm(*(floor.divisor * period(floor.numerator) for floor in floors))
+
+
+def same_as_the_formulas(form: ClosedForm) -> None:
+    """All that the formulas tell of a built-in network, they tell of symbols too, and the same."""
+    sizes = {name: key(name) for name in form.keys}
+    analysis = analyse(describe(form.model, **{**form.settings, **sizes}))
+    backward = ("grad_input", "grad_weight")
+    expected = {name: analysis.total(name) for name in ("forward", *backward)}
+    expected["elementwise_forward"] = analysis.total("forward", of="elementwise")
+    expected["elementwise_backward"] = sum(
+        analysis.total(name, of="elementwise") for name in backward
+    )
+    expected["saved_bytes"] = analysis.total("forward", of="saved_bytes")
+    expected["parameters"] = sum(tensor.numel * times for _, tensor, times in analysis.parameters)
+    for quantity, formula in expected.items():
+        assert difference(form[quantity], formula) == 0, quantity
