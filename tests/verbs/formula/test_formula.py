@@ -104,7 +104,8 @@ def test_a_changed_number_is_refused_and_the_layer_named(monkeypatch: pytest.Mon
     monkeypatch.setattr(Tracer, "_trace", changed)
     found = form_of("mlp", "batch", depth=2)
     assert {entry.layer for entry in found.refused} == {"hidden.0.linear"}
-    with pytest.raises(UsageError, match=r"hidden\.0\.linear is no polynomial of degree . or less in batch"):
+    sentence = r"hidden\.0\.linear is no polynomial of degree . or less in batch"
+    with pytest.raises(UsageError, match=sentence):
         _ = found["forward"]
     assert found["grad_weight"]
 
