@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from flopratio.closed_form import Polynomial
 from flopratio.closed_form.grid import LARGEST, bound, chunks, on_grid
 from flopratio.errors import UsageError
+from flopratio.networks.library import NETWORKS, describe
 from flopratio.step.options import StepOptions
 from flopratio.text.grammar import Value, format_value
 from flopratio.verbs.formula import formula_of
@@ -39,6 +40,9 @@ Grid = dict[str, tuple[int, ...]]
 
 FROM_POINTS = 200
 """Of a grid with fewer points each is traced."""
+
+FROM_POINTS_BUILT_IN = 10_000
+"""The same of the built-in networks: the claims of the field are judged on what is traced."""
 
 VERIFY = 2
 """Points at which the form of each part is held against fresh traces, before random points of the
@@ -250,9 +254,10 @@ def is_for_closed_form(
 ) -> bool:
     """Whether a grid is swept by closed form: nothing is timed, and it has many points."""
     points = math.prod(map(len, keys.values()))
+    enough = FROM_POINTS_BUILT_IN if model in NETWORKS else FROM_POINTS
     several = [values for values in keys.values() if len(values) > 1]
     sizes = all(type(value) is int for values in several for value in values)
-    return model is not None and measure == "none" and points > FROM_POINTS and sizes
+    return model is not None and measure == "none" and points > enough and sizes
 
 
 def grid_form(
@@ -279,10 +284,32 @@ def grid_form(
     }
     found = GridForm(model, options, grid, fixed)
     tracer = Tracer(model, fixed, options, cached=True)
-    _add_pieces(found, tracer, {}, dict(grid), progress, {})
+    if model in NETWORKS:
+        grid = {key: _described(model, fixed, key, values) for key, values in grid.items()}
+    _add_pieces(found, tracer, {}, grid, progress, {})
     found.traces += tracer.traces
     found.dtype = next((sampled.dtype or "" for sampled in tracer.found), "")
     return found
+
+
+def _described(
+    model: str, fixed: Mapping[str, Value], key: str, values: tuple[int, ...]
+) -> tuple[int, ...]:
+    """The values of a KEY at which there is such a network: heads divide its width.
+
+    Raises:
+        UsageError: there are none.
+    """
+    described: list[int] = []
+    for value in values:
+        try:
+            describe(model, **{**fixed, key: value})
+        except UsageError:
+            if value == values[-1] and not described:
+                raise
+        else:
+            described.append(value)
+    return tuple(described)
 
 
 def _add_pieces(

@@ -237,3 +237,12 @@ def test_which_grids_are_swept_so() -> None:
     assert not is_for_closed_form("hf:gpt2", {"batch": (1, 2)}, "none")
     assert not is_for_closed_form(None, many, "none")
     assert not is_for_closed_form("hf:gpt2", {**many, "dtype": ("a", "b")}, "none")
+    assert not is_for_closed_form("mlp", many, "none")  # the claims are judged on it
+    assert is_for_closed_form("mlp", {"batch": tuple(range(1, 10_002))}, "none")
+
+
+def test_sizes_of_which_there_is_no_network_are_left_out() -> None:
+    widths = tuple(range(61, 70))
+    assert closed_form._described("transformer", {"heads": 4}, "width", widths) == (64, 68)
+    with pytest.raises(UsageError, match="should be a multiple of heads"):
+        closed_form._described("transformer", {"heads": 4}, "width", (65, 66))
