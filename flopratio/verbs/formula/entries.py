@@ -59,11 +59,13 @@ class Sampled:
         entries: with the layers' names as they are; those of 0 are left out.
         types: layer -> class.
         settings: KEYs and their values, defaults included.
+        dtype: of the numbers that it is run in.
     """
 
     entries: dict[Entry, int]
     types: dict[str, str]
     settings: dict[str, object] = field(default_factory=dict)
+    dtype: str | None = None
 
 
 def entries_of(ledger: Ledger, recording: Recording, attribution: Attribution) -> dict[Entry, int]:
