@@ -27,7 +27,7 @@ Point = dict[str, int]
 Values = Mapping[Any, int]
 """The name of each function -> its value at a point; one that isn't named is 0."""
 
-MOST_ON_AN_AXIS = 22
+MOST_ON_AN_AXIS = 32
 MOST_JOINT = 40
 MOST_UNKNOWNS = 64
 """A function that takes more points or coefficients than these is given up."""

@@ -83,6 +83,7 @@ def formula_of(
             f"a closed form in which sizes? name KEYs, as in flopratio formula {model} batch"
         )
     tracer = (tracer or Tracer(model, {}, options, cached=cached)).within(fixed)
+    symbols = tuple(dict.fromkeys(_own_name(tracer, key) for key in symbols))
     axes = choose_axes(tracer, symbols, given)
     _refuse_varying_segments(tracer, options, axes_start := {a.key: a.base for a in axes}, axes)
     if (
@@ -117,6 +118,21 @@ def formula_of(
         traces=tracer.traces,
         tracer=tracer,
     )
+
+
+SYNONYMS = {
+    "width": ("hidden_size", "n_embd", "d_model"),
+    "depth": ("num_hidden_layers", "n_layer", "num_layers"),
+}
+"""What models of transformers call these sizes."""
+
+
+def _own_name(tracer: Tracer, key: str) -> str:
+    """What the model calls a KEY."""
+    if key not in SYNONYMS or not tracer.model.startswith("hf:"):
+        return key
+    sizes = tracer.sample({}).settings
+    return next((name for name in (key, *SYNONYMS[key]) if name in sizes), key)
 
 
 def _refuse_varying_segments(

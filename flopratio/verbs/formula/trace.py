@@ -16,7 +16,7 @@ from typing import Any
 
 from flopratio.errors import UsageError
 from flopratio.hardware.folder import cache_folder
-from flopratio.models import load
+from flopratio.models.load import load, own_defaults
 from flopratio.networks.library import NETWORKS, describe
 from flopratio.step.network import network_step
 from flopratio.step.options import StepOptions
@@ -118,7 +118,7 @@ class Tracer:
         entries = entries_of(ledger, recording, attribution)
         sampled = Sampled(entries, dict(ledger.types), used, step.dtype)
         config = getattr(step.module, "config", None)
-        sampled.settings = {**_sizes(config), **used}
+        sampled.settings = {**_sizes(config), **own_defaults(self.model), **used}
         self._keep(settings, sampled)
         return sampled
 

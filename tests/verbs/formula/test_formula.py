@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
-import sympy
 
 from flopratio.closed_form import Polynomial
 from flopratio.errors import UsageError
-from flopratio.networks.analytic import analyse
-from flopratio.networks.library import describe
-from flopratio.report.formula.sympy_view import symbol, to_sympy
 from flopratio.step.options import StepOptions
 from flopratio.verbs.formula import formula_of
 from flopratio.verbs.formula.entries import Entry, Names, Sampled, align
 from flopratio.verbs.formula.result import ClosedForm
 from flopratio.verbs.formula.trace import Tracer
+from tests.verbs.formula.textbooks import same_as_the_formulas
 
 
 def form_of(model: str, *keys: str, optimizer: str = "sgd", **values: Any) -> ClosedForm:
@@ -30,11 +28,12 @@ def mlp() -> ClosedForm:
     return form_of("mlp", "batch", "depth", "width")
 
 
-@pytest.mark.parametrize("phase", ["forward", "grad_input", "grad_weight"])
-def test_mlp_is_the_analytic_formula(mlp: ClosedForm, phase: str) -> None:
-    sizes = {key: symbol(key) for key in ("batch", "depth", "width")}
-    formula = analyse(describe("mlp", **sizes)).total(phase)
-    assert sympy.expand(to_sympy(mlp[phase]) - formula) == 0
+def test_mlp_is_the_analytic_formula(mlp: ClosedForm) -> None:
+    same_as_the_formulas(mlp)
+
+
+def test_cnn_is_the_analytic_formula() -> None:
+    same_as_the_formulas(form_of("cnn", "batch", "depth", image=33))
 
 
 def test_mlp_has_the_parameters_that_one_counts(mlp: ClosedForm) -> None:
@@ -65,6 +64,20 @@ def test_the_points_of_verification_are_no_others() -> None:
     found = form_of("mlp", "batch", depth=2)
     assert found.verified_at
     assert not any(point in found.fitted_at for point in found.verified_at)
+
+
+def test_a_factory_is_traced_around_its_defaults(tmp_path: Path) -> None:
+    """A layer of one unit is another function: nothing is transposed, say."""
+    net = tmp_path / "net.py"
+    net.write_text(
+        "import torch\n"
+        "def net(width: int = 48):\n"
+        "    return torch.nn.Linear(4, width), torch.empty(2, 4)\n"
+    )
+    found = form_of(f"{net}:net", "width")
+    assert 48 in found.domains["width"]
+    assert found["forward"] == Polynomial.of("width") * 16
+    assert found.domains["width"][0] == 24
 
 
 def test_strides_that_round_down() -> None:
