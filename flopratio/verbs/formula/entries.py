@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from flopratio.ledger import Ledger, Row
+from flopratio.ledger import ROOT, Ledger, Row
 from flopratio.memory import Memory, bytes_alive
 from flopratio.trace.attribution import Attribution
 from flopratio.trace.recording import Recording
@@ -51,7 +51,7 @@ class Entry(NamedTuple):
 
     def __str__(self) -> str:
         of = f"{self.op} ({self.autograd})" if self.autograd else self.op
-        return f"{self.quantity} of {of or 'all'} in {self.layer or '(root)'}"
+        return f"{self.quantity} of {of or 'all'} in {self.layer or ROOT}"
 
 
 @dataclass
