@@ -691,7 +691,8 @@ class _Writer:
 
 
 def _table(found: GridForm, part: Mapping[str, Sequence[int]]) -> pa.Table:
-    pa = _arrow()
+    import pyarrow as pa
+
     columns = found.columns(part)
     rows = len(columns["status"])
     zeros = pa.array(np.zeros(rows, np.int8))
@@ -723,7 +724,8 @@ def _table(found: GridForm, part: Mapping[str, Sequence[int]]) -> pa.Table:
 
 def _decimal(name: str, largest: int) -> pa.DataType:
     """The type of the whole numbers of a column that don't fit 64 bits."""
-    pa = _arrow()
+    import pyarrow as pa
+
     if largest < 10 ** DIGITS[0]:
         return pa.decimal128(DIGITS[0], 0)
     if largest < 10 ** DIGITS[1]:
@@ -732,16 +734,6 @@ def _decimal(name: str, largest: int) -> pa.DataType:
         f"{name} has up to {len(str(largest))} digits in this grid, and a table holds up to "
         f"{DIGITS[1]}: give smaller values"
     )
-
-
-def _arrow() -> Any:
-    try:
-        import pyarrow
-    except ImportError as error:
-        raise UsageError(
-            "a grid of this size is written by pyarrow, which isn't installed: pip install pyarrow"
-        ) from error
-    return pyarrow
 
 
 def every_point(found: GridForm) -> Iterator[dict[str, int]]:
