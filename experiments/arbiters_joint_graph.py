@@ -1,4 +1,4 @@
-"""AOTAutograd's joint graph of forward and backward, of thirty models that people train: its
+"""AOTAutograd's joint graph of forward and backward, of models that people train: its
 products, summed by a count of their own, are the law's."""
 
 from __future__ import annotations

@@ -33,17 +33,16 @@ def main() -> None:
     products = [row for row in gpt2.rows if "attention" in row.op and row.phase == "forward"]
     scores = sum(row.flops for row in products) / 2 / gpt2.totals.forward
     relu, gelu = (activated_by(name) for name in ("relu", "gelu"))
-    small, deep = (
-        memory_against_inference(depth, batch) for depth, batch in ((1, 512), (32, 8192))
-    )
+    small = memory_against_inference("mlp", 512, depth=1, width=256, loss="sum")
+    deep = memory_against_inference("cnn", 1, depth=100)
     precise, cast = (count("mlp", 1, amp=amp).totals for amp in (None, "bf16"))
     decayed = sgd_with_decay()
     flops, nbytes = shares_of_update(resnet)
     added, multiplied = outer_product(100, 50)
     narrow = activations_and_loss(1)
     micro = {
-        "mlp": of_micro_batches("mlp", 64, 2),
-        "gpt2": of_micro_batches("hf:gpt2", 32, 4, seq=1024),
+        "mlp": of_micro_batches("mlp", 64, 2, depth=1, optimizer="momentum"),
+        "gpt2": of_micro_batches("hf:gpt2", 32, 4, seq=1024, optimizer="adamw"),
     }
     training = {
         "LinearNet, SGD": step_against_forward("linearnet", "sgd"),
@@ -78,24 +77,30 @@ def main() -> None:
             for name, value in training.items()
         ),
         Claim(
-            "training takes much more memory than inference, twice as much or more: mlp of one "
-            "hidden layer at batch 512",
+            "training takes much more memory than inference, twice as much or more: mlp with one "
+            "hidden layer of 256 at batch 512, its outputs summed",
             ANATOMY,
             None,
             small >= 2,
             f"{small:.2f} ×: weights and inputs are most of it, one layer's activations little",
         ),
-        Claim(f"of 32 layers at batch 8,192, {deep:.1f} ×", ANATOMY, None, deep >= 2),
         Claim(
-            "micro-batches lower the peak: mlp, 64 examples as 2 × 32",
+            f"cnn with 100 convolutions in its middle at batch 1, {deep:.1f} ×",
+            ANATOMY,
+            None,
+            deep >= 2,
+        ),
+        Claim(
+            "micro-batches lower the peak: mlp with one hidden layer and momentum, 64 examples as "
+            "2 × 32",
             ACCUMULATION,
             None,
             micro["mlp"] < 0,
-            f"{micro['mlp']:+.1%}: the gradients of all weights are there from the first "
+            f"{micro['mlp']:+.0%}: the gradients of all weights are there from the first "
             "micro-batch's backward on, and outweigh the activations saved",
         ),
         Claim(
-            f"gpt2, 32 sequences as 4 × 8, {micro['gpt2']:+.1%}",
+            f"gpt2 with AdamW, 32 sequences of 1,024 as 4 × 8, {micro['gpt2']:+.0%}",
             ACCUMULATION,
             None,
             micro["gpt2"] < 0,
@@ -131,7 +136,7 @@ def main() -> None:
             "backward asks for its output, the next layer's input; GELU's for its input",
         ),
         Claim(
-            "ReLU and loss are negligible: less than 1% at width 1",
+            "ReLU and loss are negligible: less than 1% in an mlp of width 1 at batch 64",
             f"{ARTICLE}, assumptions",
             None,
             narrow < 0.01,
@@ -153,7 +158,8 @@ def main() -> None:
             "to sum (every counter, this one too, has 2 FLOP there)",
         ),
         Claim(
-            f"the update is little: {flops:.1%} of the FLOP of ResNet-50 with AdamW at batch 1",
+            f"the update is little: {flops:.1%} of its FLOP and those of products, of ResNet-50 "
+            "with AdamW at batch 1",
             ARTICLE,
             None,
             flops < 0.02,
@@ -211,8 +217,8 @@ def activated_by(name: str) -> LayerTotals:
     return count("mlp", 64, activation=name).totals
 
 
-def memory_against_inference(depth: int, batch: int) -> float:
-    memory = count("mlp", batch, depth=depth).memory
+def memory_against_inference(model: str, batch: int, **settings: Any) -> float:
+    memory = count(model, batch, **settings).memory
     return memory["peak"] / memory["inference_peak"]
 
 
@@ -241,13 +247,12 @@ def sgd_with_decay() -> float:
 
 
 def shares_of_update(ledger: fr.Ledger) -> tuple[float, float]:
-    """Of the FLOP of a step, elementwise ones too, and of the bytes that it reads and writes."""
+    """Of the FLOP of products and update, and of the bytes that the step reads and writes."""
+    total = ledger.totals
     rows = pd.DataFrame(ledger.rows)
-    rows["all_flops"] = rows["flops"] + rows["elementwise"]
-    rows["bytes"] = rows["bytes_read"] + rows["bytes_written"]
-    phases = rows.groupby("phase")[["all_flops", "bytes"]].sum()
-    share = phases.loc["update"] / phases.sum()
-    return float(share["all_flops"]), float(share["bytes"])
+    nbytes = (rows["bytes_read"] + rows["bytes_written"]).groupby(rows["phase"]).sum()
+    flops = total.update / (total.forward + total.backward + total.update)
+    return flops, float(nbytes["update"] / nbytes.sum())
 
 
 @dataclass

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 SCHEMA = "flopratio.ledger/1"
 
+ROOT = "(model)"
+"""What people read for the root module, whose path is the empty string."""
+
 PHASES = ("forward", "grad_input", "grad_weight", "recompute", "update")
 
 
@@ -121,11 +124,11 @@ class Mismatch:
     def __str__(self) -> str:
         if self.phase == SAVED:
             return (
-                f"{self.layer or '(root)'} saves {self.analytic:,} bytes by the formulas, "
+                f"{self.layer or ROOT} saves {self.analytic:,} bytes by the formulas, "
                 f"{self.traced:,} as autograd's hooks see it"
             )
         return (
-            f"{self.layer or '(root)'} {self.phase}: {self.analytic:,} by the law, "
+            f"{self.layer or ROOT} {self.phase}: {self.analytic:,} by the law, "
             f"{self.traced:,} executed in {', '.join(self.nodes) or 'no node'}"
         )
 

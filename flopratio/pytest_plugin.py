@@ -254,6 +254,8 @@ def _apart(expectation: Expectation, violation: Violation, snapshot: Snapshot) -
     """The layers whose backward is farthest from what a ratio of the whole step asks for."""
     if expectation.name != "ratio" or violation.problem:
         return ""
+    from flopratio.ledger import ROOT
+
     limit = next(each.limit for each in expectation.conditions if each.text == violation.expected)
     apart: dict[str, tuple[Fraction, Fraction]] = {}
     for path, layer in snapshot.layers.items():
@@ -263,7 +265,7 @@ def _apart(expectation: Expectation, violation: Violation, snapshot: Snapshot) -
             ratio = Fraction(backward, forward) if forward else Fraction(0)
             apart[path] = abs(backward - limit * forward), ratio
     farthest = sorted(apart, key=lambda path: -apart[path][0])[:MOST_APART]
-    told = [f"{path or '(root)'} ({float(apart[path][1]):.4g})" for path in farthest]
+    told = [f"{path or ROOT} ({float(apart[path][1]):.4g})" for path in farthest]
     return f"; farthest from it: {', '.join(told)}" if told else ""
 
 

@@ -79,6 +79,7 @@ MODELS: Mapping[str, Callable[[], Made]] = {
             "efficientnet_b0",
             "regnet_y_400mf",
             "convnext_tiny",
+            "swin_t",
         )
     },
     **{

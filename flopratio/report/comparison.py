@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from flopratio.ledger import LayerTotals, Ledger
+from flopratio.ledger import ROOT, LayerTotals, Ledger
 from flopratio.report.shares import at_peak
 from flopratio.report.summary import headline
 from flopratio.report.units import Kind, choose, ratio_text
-from flopratio.report.view import ROOT
 from flopratio.verbs.saved import SavedStep
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

@@ -14,11 +14,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from flopratio.ledger import COUNTS
+from flopratio.ledger import COUNTS, ROOT
 from flopratio.report.markdown import code, markdown_table
 from flopratio.report.table import ruled
 from flopratio.report.units import Kind, choose, plural, printable, quantity, shorten
-from flopratio.report.view import ROOT
 from flopratio.snapshot import Snapshot
 from flopratio.text.grammar import format_value
 from flopratio.text.patterns import without_numbers

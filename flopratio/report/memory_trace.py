@@ -9,8 +9,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flopratio.ledger import ROOT
 from flopratio.report.trace_events import complete, memory_counter, process, thread, trace
-from flopratio.report.view import ROOT
 
 if TYPE_CHECKING:
     from flopratio.memory import Memory

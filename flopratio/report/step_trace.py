@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flopratio.errors import UsageError
-from flopratio.ledger import PHASES, Row
+from flopratio.ledger import PHASES, ROOT, Row
 from flopratio.report.trace_events import (
     TraceEvent,
     complete,
@@ -20,7 +20,6 @@ from flopratio.report.trace_events import (
     trace,
 )
 from flopratio.report.units import plural
-from flopratio.report.view import ROOT
 from flopratio.text.files import write_text
 
 if TYPE_CHECKING:

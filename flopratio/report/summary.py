@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from flopratio.ledger import ONE_SOURCE, Ledger
+from flopratio.ledger import ONE_SOURCE, ROOT, Ledger
 from flopratio.report.shares import no_ratio
 from flopratio.report.token_estimate import token_estimate
 from flopratio.report.units import Kind, plural, quantity
-from flopratio.report.view import ROOT, View
+from flopratio.report.view import View
 from flopratio.text.grammar import format_value
 
 MOST_LAYERS = 3

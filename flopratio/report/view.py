@@ -8,15 +8,12 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flopratio.errors import UsageError
-from flopratio.ledger import PHASES, LayerTotals, Ledger, Row
+from flopratio.ledger import PHASES, ROOT, LayerTotals, Ledger, Row
 from flopratio.report.units import Kind, ratio_text
 from flopratio.text.grammar import unknown
 
 if TYPE_CHECKING:
     from flopratio.roofline import Prediction
-
-ROOT = "(model)"
-"""What the root module, whose path is empty, is called."""
 
 NO_TYPE = "(none)"
 """The type of what no module ran."""

@@ -7,6 +7,7 @@ import re
 import torch
 
 from flopratio.errors import UsageError, message_of
+from flopratio.ledger import ROOT
 
 
 class OutOfMemoryError(UsageError, MemoryError):
@@ -22,7 +23,7 @@ class OutOfMemoryError(UsageError, MemoryError):
     def __init__(self, phase: str, layer: str | None, predicted: int | None = None) -> None:
         self.phase, self.layer, self.predicted = phase, layer, predicted
         place = "of" if phase == "forward" else "at or after"
-        where = phase if layer is None else f"{phase} {place} {layer or '(root)'}"
+        where = phase if layer is None else f"{phase} {place} {layer or ROOT}"
         expected = (
             f" (the step was predicted to take {predicted / 2**30:,.2f} GiB at its peak)"
             if predicted is not None

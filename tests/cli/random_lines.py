@@ -252,6 +252,18 @@ def uncopied(): return Uncopied(4, 4)
 
 LEDGER = "ledger.json"
 
+LEDGERS: dict[str, dict[str, Any]] = {
+    "newer.json": {"schema": "flopratio.ledger/9"},
+    "anything.json": {"schema": "anything/1"},
+    "no_layers.json": {"layers": [], "rows": []},
+    "no_rows.json": {"rows": []},
+    "half.json": {"memory": {}, "flops": 3},
+    "html.json": {"model": "<script>alert(1)</script>"},
+    "command.json": {"model": "=cmd()", "settings": {"=1+1": "@SUM(A1)"}},
+    "nulls.json": dict.fromkeys(("model", "settings", "layers", "memory", "versions"), None),
+}
+"""Saved steps that aren't what they should be -> what is other in them than in :data:`LEDGER`."""
+
 TINY = {  # a MODEL -> KEYs that make it small
     "mlp": ["depth=1", "width=4", "input=3", "classes=2", "batch=2"],
     "cnn": ["depth=1", "image=9", "batch=2"],
@@ -448,6 +460,22 @@ VERBS: dict[str, dict[str, tuple[str | None, ...]]] = {
         "--force": (None,),
         "-q": (None,),
     },
+    "formula": {
+        **{key: OPTIONS[key] for key in ("--loss", "--optimizer", "--freeze", "--dtype", "--amp")},
+        "--inference": (None,),
+        "--by": ("total", "type", "layer", "op"),
+        "--verify": ("1", "0", "x"),
+        "--latex": (None,),
+        "--python": (None,),
+        "--json": (None,),
+        "-q": (None,),
+    },
+    "report": {
+        "-o": ("new.html", "new.md", "new.HTML", "new.pdf", "good.py", LEDGER, "no/such/a.html"),
+        "--force": (None,),
+        "-q": (None,),
+        "--bogus": (None,),
+    },
     "check": {
         "--update": (None,),
         "--case": ("small", "smal", "other", ""),
@@ -476,6 +504,8 @@ def write_files(directory: Path) -> None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
     ledger = count("mlp", depth=1, width=4, input=3, classes=2, batch=2)
     (directory / LEDGER).write_text(ledger.to_json(), encoding="utf-8")
+    for name, other in LEDGERS.items():
+        (directory / name).write_text(json.dumps({**json.loads(ledger.to_json()), **other}))
 
 
 def factories(directory: Path) -> list[str]:
@@ -503,6 +533,8 @@ def random_lines(seed: int, directory: Path) -> Iterator[list[str]]:
         "check": 6,
         "diff": 6,
         "graph": 6,
+        "report": 6,
+        "formula": 2,
         "": 2,
     }
     while True:
@@ -522,7 +554,21 @@ def random_lines(seed: int, directory: Path) -> Iterator[list[str]]:
             sides = [_side(draw, own, others) for _ in range(draw.choice([2] * 18 + [1, 3]))]
             yield [verb, *sides, *options]
             continue
+        if verb == "report":
+            saved = [LEDGER, LEDGER, *LEDGERS]
+            files = draw.choices(saved, k=draw.choice([0, 1, 1, 1, 2, 2, 3]))
+            if draw.random() < 0.1:
+                files.append(draw.choice(others))
+            target = [] if "-o" in options or draw.random() < 0.1 else ["-o", "new.html"]
+            yield [verb, *files, *options, *target]
+            continue
         named, keys = _step(draw, verb, own)
+        if verb == "formula":
+            # What it is in are names alone; it traces dozens of steps, and keeps what it found.
+            free = draw.choice([["batch"], ["batch"], ["batch", "width"], ["nosuch"], ["b c"], []])
+            keys = [key for key in keys if key.partition("=")[0] not in free]
+            yield [verb, *named, *free, *keys, *options, "--no-cache"]
+            continue
         if verb == "profile" and "--roofs" not in options:
             options += ["--roofs", "roofs.json", "--budget", "0.05"]
         if verb == "fit" and "--memory" not in options and draw.random() < 0.9:
@@ -542,6 +588,9 @@ def _step(draw: random.Random, verb: str, own: list[str]) -> tuple[list[str], li
         model = draw.choice([*TINY, *(name for name in own if name.startswith("good.py"))])
     if verb == "profile":
         model = draw.choice([*TINY])  # it is really built, and really run
+    if verb == "formula":
+        small = ["mlp", "mlp", "linearnet", "good.py:linear", "good.py:two_hidden"]
+        model = draw.choice([*small, draw.choice(own), draw.choice(MODELS)])
     keys = list(TINY.get(model, []))
     for _ in range(draw.choice([0, 0, 0, 0, 1, 1, 2])):
         key = draw.choice([*KEYS])

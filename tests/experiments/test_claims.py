@@ -20,17 +20,18 @@ from experiments.claims import (
     read_claims,
     results_in,
 )
-from experiments.listed import EXPERIMENTS, HERE, ORDER
+from experiments.listed import EXPERIMENTS, ORDER
 from experiments.run import attempt, run
 from flopratio.version import versions
 
 QUICK = [each.name for each in EXPERIMENTS.values() if each.seconds <= 5 and not each.alone]
 COMMITTED = read_claims(RESULTS)
+SCRIPTS = RESULTS.parent / "experiments"
 
 
 def test_every_experiment_is_listed_and_has_its_results() -> None:
     scripts = {
-        path.stem for path in HERE.glob("*.py") if "\ndef main() -> None:" in path.read_text()
+        path.stem for path in SCRIPTS.glob("*.py") if "\ndef main() -> None:" in path.read_text()
     }
     assert scripts == set(EXPERIMENTS)
     assert len({each.name for each in ORDER}) == len(ORDER)

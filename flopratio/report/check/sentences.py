@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
+from flopratio.ledger import ROOT
 from flopratio.report import difference
 from flopratio.report.units import Kind, quantity
-from flopratio.report.view import ROOT
 from flopratio.verbs.check import CaseVerdict, Verdict
 from flopratio.verbs.check.expectation import Unit, Violation
 from flopratio.verbs.check.times import TimeChange

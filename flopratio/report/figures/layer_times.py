@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from flopratio.ledger import ROOT
 from flopratio.report.figures.folding import fold
 from flopratio.report.figures.style import GREY, MAX_BARS, drawn, legend_below, plain, write_figure
 from flopratio.report.figures.timed import PHASE_BARS, PHASE_NAMES
 from flopratio.report.units import shorten
-from flopratio.report.view import ROOT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

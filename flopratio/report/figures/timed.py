@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flopratio.ledger import ROOT
 from flopratio.report.figures.labels import Label
 from flopratio.report.figures.style import PHASE_COLOURS
 from flopratio.report.units import shorten
-from flopratio.report.view import ROOT
 from flopratio.text.patterns import without_numbers
 from flopratio.verbs.profile.groups import AROUND, UNDIVIDED, Work, entries, group_of
 

@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flopratio.ledger import COUNTS
+from flopratio.ledger import COUNTS, ROOT
 from flopratio.report.units import Kind, plural, printable, quantity, ratio_text, shorten
-from flopratio.report.view import ROOT
 from flopratio.text.grammar import format_value
 from flopratio.verbs.graph.graph import Graph, Operator, Variable
 

@@ -6,11 +6,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from flopratio.ledger import ROOT
 from flopratio.report.prediction import WORDS
 from flopratio.report.units import Kind
 from flopratio.report.view import (
     NO_TYPE,
-    ROOT,
     Column,
     Line,
     View,

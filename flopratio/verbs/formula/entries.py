@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from flopratio.ledger import Ledger, Row
+from flopratio.ledger import ROOT, Ledger, Row
 from flopratio.memory import Memory, bytes_alive
 from flopratio.trace.attribution import Attribution
 from flopratio.trace.recording import Recording
@@ -51,7 +51,7 @@ class Entry(NamedTuple):
 
     def __str__(self) -> str:
         of = f"{self.op} ({self.autograd})" if self.autograd else self.op
-        return f"{self.quantity} of {of or 'all'} in {self.layer or '(root)'}"
+        return f"{self.quantity} of {of or 'all'} in {self.layer or ROOT}"
 
 
 @dataclass
@@ -62,11 +62,13 @@ class Sampled:
         entries: with the layers' names as they are; those of 0 are left out.
         types: layer -> class.
         settings: KEYs and their values, defaults included.
+        dtype: of the numbers that it is run in.
     """
 
     entries: dict[Entry, int]
     types: dict[str, str]
     settings: dict[str, object] = field(default_factory=dict)
+    dtype: str | None = None
 
 
 def entries_of(ledger: Ledger, recording: Recording, attribution: Attribution) -> dict[Entry, int]:

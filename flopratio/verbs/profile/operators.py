@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import NamedTuple
 
-from flopratio.ledger import Ledger, Row
+from flopratio.ledger import ROOT, Ledger, Row
 
 
 class OperatorDifference(NamedTuple):
@@ -23,7 +23,7 @@ class OperatorDifference(NamedTuple):
     executed_flops: int
 
     def __str__(self) -> str:
-        where = f"{self.layer or '(model)'} {self.phase}: {self.op}"
+        where = f"{self.layer or ROOT} {self.phase}: {self.op}"
         if self.traced_calls != self.executed_calls:
             return f"{where} ran {self.executed_calls:,} times, {self.traced_calls:,} in the trace"
         return f"{where} did {self.executed_flops:,} FLOP, {self.traced_flops:,} in the trace"
