@@ -8,7 +8,7 @@ import math
 import random
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -138,7 +138,6 @@ class GridForm:
     pieces: list[Piece] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     traces: int = 0
-    verified: int = 0
 
     @property
     def size(self) -> int:
@@ -156,22 +155,25 @@ class GridForm:
         for piece in self.pieces:
             for name in WHOLE:
                 if name in piece.forms:
-                    bounds[name] = max(bounds[name], bound(piece.forms[name], self.grid))
+                    where = {key: tuple(values) for key, values in piece.where.items()}
+                    bounds[name] = max(bounds[name], bound(piece.forms[name], where))
         return bounds
 
     @cached_property
     def keys_of(self) -> dict[str, frozenset[str]]:
         """The KEYs that a column depends on, by name."""
-        where = {key for piece in self.pieces for key in self.grid if self._is_part(piece, key)}
+        parted = {
+            key
+            for piece in self.pieces
+            for key, values in self.grid.items()
+            if len(piece.where[key]) < len(values)
+        }
         return {
-            name: frozenset(where).union(
+            name: frozenset(parted).union(
                 *(piece.forms[name].keys for piece in self.pieces if name in piece.forms)
             )
             for name in WHOLE
         }
-
-    def _is_part(self, piece: Piece, key: str) -> bool:
-        return len(piece.where[key]) < len(self.grid[key])
 
     def has_form(self, point: Mapping[str, int]) -> bool:
         return any(all(point[key] in piece.where[key] for key in point) for piece in self.pieces)
@@ -194,6 +196,8 @@ class GridForm:
             inner = {key: [part[key][i] for i in chosen[key]] for key in part}
             places = _places(chosen)
             fresh = ~done[places]
+            if not fresh.any():
+                continue
             for name in WHOLE:
                 form = piece.forms.get(name)
                 if form is None:
@@ -229,17 +233,18 @@ class GridForm:
         name: str,
         above: tuple[str, ...],
     ) -> None:
-        """Add the column of a ratio of sums to forward."""
-        fits = sum(self.bounds[each] for each in above) <= LARGEST
-        parts = [values[each] if fits else values[each].astype(object) for each in above]
-        numerator = sum(parts[1:], start=parts[0]).astype(float)
-        denominator = values["forward"].astype(float)
-        known[name] = known["forward"] & (denominator != 0)
+        """Add the column of a ratio of sums to forward. What a float can't hold is divided as what
+        can, so that the ratio is that of the whole numbers."""
+        largest = max(sum(self.bounds[each] for each in above), self.bounds["forward"])
+        kind: Any = object if largest > LARGEST else np.longdouble if largest > 2**53 else float
+        known[name] = known["forward"] & (values["forward"] != 0)
         for each in above:
             known[name] = known[name] & known[each]
-        values[name] = np.divide(
-            numerator, denominator, out=np.zeros_like(numerator), where=known[name]
-        )
+        numerator = sum(values[each].astype(kind) for each in above)
+        denominator = values["forward"].astype(kind)
+        quotient = np.zeros(denominator.shape, kind)
+        np.divide(numerator, denominator, out=quotient, where=known[name])
+        values[name] = quotient.astype(float)
 
 
 def _places(chosen: Mapping[str, list[int]]) -> tuple[Any, ...]:
@@ -360,7 +365,6 @@ def _add_pieces(
         guesses=guesses,
         progress=lambda traces: progress(found.traces + tracer.traces + traces),
     )
-    found.verified += len(closed.verified_at)
     found.notes += [f"{name}: {why}" for name, why in closed.why_not.items() if name in WHOLE]
     base = closed.fitted_at[0]
     open_values = dict(values)
@@ -734,11 +738,3 @@ def _decimal(name: str, largest: int) -> pa.DataType:
         f"{name} has up to {len(str(largest))} digits in this grid, and a table holds up to "
         f"{DIGITS[1]}: give smaller values"
     )
-
-
-def every_point(found: GridForm) -> Iterator[dict[str, int]]:
-    """The points of a grid, in order."""
-    for part in chunks(found.grid, AT_ONCE):
-        sizes = np.meshgrid(*part.values(), indexing="ij")
-        for values in zip(*(each.reshape(-1).tolist() for each in sizes), strict=True):
-            yield dict(zip(part, values, strict=True))

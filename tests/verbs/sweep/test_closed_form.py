@@ -166,7 +166,7 @@ def test_numbers_of_any_size_are_written_exactly(
 
 
 def test_numbers_too_large_for_a_table_are_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="forward has up to 82 digits in this grid"):
+    with pytest.raises(UsageError, match="forward has up to 81 digits in this grid"):
         write_grid(made(piece(10**80, b=(1, 2), s=(3,))), tmp_path, kind="csv", fresh=False)
     assert list(tmp_path.iterdir()) == []
 
@@ -185,6 +185,26 @@ def test_where_parts_overlap_the_first_holds() -> None:
     ratios = [None if value is None else (b + s) / (b * s) for value, b, s in with_sizes(expected)]
     assert columns["ratio"].tolist() == ratios
     assert columns["update"].tolist() == [None] * 21
+
+
+def test_a_part_that_others_have_already_changes_nothing() -> None:
+    whole = piece(1, b=(1, 2, 3), s=range(1, 8))
+    alone, twice = made(whole), made(whole, piece(10, b=(2,), s=(3, 5)))
+    for name, column in alone.columns(alone.grid).items():
+        assert twice.columns(twice.grid)[name].tolist() == column.tolist()
+
+
+@pytest.mark.parametrize("factor", [1, 3 * 2**52 + 1, 10**18 + 9, 10**30 + 57])
+def test_ratios_are_those_of_the_whole_numbers(factor: int) -> None:
+    n = Polynomial.of("s")
+    forms = {"forward": n * n * factor, "backward": n * (factor + 1), "update": n * (factor - 1)}
+    found = made(Piece({"b": frozenset((1, 2, 3)), "s": frozenset(range(1, 8))}, forms))
+    columns = found.columns({"b": (1,), "s": tuple(range(1, 8))})
+    sizes = range(1, 8)
+    expected = [s * (factor + 1) / (s * s * factor) for s in sizes]
+    assert columns["ratio"].tolist() == expected
+    with_update = [(s * (factor + 1) + s * (factor - 1)) / (s * s * factor) for s in sizes]
+    assert columns["ratio_with_update"].tolist() == with_update
 
 
 def with_sizes(values: list[Any]) -> list[tuple[Any, int, int]]:
