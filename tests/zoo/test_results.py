@@ -6,6 +6,8 @@ import csv
 from collections import Counter
 from pathlib import Path
 
+from tests.zoo.formulas import MODELS
+
 ROOT = Path(__file__).parents[2]
 with (ROOT / "results" / "zoo.csv").open() as file:
     ROWS = list(csv.DictReader(file))
@@ -24,3 +26,14 @@ def test_so_many_are_exact() -> None:
     assert exact["hf"] >= 719
     text = " ".join((ROOT / "README.md").read_text().split())
     assert f"{len(ROWS):,} tried, {exact.total():,} exact against the law" in text
+
+
+def test_closed_forms_are_equal_to_fresh_traces() -> None:
+    """``results/formulas.csv``: at ten random points each; forward has a form in every model."""
+    with (ROOT / "results" / "formulas.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["model"] for row in rows} <= {line.split()[0] for line in MODELS}
+    assert len(rows) >= 25
+    for row in rows:
+        assert (row["checked"], row["unequal"]) == ("10", "0"), row["model"]
+        assert row["forward"], row["model"]
