@@ -27,7 +27,7 @@ from torch.utils.checkpoint import get_device_states, set_device_states
 
 from flopratio.errors import UsageError
 from flopratio.step.options import AUTO, segments_of
-from flopratio.text.patterns import matches_nothing, owners
+from flopratio.text.patterns import matches_nothing, near, owners
 from flopratio.torch_private import (
     TreeSpec,
     make_saved_tensor,
@@ -61,11 +61,11 @@ def checkpointed(
 
     Args:
         module: left as it was afterwards.
-        checkpoint: a pattern: the outermost modules that match it, each by itself. ``auto:K``: the
-            chain of blocks in K segments, as many blocks in each as in any other or one more; K
-            beyond the number of blocks: each block by itself. ``auto``: K is the root of the number
-            of blocks, which takes the least memory if each keeps as much as it hands on. None:
-            nothing.
+        checkpoint: a pattern: the outermost modules that match it and have a forward, each by
+            itself. ``auto:K``: the chain of blocks in K segments, as many blocks in each as in any
+            other or one more; K beyond the number of blocks: each block by itself. ``auto``: K is
+            the root of the number of blocks, which takes the least memory if each keeps as much as
+            it hands on. None: nothing.
         forward: runs the module once; ``auto`` looks at the order in which it calls the blocks. A
             later forward that calls them in another order is divided after as many calls.
         layer: entered while a module is computed again, given its name.
@@ -73,19 +73,26 @@ def checkpointed(
             ``torch.utils.checkpoint``; needless on tensors without values.
 
     Raises:
-        UsageError: the pattern matches no module, or there is no chain of blocks.
+        UsageError: the pattern matches no module, or, at the end, none that ran; or there is no
+            chain of blocks.
     """
     number = segments_of(checkpoint)
+    ran: set[str] = set()
     if checkpoint is None:
         forwards: Mapping[nn.Module, Forward] = {}
     elif number is None:
-        forwards = _by_pattern(module, checkpoint, layer, preserve_rng_state)
+        forwards = _by_pattern(module, checkpoint, layer, preserve_rng_state, ran)
     else:
         chain = _chain(module, forward, preserve_rng_state)
         number = min(number or round(math.sqrt(len(chain.starts))), len(chain.starts))
         forwards = _Segments(module, chain, number, layer, preserve_rng_state).forwards
     with _replaced(forwards):
         yield
+    if checkpoint is not None and number is None and not ran:
+        raise UsageError(
+            f"checkpoint={checkpoint} matches modules that the model never calls: name those that "
+            f"hold them, or {AUTO}"
+        )
 
 
 @contextmanager
@@ -107,20 +114,41 @@ def _replaced(forwards: Mapping[nn.Module, Forward]) -> Iterator[None]:
 
 
 def _by_pattern(
-    module: nn.Module, pattern: str, layer: EnterLayer, preserve_rng_state: bool
+    module: nn.Module,
+    pattern: str,
+    layer: EnterLayer,
+    preserve_rng_state: bool,
+    ran: set[str],
 ) -> dict[nn.Module, Forward]:
-    """The outermost modules that match, and their forwards under a checkpoint each."""
+    """The outermost modules that match and have a forward, and those forwards under a checkpoint
+    each.
+
+    Args:
+        ran: is given the name of each that runs.
+    """
+    parts = {name: part for name, part in module.named_modules() if name}
     chosen: dict[str, nn.Module] = {}
-    for name, submodule in module.named_modules():
-        inside = any(owner in chosen for owner in owners(name))
-        if name and fnmatch(name, pattern) and not inside:
-            chosen[name] = submodule
+    holders: list[str] = []
+    for name, part in parts.items():
+        if not fnmatch(name, pattern) or any(owner in chosen for owner in owners(name)):
+            continue
+        if _has_forward(part):
+            chosen[name] = part
+        else:
+            holders.append(name)
     if not chosen:
-        names = [name for name, _ in module.named_modules() if name]
-        raise UsageError(matches_nothing("checkpoint", pattern, names, "module"))
+        names = [name for name, part in parts.items() if _has_forward(part)]
+        if not holders:
+            raise UsageError(matches_nothing("checkpoint", pattern, names, "module"))
+        inside = [name for name in names if name.startswith(f"{holders[0]}.")]
+        raise UsageError(
+            f"checkpoint={pattern} matches {holders[0]}, which has no forward and never runs: "
+            f"{near(pattern, inside or names)}, or {AUTO} finds the blocks"
+        )
 
     def under_checkpoint(name: str, forward: Forward) -> Forward:
         def again(*args: Any, **kwargs: Any) -> Any:
+            ran.add(name)
             with layer(name):
                 return forward(*args, **kwargs)
 
@@ -131,6 +159,11 @@ def _by_pattern(
     return {
         submodule: under_checkpoint(name, submodule.forward) for name, submodule in chosen.items()
     }
+
+
+def _has_forward(module: nn.Module) -> bool:
+    """Whether a module can be called: a ``ModuleList`` can't."""
+    return getattr(module.forward, "__func__", None) is not nn.Module.forward
 
 
 # -- the chain of blocks --------------------------------------------------------------------------

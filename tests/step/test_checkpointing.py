@@ -492,6 +492,47 @@ def test_bad_input(how: str, sentence: str) -> None:
         fr.count(Chain(3), torch.empty(4, 8), checkpoint=how)
 
 
+class Listed(nn.Module):
+    """A list of blocks, which has no forward, and a part that is never called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(8, 8), nn.GELU()) for _ in range(2))
+        self.unused = nn.Linear(8, 8)
+        self.empty = nn.ModuleList()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+@pytest.mark.parametrize(
+    ("pattern", "sentence"),
+    [
+        ("blocks", "matches blocks, which has no forward and never runs: names are like blocks.1,"),
+        ("empty", "matches empty, which has no forward and never runs: names are like "),
+        ("unused", "matches modules that the model never calls"),
+    ],
+)
+def test_a_pattern_of_what_never_runs_is_refused(pattern: str, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        fr.count(Listed(), torch.empty(4, 8), loss="sum", checkpoint=pattern)
+
+
+def test_what_has_no_forward_hides_nothing_in_it() -> None:
+    outer, inner = (
+        fr.count(Listed(), torch.empty(4, 8), loss="sum", checkpoint=pattern).totals.recompute
+        for pattern in ("b*", "blocks.?")
+    )
+    assert outer == inner > 0
+
+
+def test_what_holds_layers_of_a_built_in_network_is_no_block() -> None:
+    with pytest.raises(UsageError, match=r"=hidden\.0 matches hidden\.0, which has no forw"):
+        fr.count("mlp", 2, depth=2, width=4, checkpoint="hidden.0")
+
+
 @pytest.mark.parametrize("model", [nn.Linear(8, 3), nn.Sequential(nn.Linear(8, 3))])
 def test_a_model_without_a_chain(model: nn.Module) -> None:
     with pytest.raises(UsageError, match="name the modules by a pattern"):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 
 from flopratio.closed_form import Polynomial
@@ -13,6 +14,9 @@ from flopratio.closed_form.threshold import largest_within, never_falls
 from flopratio.errors import UsageError
 from flopratio.text.byte_size import parse_bytes
 from flopratio.verbs.formula.entries import MEMORY
+
+MOST_DIGITS = 300
+"""A number with more is a slip of the pen, and would take for ever."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +64,16 @@ def limit_of(quantity: str, limit: str | float) -> Fraction:
     if isinstance(limit, str) and quantity in MEMORY and limit[-1:].isalpha():
         return Fraction(parse_bytes(quantity, limit))
     try:
-        number = Fraction(str(limit).replace(",", "").replace("_", ""))
-    except (ValueError, ZeroDivisionError):
-        raise UsageError(f"{quantity} = {limit} is no number: write it like 1e24") from None
+        number = Decimal(str(limit).replace(",", ""))
+    except InvalidOperation:
+        number = Decimal("nan")
+    if not number.is_finite():
+        raise UsageError(f"{quantity} = {limit} is no number: write it like 1e24")
     if number <= 0:
         raise UsageError(f"{quantity} = {limit} is not above zero: write it like 1e24")
-    return number
+    if number.adjusted() >= MOST_DIGITS:
+        raise UsageError(f"{quantity} = {limit} has over {MOST_DIGITS} digits: write one like 1e24")
+    return Fraction(number)
 
 
 def solve(

@@ -695,7 +695,8 @@ class _Writer:
 
 
 def _table(found: GridForm, part: Mapping[str, Sequence[int]]) -> pa.Table:
-    pa = _arrow()
+    import pyarrow as pa
+
     columns = found.columns(part)
     rows = len(columns["status"])
     zeros = pa.array(np.zeros(rows, np.int8))
@@ -727,7 +728,8 @@ def _table(found: GridForm, part: Mapping[str, Sequence[int]]) -> pa.Table:
 
 def _decimal(name: str, largest: int) -> pa.DataType:
     """The type of the whole numbers of a column that don't fit 64 bits."""
-    pa = _arrow()
+    import pyarrow as pa
+
     if largest < 10 ** DIGITS[0]:
         return pa.decimal128(DIGITS[0], 0)
     if largest < 10 ** DIGITS[1]:
@@ -736,13 +738,3 @@ def _decimal(name: str, largest: int) -> pa.DataType:
         f"{name} has up to {len(str(largest))} digits in this grid, and a table holds up to "
         f"{DIGITS[1]}: give smaller values"
     )
-
-
-def _arrow() -> Any:
-    try:
-        import pyarrow
-    except ImportError as error:
-        raise UsageError(
-            "a grid of this size is written by pyarrow, which isn't installed: pip install pyarrow"
-        ) from error
-    return pyarrow

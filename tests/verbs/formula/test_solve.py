@@ -64,6 +64,8 @@ def test_views(mlp: ClosedForm) -> None:
         ("hardware", 10, {"for_": "width", "depth": 2}, "at width=2 already: give more than 10"),
         ("hardware", "1x", {"for_": "width", "depth": 2}, "1x is no number: write it like 1e24"),
         ("hardware", 0, {"for_": "width", "depth": 2}, "not above zero"),
+        ("hardware", "inf", {"for_": "width", "depth": 2}, "inf is no number"),
+        ("hardware", "1e999999999", {"for_": "width", "depth": 2}, "has over 300 digits"),
         ("saved_bytes", "3 GiBs", {"for_": "width", "depth": 2}, "GiBs .* is no unit of memory"),
     ],
 )

@@ -64,7 +64,6 @@ def read(path: Path) -> Any:
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_files_have_a_row_a_point(grid: GridForm, kind: str, tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
     path = write_grid(grid, tmp_path, kind=kind, fresh=False)
     table = read(path)
     assert table.num_rows == 600
@@ -89,7 +88,6 @@ class Interrupted(BaseException):
 def test_an_interrupted_sweep_starts_over(
     grid: GridForm, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("pyarrow")
     monkeypatch.setattr(closed_form, "AT_ONCE", 100)
 
     def interrupt(rows: int) -> None:
@@ -109,7 +107,6 @@ def test_an_interrupted_sweep_starts_over(
 
 
 def test_another_sweep_is_not_written_over(grid: GridForm, tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
     path = write_grid(grid, tmp_path, kind="csv", fresh=False)
     text = path.read_text()
     assert write_grid(grid, tmp_path, kind="csv", fresh=False).read_text() == text  # the same
@@ -155,7 +152,6 @@ def made(*pieces: Piece) -> GridForm:
 def test_numbers_of_any_size_are_written_exactly(
     factor: int, type_: str, kind: str, tmp_path: Path
 ) -> None:
-    pytest.importorskip("pyarrow")
     found = made(piece(factor, b=(1, 2, 3), s=range(2, 8)))
     path = write_grid(found, tmp_path, kind=kind, fresh=False)
     if kind == "csv":
@@ -170,7 +166,6 @@ def test_numbers_of_any_size_are_written_exactly(
 
 
 def test_numbers_too_large_for_a_table_are_a_sentence(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
     with pytest.raises(UsageError, match="forward has up to 81 digits in this grid"):
         write_grid(made(piece(10**80, b=(1, 2), s=(3,))), tmp_path, kind="csv", fresh=False)
     assert list(tmp_path.iterdir()) == []
