@@ -112,7 +112,7 @@ def formula_of(
         entries=fit.forms,  # type: ignore[arg-type]
         refused=fit.refused,  # type: ignore[arg-type]
         types=dict(types_of(tracer.found)),
-        domains={axis.key: axis.values for axis in axes},
+        domains={axis.key: axis.verified or axis.values for axis in axes},
         fitted_at=fit.fitted_at,
         verified_at=fit.verified_at,
         traces=tracer.traces,

@@ -67,7 +67,7 @@ class ClosedForm:
         entries: each row's and storage's number.
         refused: those that have no form.
         types: layer -> class, where the number of layers varies under one name, ``h.*``.
-        domains: KEY -> the values among which points were chosen.
+        domains: KEY -> the values among which the points of verification were chosen.
         fitted_at: the points that were fitted.
         verified_at: other points, at which a fresh trace has the same numbers.
         traces: how many steps were traced; the others were read.
