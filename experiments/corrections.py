@@ -21,7 +21,7 @@ SURVEY = "Baydin et al. 2018, JMLR 18(153), 3.2: typically 2 to 3 times the func
 ANATOMY = "Hugging Face transformers, docs: model training anatomy"
 ACCUMULATION = "Hugging Face transformers, docs: gradient accumulation"
 PRECISION = "Micikevicius et al. 2018, arXiv:1710.03740: nearly halves memory"
-THUMB = "Kaplan et al. 2020, 2.1: 2 N a token"
+THUMB = "Kaplan et al. 2020, 2.1: 6 N, without the terms that depend on the context"
 DIVE = "Zhang et al., Dive into Deep Learning, 5.3: intermediates are kept until backward"
 
 
