@@ -55,15 +55,16 @@ def main() -> None:
             ARTICLE,
             "less than 2",
             gpt2.totals.ratio,
-            "its first layer is a lookup, without a product, and every product has two operands "
-            "that want a gradient",
+            f"{gpt2.totals.ratio:.4f}: its first layer is a lookup, without a product, and every "
+            "product has two operands that want a gradient",
         ),
         Claim(
             "backward takes 2 times forward's FLOPs: GPT-2 as it is executed",
             ARTICLE,
             "2:1",
             gpt2.ratio.hardware,
-            "fused attention keeps no scores: its backward evaluates Q Kᵀ again",
+            f"{gpt2.ratio.hardware:.3f}: fused attention keeps no scores, and its backward "
+            "evaluates Q Kᵀ again",
         ),
         *(
             Claim(
