@@ -468,8 +468,8 @@ def to_csv(found: Difference) -> str:
         writer.writerows([of, "", "", name, *change] for name, change in changes.items())
     for move in found.moves():
         for name, change in move.changes.items():
-            of = (move.sign, as_text(move.layer), as_text(move.type))
-            writer.writerow([*of, name, *change])
+            where = as_text(move.layer), as_text(move.type)
+            writer.writerow([move.sign, *where, name, *change])
     return text.getvalue()
 
 
