@@ -68,7 +68,8 @@ docs: $(STAMP) ## build the documentation into site/, strictly
 test-zoo: $(STAMP) ## try every model of torchvision, timm and transformers, into results/zoo.csv (long)
 	$(BIN)/python -m tests.zoo.run
 
-test-formula: $(STAMP) ## hold the closed forms of thirty models against fresh traces, into results/formulas.csv (long)
+test-formula: $(STAMP) ## hold the closed forms of thirty models against textbooks and fresh traces, into results/formulas.csv (long)
+	$(BIN)/python -m pytest tests/zoo/textbooks.py
 	$(BIN)/python -m tests.zoo.formulas
 
 experiments: $(ARBITERS) ## run the published claims again, each into results/

@@ -1,80 +1,100 @@
-"""A million points of a step from its closed form, beside FlopCounterMode at one point.
+"""A million points of the transformer's step from its closed form, beside the time that
+FlopCounterMode takes for one.
 
-Best of five for what takes milliseconds; traces are not read from disk.
+    python benchmarks/closed_form.py
+
+Traces are not read from disk. Of what takes less than seconds the best of five runs is told, and
+the processor's time beside the clock's, which others on the machine make longer.
 """
 
 from __future__ import annotations
 
 import resource
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
+from time import perf_counter, process_time
 from typing import Any
 
-import torch
+import numpy as np
 from torch.utils.flop_counter import FlopCounterMode
 
-from flopratio.closed_form.grid import on_grid
-from flopratio.networks.library import NETWORKS
+from flopratio.closed_form.grid import all_at_points, on_grid
 from flopratio.step.options import StepOptions
 from flopratio.verbs.formula import formula_of
 from flopratio.verbs.formula.trace import step_of
-from flopratio.verbs.sweep.closed_form import GridForm, Piece, write_grid
+from flopratio.verbs.sweep.closed_form import WHOLE, GridForm, Piece, write_grid
 
-MODEL, SIZES = (
-    ("transformer", ("batch", "seq", "depth", "width"))
-    if "transformer" in NETWORKS
-    else ("mlp", ("batch", "depth", "width"))
-)
-QUANTITIES = ("forward", "grad_input", "grad_weight", "update", "saved_bytes", "parameters")
+MODEL = "transformer"
+KEYS = ("batch", "depth", "width", "seq")
+OPTIONS = StepOptions(optimizer="sgd")
+GRID = {
+    "batch": tuple(range(1, 33)),
+    "depth": tuple(range(1, 33)),
+    "width": tuple(range(64, 64 * 33, 64)),
+    "seq": tuple(range(64, 64 * 33, 64)),
+}
+POINT = {"batch": 8, "depth": 12, "width": 768, "seq": 1024}
 
 
-def best(run: Callable[[], Any], times: int = 5) -> float:
-    seconds = []
+def timed(what: str, run: Callable[[], Any], times: int = 5) -> float:
+    """Print what a run takes at best, in seconds; return the processor's."""
+    clock, processor = [], []
     for _ in range(times):
-        start = time.perf_counter()
+        start, busy = perf_counter(), process_time()
         run()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
-
-
-def one_point() -> None:
-    with FlopCounterMode(display=False), torch.device("meta"):
-        model = torch.nn.Sequential(*(torch.nn.Linear(512, 512) for _ in range(4)))
-        model(torch.empty(8, 512)).sum().backward()
+        clock.append(perf_counter() - start)
+        processor.append(process_time() - busy)
+    print(f"  {what:<58}{min(clock):>8.3f} s{min(processor):>8.3f} s of the processor")
+    return min(processor)
 
 
 def main() -> None:
-    start = time.perf_counter()
-    closed = formula_of(MODEL, SIZES, {}, StepOptions(optimizer="sgd"), cached=False)
-    traced = time.perf_counter() - start
+    start, busy = perf_counter(), process_time()
+    closed = formula_of(MODEL, KEYS, {}, OPTIONS, cached=False)
+    seconds, processor = perf_counter() - start, process_time() - busy
     print(
-        f"{MODEL} in {', '.join(SIZES)}: {len(closed.fitted_at)} traces fitted, "
-        f"{len(closed.verified_at)} verified, {traced:.1f} s"
+        f"{MODEL} in {', '.join(KEYS)}: {len(closed.fitted_at)} traces fitted, "
+        f"{len(closed.verified_at)} verified, {closed.traces} in all: {seconds:.1f} s, "
+        f"{processor:.1f} s of the processor"
     )
-    each = round(1_000_000 ** (1 / len(SIZES)))
-    values = {
-        key: tuple(range(axis[0], axis[0] + each * (axis[1] - axis[0]), axis[1] - axis[0]))
-        for key, axis in closed.domains.items()
-    }
-    points = each ** len(SIZES)
-    for name in QUANTITIES:
-        seconds = best(lambda form=closed[name]: on_grid(form, values))  # type: ignore[misc]
-        print(f"  {name:<12} at {points:,} points: {seconds * 1000:8.1f} ms")
-    grid = GridForm(MODEL, StepOptions(), values, {})
-    grid.pieces.append(Piece({k: frozenset(v) for k, v in values.items()}, closed.totals))
+    forms = {name: closed[name] for name in WHOLE}
+    found = GridForm(MODEL, OPTIONS, GRID, {}, "float32")
+    found.pieces.append(Piece({key: frozenset(each) for key, each in GRID.items()}, forms))
+    draw = np.random.default_rng(0)
+    scattered = {key: draw.choice(np.array(each), 1_000_000) for key, each in GRID.items()}
+    print(f"evaluated exactly, the bound on overflow first, and written: {found.size:,} points")
+    timed("forward, on the grid", lambda: on_grid(forms["forward"], GRID))
+    timed(
+        f"all {len(forms)} quantities, on the grid",
+        lambda: [on_grid(form, GRID) for form in forms.values()],
+    )
+    forward = {"forward": forms["forward"]}
+    timed("forward, at a million scattered points", lambda: all_at_points(forward, scattered))
+    timed(
+        f"all {len(forms)} quantities, at a million scattered points",
+        lambda: all_at_points(forms, scattered),
+    )
     with tempfile.TemporaryDirectory() as folder:
         for kind in ("parquet", "csv"):
-            seconds = best(lambda k=kind: write_grid(grid, Path(folder), kind=k, fresh=True), 1)  # type: ignore[misc]
-            print(f"  all columns, worked out and written as {kind}: {seconds:.2f} s")
-    print(f"  peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MiB")
-    step_of(MODEL, {}, StepOptions())
-    seconds = best(one_point)
-    print(
-        f"FlopCounterMode, four linear layers at one point: {seconds * 1000:.1f} ms; a million "
-        f"would take {seconds * 1e6 / 3600:.1f} hours"
-    )
+
+            def write(kind: str = kind) -> Path:
+                return write_grid(found, Path(folder), kind=kind, fresh=True)
+
+            size = write().stat().st_size / 1e6  # and pyarrow is imported
+            timed(f"worked out and written as {kind}, {size:,.0f} MB", write, 3)
+    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MiB")
+
+    def one_point() -> None:
+        example = step_of(MODEL, POINT, OPTIONS).example
+        with example.mode, FlopCounterMode(display=False) as counter:
+            example.module(*example.args).sum().backward()
+        counter.get_total_flops()
+
+    print("FlopCounterMode, which counts forward and backward of one point alone:")
+    sizes = ", ".join(f"{key} {value:,}" for key, value in POINT.items())
+    seconds = timed(f"{sizes}, on fake tensors", one_point)
+    print(f"  a million points would take {seconds * 1e6 / 3600 / 24:.1f} days")
 
 
 if __name__ == "__main__":

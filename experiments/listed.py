@@ -41,6 +41,7 @@ ORDER = (
     Experiment("second_order", 7),
     Experiment("pipeline", 7),
     Experiment("utilisation", 10),
+    Experiment("compute_optimal", 25),
     Experiment("corrections", 20),
     Experiment("arbiters_jax", 60),
     Experiment("arbiters_joint_graph", 120),

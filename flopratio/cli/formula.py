@@ -37,6 +37,18 @@ def formula_command(
         int,
         typer.Option(metavar="N", min=1, help="Further points that the form is held against."),
     ] = 6,
+    solve: Annotated[
+        str | None,
+        typer.Option(
+            metavar="'QUANTITY = NUMBER'",
+            help="Find the largest value of a KEY within it: 'hardware = 1e24'.",
+            show_default=False,
+        ),
+    ] = None,
+    for_: Annotated[
+        str | None,
+        typer.Option("--for", metavar="KEY", help="Whose value to find.", show_default=False),
+    ] = None,
     latex: Annotated[bool, typer.Option("--latex", help="Print LaTeX.")] = False,
     python: Annotated[
         bool, typer.Option("--python", help="Print a function in plain Python.")
@@ -58,6 +70,7 @@ def formula_command(
     named, never approximated.
 
     For example: flopratio formula hf:gpt2 batch seq n_layer n_embd
+    or: flopratio formula hf:llama batch=8 seq=4096 --solve 'hardware = 1e18' --for hidden_size
     """
     from flopratio.text.grammar import parse_arguments
     from flopratio.text.suggestions import not_among
@@ -78,6 +91,12 @@ def formula_command(
     single = {key: each[0] for key, each in values.items() if len(each) == 1}
     options = options_and_keys(step, single)
     values = {key: each for key, each in values.items() if len(each) > 1 or key in single}
+    asked = None
+    if solve is not None or for_ is not None:
+        keys = [_asked_for(solve, for_, keys)]
+        asked = _question(solve or "")
+        if by != "total" or latex or python:
+            raise UsageError("--solve answers with numbers: leave --by, --latex and --python")
     with late_progress(f"formula of {model}", quiet=quiet) as show:
         from flopratio.step.options import StepOptions
         from flopratio.verbs.formula import formula_of
@@ -91,7 +110,19 @@ def formula_command(
             cached=not no_cache,
             progress=lambda traces: show(f"{traces} steps traced"),
         )
-    if as_json:
+        solution = None
+        if asked is not None:
+            quantity, number = asked
+            solution = closed.solve(quantity, number)
+    if solution is not None:
+        from flopratio.report.formula import solution as page
+
+        if as_json:
+            print(json.dumps(page.document(closed, solution), indent=1))
+        else:
+            for line in page.lines(closed, solution):
+                print(line)
+    elif as_json:
         from flopratio.report.formula.document import document
 
         print(json.dumps(document(closed, by), indent=1))
@@ -114,3 +145,28 @@ def formula_command(
         for line in lines(closed, by):
             print(line)
     raise typer.Exit(0)
+
+
+def _asked_for(solve: str | None, key: str | None, keys: list[str]) -> str:
+    """The KEY of a question, beside which there is no other symbol."""
+    if solve is None:
+        raise UsageError(f"--for {key} of what? say --solve 'hardware = 1e24' too")
+    if key is None:
+        raise UsageError(f"solve {solve!r} for which KEY? say --for width")
+    others = [other for other in keys if other != key]
+    if others:
+        raise UsageError(
+            f"{solve!r} is solved for {key} alone: give {others[0]} a value, {others[0]}=8"
+        )
+    return key
+
+
+def _question(solve: str) -> tuple[str, str]:
+    """A quantity and a number; refused before anything is traced, if they are none."""
+    from flopratio.verbs.formula.result import check_quantity
+    from flopratio.verbs.formula.solve import limit_of, question
+
+    quantity, number = question(solve)
+    check_quantity(quantity)
+    limit_of(quantity, number)
+    return quantity, number

@@ -47,7 +47,7 @@ BEFORE_FLOORS = 6
 WITHOUT_FORM = 15
 """If nothing fits so many points, nothing fits more."""
 
-COMPARED = 256
+COMPARED = 2048
 """At so many values candidates are held against each other, at most."""
 
 

@@ -20,25 +20,38 @@ Array = NDArray[Any]
 Grid = Mapping[str, Sequence[int]]
 """KEY -> its values; the last KEY varies fastest."""
 
+Columns = Mapping[str, Sequence[int] | Array]
+"""KEY -> its value at each point."""
+
 LARGEST = 2**63 - 1
+
+BLOCK = 1 << 14
+"""Scattered points that are worked out at a time: what is on the way stays in the processor's
+cache."""
 
 
 def bound(form: Polynomial, grid: Grid) -> int:
     """A number that no partial sum or product on the way exceeds in size."""
+    return _bound(form, {key: _largest(grid[key]) for key in form.keys})
+
+
+def _largest(values: Sequence[int] | Array) -> int:
+    if isinstance(values, np.ndarray):
+        return max(abs(int(values.min())), abs(int(values.max())))
+    return max(abs(min(values)), abs(max(values)))
+
+
+def _bound(form: Polynomial, largest: Mapping[str, int]) -> int:
     denominator = form.denominator
     total = 0
     for monomial, coefficient in form.terms.items():
         product = abs(int(coefficient * denominator))
         for atom, power in monomial:
-            product *= max(_largest(atom, grid), 1) ** power
+            # A floor's numerator is also what is on the way to it.
+            size = largest[atom] if isinstance(atom, str) else _bound(atom.numerator, largest)
+            product *= max(size, 1) ** power
         total += product
     return total
-
-
-def _largest(atom: Atom, grid: Grid) -> int:
-    if isinstance(atom, str):
-        return max(map(abs, (min(grid[atom]), max(grid[atom]))))
-    return bound(atom.numerator, grid)  # which is also what is on the way to it
 
 
 def fits_int64(form: Polynomial, grid: Grid) -> bool:
@@ -120,12 +133,59 @@ def _sum(form: Polynomial, columns: Mapping[str, Array]) -> Array:
     return result
 
 
-def at_points(form: Polynomial, columns: Mapping[str, Sequence[int]]) -> Array:
+def at_points(form: Polynomial, columns: Columns) -> Array:
     """The values at points whose sizes stand in columns."""
-    kind: Any = np.int64 if fits_int64(form, columns) else object
-    arrays = {key: np.array(values, dtype=kind) for key, values in columns.items()}
-    length = len(next(iter(arrays.values())))
-    return np.broadcast_to(np.asarray(_sum(form, arrays), dtype=kind), (length,))
+    return all_at_points({"": form}, columns)[""]
+
+
+def all_at_points(forms: Mapping[str, Polynomial], columns: Columns) -> dict[str, Array]:
+    """The values of several polynomials at points whose sizes stand in columns; each int64 where
+    that can't overflow, else of Python integers."""
+    length = len(next(iter(columns.values())))
+    largest = {key: _largest(values) for key, values in columns.items()}
+    kinds: dict[str, Any] = {
+        name: np.int64 if _bound(form, largest) <= LARGEST else object
+        for name, form in forms.items()
+    }
+    results = {name: np.empty(length, kind) for name, kind in kinds.items()}
+    for kind in {*kinds.values()}:
+        arrays = {key: np.asarray(values, dtype=kind) for key, values in columns.items()}
+        some = {name: form for name, form in forms.items() if kinds[name] is kind}
+        for start in range(0, length, BLOCK):
+            block = slice(start, start + BLOCK)
+            powers: dict[Monomial, Array] = {}
+            part = {key: array[block] for key, array in arrays.items()}
+            for name, form in some.items():
+                results[name][block] = _at_block(form, part, powers)
+    return results
+
+
+def _at_block(
+    form: Polynomial, columns: Mapping[str, Array], products: dict[Monomial, Array]
+) -> Array | int:
+    """The values of a polynomial; products of sizes are kept for the next one."""
+    denominator = form.denominator
+    total: Any = 0
+    for monomial, coefficient in form.terms.items():
+        whole = int(coefficient * denominator)
+        total = total + (whole * _product_of(monomial, columns, products) if monomial else whole)
+    result: Array | int = total if denominator == 1 else total // denominator
+    return result
+
+
+def _product_of(
+    monomial: Monomial, columns: Mapping[str, Array], products: dict[Monomial, Array]
+) -> Array:
+    """The product of a monomial's atoms, by way of the products of its first ones."""
+    if monomial not in products:
+        *before, (atom, power) = monomial
+        if power > 1:
+            before.append((atom, power - 1))
+        factor = columns[atom] if isinstance(atom, str) else _atom(atom, columns)
+        products[monomial] = (
+            _product_of(tuple(before), columns, products) * factor if before else factor
+        )
+    return products[monomial]
 
 
 def chunks(grid: Grid, most: int) -> Iterator[dict[str, Sequence[int]]]:

@@ -27,7 +27,7 @@ Point = dict[str, int]
 Values = Mapping[Any, int]
 """The name of each function -> its value at a point; one that isn't named is 0."""
 
-MOST_ON_AN_AXIS = 22
+MOST_ON_AN_AXIS = 32
 MOST_JOINT = 40
 MOST_UNKNOWNS = 64
 """A function that takes more points or coefficients than these is given up."""
@@ -75,6 +75,7 @@ def interpolate(
     *,
     align: Align = lambda sampled: sampled,
     verify: int = 4,
+    guesses: Mapping[Any, Polynomial] | None = None,
     seed: int = 0,
 ) -> Fit:
     """The closed forms of all functions that are sampled.
@@ -84,9 +85,10 @@ def interpolate(
         axes: the KEYs.
         align: where names differ from point to point.
         verify: how many points all is held against in the end.
+        guesses: what some functions may be; a guess that is equal at all points is taken.
         seed: of the choice of points.
     """
-    return _Interpolation(sample, axes, align, seed).run(verify)
+    return _Interpolation(sample, axes, align, guesses or {}, seed).run(verify)
 
 
 class _Wanted(NamedTuple):
@@ -102,9 +104,10 @@ class _Interpolation:
         sample: Callable[[Point], Any],
         axes: Sequence[Axis],
         align: Align,
+        guesses: Mapping[Any, Polynomial],
         seed: int,
     ) -> None:
-        self.sample, self.align = sample, align
+        self.sample, self.align, self.guesses = sample, align, guesses
         self.axes = {axis.key: axis for axis in axes}
         self.base: Point = {axis.key: axis.base for axis in axes}
         self.random = random.Random(seed)
@@ -245,6 +248,10 @@ class _Interpolation:
         known: dict[tuple[int, ...], Polynomial | Refusal | _Wanted] = {}
         outcomes: dict[Hashable, Polynomial | Refusal | _Wanted] = {}
         for name, values in self._vectors().items():
+            guess = self.guesses.get(name)
+            if guess is not None and self._holds(guess, values, range(len(self.points))):
+                outcomes[name] = guess
+                continue
             factor = gcd(*values) or 1
             vector = tuple(value // factor for value in values)
             if vector not in known:

@@ -154,6 +154,21 @@ def factory_keywords(spec: str) -> set[str]:
         return set()
 
 
+def factory_defaults(spec: str) -> dict[str, object]:
+    """The arguments of the factory that `spec` names which have a default, inside of
+    `importing_from`.
+
+    ModelError: there is no such factory.
+    """
+    factory = _factory(spec)
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # it has no signature
+        return {}
+    defaults = ((name, parameter.default) for name, parameter in parameters.items())
+    return {name: value for name, value in defaults if value is not inspect.Parameter.empty}
+
+
 _KINDS: Mapping[str, tuple[type, str]] = {
     "int": (Integral, "no whole number"),
     "float": (Real, "no number"),

@@ -26,7 +26,12 @@ from torch.overrides import TorchFunctionMode
 
 from flopratio.models.example import Draft, Example, ModelError, Request
 from flopratio.models.explain import VALUE_READERS, explain_failure
-from flopratio.models.factories import factory_draft, factory_keywords, name_a_factory
+from flopratio.models.factories import (
+    factory_defaults,
+    factory_draft,
+    factory_keywords,
+    name_a_factory,
+)
 from flopratio.models.fakes import StepMode, fake, fake_module
 from flopratio.models.importing import importing_from
 from flopratio.models.inputs import refuse_beside_input, with_values
@@ -94,6 +99,18 @@ def own_keywords(spec: str) -> set[str]:
         return set()
     with torchvision_importable(), importing_from(directory_of(source)):
         return factory_keywords(spec)
+
+
+def own_defaults(spec: str) -> dict[str, object]:
+    """The arguments of the user's own factory that have a default, and it; none of any other MODEL.
+
+    ModelError: there is no such factory.
+    """
+    source, _, name = spec.rpartition(":")
+    if not source or not name or source in _LOADERS:
+        return {}
+    with torchvision_importable(), importing_from(directory_of(source)):
+        return factory_defaults(spec)
 
 
 def _load_own(request: Request) -> Example:

@@ -24,7 +24,7 @@ from flopratio.step.optimizers import make_optimizer, parameters_to_train
 from flopratio.step.options import StepOptions
 from flopratio.step.out_of_memory import is_out_of_memory
 from flopratio.step.weight_decay import with_penalty
-from flopratio.text.dtypes import parse_dtype
+from flopratio.text.dtypes import dtype_name, parse_dtype
 from flopratio.torch_private import named_submodules, parameters, silent_fake_tensors
 
 
@@ -87,6 +87,12 @@ class Step:
         for tensor in (*parameters(self.module), *self.inputs.tensors):
             return tensor.device
         return torch.device("cpu")
+
+    @property
+    def dtype(self) -> str | None:
+        """Of the numbers that it is run in."""
+        tensors = (*parameters(self.module), *self.inputs.tensors)
+        return next((dtype_name(t.dtype) for t in tensors if t.is_floating_point()), None)
 
     @property
     def names(self) -> dict[str, nn.Module]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flopratio.closed_form import Polynomial
-from flopratio.closed_form.grid import at_points, bound, chunks, fits_int64, on_grid
+from flopratio.closed_form.grid import all_at_points, at_points, bound, chunks, fits_int64, on_grid
 from flopratio.closed_form.polynomial import floor_of
 
 b, s = Polynomial.of("b"), Polynomial.of("s")
@@ -32,6 +32,20 @@ def test_a_grid_of_halves_is_exact() -> None:
     triangle = (s * s + s) * Polynomial.constant(1) * b
     half = Polynomial({term: value / 2 for term, value in triangle.terms.items()})
     assert on_grid(half, {"b": [3], "s": [1, 2, 3]}).tolist() == [[3, 9, 18]]
+
+
+def test_scattered_points_are_their_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flopratio.closed_form.grid.BLOCK", 8)  # and more than one block of them
+    forms = {"small": FORM, "large": FORM * 10**17, "half": b * (s * s + s), "one": FORM * 0 + 1}
+    forms["half"] = Polynomial({term: value / 2 for term, value in forms["half"].terms.items()})
+    columns = {"b": np.arange(1, 38) * 7 % 5, "s": np.arange(1, 38) * 11 % 23}
+    found = all_at_points(forms, columns)
+    kinds = {"small": np.int64, "large": object, "half": np.int64, "one": np.int64}
+    assert {name: values.dtype for name, values in found.items()} == kinds
+    for place in range(37):
+        point = {key: int(values[place]) for key, values in columns.items()}
+        for name, form in forms.items():
+            assert found[name][place] == form(point)
 
 
 def test_the_bound_is_known_beforehand() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from flopratio.closed_form import Fit, Polynomial, interpolate
 from flopratio.closed_form.axis import Axis
+from flopratio.closed_form.polynomial import floor_of
 
 Function = Callable[..., int]
 
@@ -148,3 +149,25 @@ def test_names_that_differ_from_point_to_point() -> None:
         sample, axes, align=lambda samples: [{"h.*": sum(each.values())} for each in samples]
     )
     assert same(found.forms["h.*"], lambda L, d: L * d, {"L": (1, 9), "d": (3, 8)})
+
+
+def test_a_guess_is_taken_where_it_holds() -> None:
+    functions: dict[str, Function] = {
+        "tokens": lambda n: n * ((n + 31) // 32),
+        "square": lambda n: n * n,
+        "other": lambda n: 3 * n,
+    }
+    n = Polynomial.of("n")
+    guesses = {"tokens": n * floor_of(n + 31, 32), "square": n**2, "other": n * 2}
+
+    def fit_with(guesses: Mapping[str, Polynomial]) -> Fit:
+        return interpolate(
+            lambda point: {name: function(**point) for name, function in functions.items()},
+            [Axis("n", 64, range(33, 400))],
+            guesses=guesses,
+        )
+
+    alone, guessed = fit_with({}), fit_with(guesses)
+    assert guessed.forms == alone.forms
+    assert guessed.forms["other"] == n * 3  # not what was guessed
+    assert len(guessed.fitted_at) == 3 < len(alone.fitted_at)

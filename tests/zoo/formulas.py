@@ -1,5 +1,8 @@
 """Closed forms of many models, each held against fresh traces at ten random points, into
-``results/formulas.csv``: ``make test-formula``, which is long. Exit 1 where one is not equal."""
+``results/formulas.csv``: ``make test-formula``, which is long. Exit 1 where one is not equal.
+
+    python -m tests.zoo.formulas [FILE [MODEL ...]]
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import csv
 import random
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from flopratio.errors import UsageError
@@ -76,7 +80,7 @@ def trial(line: str) -> dict[str, object]:
     model, *words = line.split()
     keys = [word for word in words if "=" not in word]
     _, values = parse_arguments([model, *(word for word in words if "=" in word)])
-    start = time.perf_counter()
+    start = time.process_time()
     row: dict[str, object] = {"model": model, "keys": " ".join(words)}
     try:
         form = formula_of(model, keys, values, StepOptions(optimizer="adamw"), cached=False)
@@ -100,24 +104,39 @@ def trial(line: str) -> dict[str, object]:
         "checked": checked,
         "unequal": len(unequal),
         "forward": str(form.totals.get("forward", "")),
-        "seconds": round(time.perf_counter() - start, 1),
+        "seconds": round(time.process_time() - start, 1),
     }
 
 
-def main(output: Path) -> int:
+def main(output: Path, chosen: Sequence[str] = ()) -> int:
+    """
+    Args:
+        chosen: of which models; all unless given. The rows of the others stay as they are.
+    """
     output.parent.mkdir(parents=True, exist_ok=True)
+    rows: dict[str, dict[str, object]] = {}
+    if chosen and output.exists():
+        with output.open(encoding="utf-8", newline="") as file:
+            rows = {row["model"]: dict(row) for row in csv.DictReader(file)}
     failed = 0
-    with output.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for line in MODELS:
-            row = trial(line)
-            writer.writerow(row)
-            file.flush()
-            failed += bool(row.get("unequal"))
-            print(line, {name: row.get(name) for name in COLUMNS[2:7]}, file=sys.stderr)
+    for line in MODELS:
+        model = _name(line)
+        if chosen and model not in chosen:
+            continue
+        rows[model] = row = trial(line)
+        failed += bool(row.get("unequal"))
+        print(line, {name: row.get(name) for name in COLUMNS[2:7]}, file=sys.stderr)
+        with output.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows[m] for m in map(_name, MODELS) if m in rows)
     return 1 if failed else 0
 
 
+def _name(line: str) -> str:
+    return line.partition(" ")[0]
+
+
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1] if len(sys.argv) > 1 else "results/formulas.csv")))
+    file, *names = sys.argv[1:] or ["results/formulas.csv"]
+    sys.exit(main(Path(file), names))

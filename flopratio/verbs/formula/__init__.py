@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from flopratio.closed_form import interpolate
+from flopratio.closed_form import Polynomial, interpolate
 from flopratio.closed_form.interpolate import Point
 from flopratio.errors import UsageError
 from flopratio.step.options import AUTO, DEFAULTS, StepOptions, takes_step_options
 from flopratio.text.grammar import Value, parse_values
 from flopratio.verbs.count import checked
 from flopratio.verbs.formula.domain import choose_axes
-from flopratio.verbs.formula.entries import Sampled, align, types_of
+from flopratio.verbs.formula.entries import Entry, Sampled, align, types_of
 from flopratio.verbs.formula.result import ClosedForm
 from flopratio.verbs.formula.trace import Tracer, UncertainError
 from flopratio.version import versions
@@ -54,6 +54,8 @@ def formula_of(
     *,
     verify: int = VERIFY,
     cached: bool = True,
+    tracer: Tracer | None = None,
+    guesses: Mapping[Entry, Polynomial] | None = None,
     progress: Callable[[int], None] = lambda traces: None,
 ) -> ClosedForm:
     """As :func:`formula`, with the options in one.
@@ -61,6 +63,9 @@ def formula_of(
     Args:
         values: KEY -> its one value, or all that it may have.
         cached: whether traces are kept on disk, and read from there.
+        tracer: of the same model and options, with what it has sampled; a new one unless given.
+        guesses: what forms may be, as they are of the model with other settings: one that is equal
+            at all points is taken.
         progress: called with the number of traces so far.
     """
     fixed = {key: each[0] for key, each in values.items() if len(each) == 1}
@@ -77,11 +82,13 @@ def formula_of(
         raise UsageError(
             f"a closed form in which sizes? name KEYs, as in flopratio formula {model} batch"
         )
-    tracer = Tracer(model, fixed, options, cached=cached)
+    tracer = (tracer or Tracer(model, {}, options, cached=cached)).within(fixed)
+    symbols = tuple(dict.fromkeys(_own_name(tracer, key) for key in symbols))
     axes = choose_axes(tracer, symbols, given)
     _refuse_varying_segments(tracer, options, axes_start := {a.key: a.base for a in axes}, axes)
     if (
         tracer.traces
+        and not guesses
         and tracer.trace_again(axes_start).entries != tracer.sample(axes_start).entries
     ):
         raise UncertainError(f"{model} has no closed form: two traces of one point differ")
@@ -95,7 +102,7 @@ def formula_of(
         except UsageError:
             return None
 
-    fit = interpolate(sample, axes, align=align, verify=verify)
+    fit = interpolate(sample, axes, align=align, verify=verify, guesses=guesses)
     return ClosedForm(
         model=model,
         keys=symbols,
@@ -104,15 +111,28 @@ def formula_of(
         versions=versions(),
         entries=fit.forms,  # type: ignore[arg-type]
         refused=fit.refused,  # type: ignore[arg-type]
-        types=dict(
-            types_of([found for found in tracer.sampled.values() if not isinstance(found, str)])
-        ),
+        types=dict(types_of(tracer.found)),
         domains={axis.key: axis.values for axis in axes},
         fitted_at=fit.fitted_at,
         verified_at=fit.verified_at,
         traces=tracer.traces,
         tracer=tracer,
     )
+
+
+SYNONYMS = {
+    "width": ("hidden_size", "n_embd", "d_model"),
+    "depth": ("num_hidden_layers", "n_layer", "num_layers"),
+}
+"""What models of transformers call these sizes."""
+
+
+def _own_name(tracer: Tracer, key: str) -> str:
+    """What the model calls a KEY."""
+    if key not in SYNONYMS or not tracer.model.startswith("hf:"):
+        return key
+    sizes = tracer.sample({}).settings
+    return next((name for name in (key, *SYNONYMS[key]) if name in sizes), key)
 
 
 def _refuse_varying_segments(
@@ -146,4 +166,6 @@ def _sizes(model: str, key: str, values: Sequence[Value]) -> list[int]:
                 f"{key}={value} is no whole number: a closed form of {model} is of sizes, such as "
                 f"{key}=8,16,32"
             )
+        if value < 0:
+            raise UsageError(f"{key}={value} is less than nothing: write {key}=8,16,32")
     return sorted(value for value in values if type(value) is int)

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from flopratio.closed_form.axis import Axis
+from flopratio.closed_form.axis import PERIODS, Axis
 from flopratio.errors import UsageError
 from flopratio.models import FixedSizeError
 from flopratio.text.grammar import Value, format_value
 from flopratio.verbs.fit.step import FIRST_SIZES
+from flopratio.verbs.formula.entries import AT_A_MOMENT
 from flopratio.verbs.formula.trace import Tracer, UncertainError
 
 STEPS = (1, 2, 3, 4, 6, 8, 12, 14, 16, 20, 24, 28, 32, 48, 64, 96, 128, 192, 256)
@@ -25,9 +26,9 @@ SMALL = (2, 3, 4)
 FEWEST_VALUES = 61
 """A KEY's values reach at least so far: over a few of the multiples that kernels round to."""
 
-
-FEW_VALUES = 257
-"""Of a range with fewer values the next ones are traced too."""
+FEW_VALUES = 4 * max(PERIODS) + 1
+"""Of a range with fewer values the next ones are traced too: what is rounded to the largest
+multiple has at least four values there, of which three tell a square and one is held against it."""
 
 
 def choose_axes(
@@ -52,6 +53,8 @@ def choose_axes(
         if key in given:
             verified = [v for v in given[key] if v >= min(2, given[key][-1])]
             values = verified if structural[key] else _beyond(tracer, key, point, verified)
+            if values is verified and not structural[key]:
+                _refuse_beyond(tracer, key, point, verified[-1])
         elif structural[key]:
             values = range(point[key], point[key] + 4)
         else:
@@ -63,6 +66,19 @@ def choose_axes(
             )
         axes.append(Axis(key, point[key], values, verified))
     return axes
+
+
+def _refuse_beyond(tracer: Tracer, key: str, point: Mapping[str, int], last: int) -> None:
+    """
+    Raises:
+        UsageError: the model does not run at the last value that somebody gave.
+    """
+    try:
+        tracer.sample({**point, key: last})
+    except UncertainError:
+        raise
+    except UsageError as error:
+        raise UsageError(f"{tracer.model} refuses {key}={last:,}: {error}") from None
 
 
 def _start(
@@ -161,7 +177,10 @@ def _values(tracer: Tracer, key: str, point: Mapping[str, int]) -> Sequence[int]
 
 
 def _operators(tracer: Tracer, point: Mapping[str, Value]) -> set[tuple[str, str]]:
-    return {(entry.layer, entry.op) for entry in tracer.sample(point).entries}
+    """Which operators run for which layers. (Of gradients the most is told, and what that is may
+    change with a size, the operators being the same.)"""
+    entries = tracer.sample(point).entries
+    return {(entry.layer, entry.op) for entry in entries if entry.quantity not in AT_A_MOMENT}
 
 
 def _beyond(

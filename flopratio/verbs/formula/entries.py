@@ -24,6 +24,9 @@ MEMORY = ("saved_bytes", "gradients", "optimizer_state")
 QUANTITIES = (*FLOPS, *ELEMENTWISE, "parameters", *MEMORY)
 """What has a closed form: FLOP; numbers of parameters; and bytes."""
 
+AT_A_MOMENT = ("gradients", "optimizer_state")
+"""Of these, what is alive when they take most."""
+
 _OF_ROWS = {
     "grad_input": "elementwise_backward",
     "grad_weight": "elementwise_backward",
@@ -59,11 +62,13 @@ class Sampled:
         entries: with the layers' names as they are; those of 0 are left out.
         types: layer -> class.
         settings: KEYs and their values, defaults included.
+        dtype: of the numbers that it is run in.
     """
 
     entries: dict[Entry, int]
     types: dict[str, str]
     settings: dict[str, object] = field(default_factory=dict)
+    dtype: str | None = None
 
 
 def entries_of(ledger: Ledger, recording: Recording, attribution: Attribution) -> dict[Entry, int]:
@@ -85,7 +90,7 @@ def entries_of(ledger: Ledger, recording: Recording, attribution: Attribution) -
         add(recording.storages[storage].nbytes, "saved_bytes", keeper.layer, keeper.op)
     for layer, number in ledger.parameters.items():
         add(number, "parameters", layer, "")
-    for category in ("gradients", "optimizer_state"):
+    for category in AT_A_MOMENT:
         for layer, op, nbytes in _most(ledger.memory, category):
             add(nbytes, category, layer, op)
     return entries

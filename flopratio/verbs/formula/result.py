@@ -6,13 +6,19 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
+from math import gcd
 from typing import Any
 
 from flopratio.closed_form import Polynomial, Refusal
+from flopratio.closed_form.axis import HIGHEST_DEGREE
 from flopratio.closed_form.interpolate import Point
 from flopratio.closed_form.polynomial import polynomial_sum
 from flopratio.errors import UsageError
+from flopratio.text.grammar import unknown
+from flopratio.text.suggestions import not_among
 from flopratio.verbs.formula.entries import QUANTITIES, Entry
+from flopratio.verbs.formula.solve import Solution, solve
 from flopratio.verbs.formula.trace import Tracer
 
 SUMS: Mapping[str, tuple[str, ...]] = {
@@ -24,10 +30,29 @@ SUMS: Mapping[str, tuple[str, ...]] = {
 
 VIEWS = ("total", "type", "layer")
 
+MOST_LAYERS = 64
+"""At a depth above this no answer is traced."""
+
+LARGEST = ("parameters", "saved_bytes")
+MOST_TRACED = 2**58
+"""Nor where one of these is above this: some tensor's bytes may be above 2^63, which torch refuses.
+"""
+
 DECLINED = (
     "peak, peak_allocated and peak_reserved have no closed form: the moment of the peak, and the "
     "allocator's blocks, change from size to size"
 )
+
+
+def check_quantity(quantity: str) -> None:
+    """
+    Raises:
+        UsageError: none that a closed form has.
+    """
+    if quantity.startswith("peak"):
+        raise UsageError(DECLINED)
+    if quantity not in (*QUANTITIES, *SUMS):
+        raise not_among("quantity", quantity, (*QUANTITIES, *SUMS))
 
 
 @dataclass
@@ -86,7 +111,10 @@ class ClosedForm:
             for point, value in some
         )
         by = refusal.key or " and ".join(self.keys)
-        return f"{entry} is no polynomial in {by} or its floors: {samples}"
+        return (
+            f"{entry} is no polynomial of degree {HIGHEST_DEGREE} or less in {by} or its floors: "
+            f"{samples}"
+        )
 
     def __getitem__(self, quantity: str) -> Polynomial:
         """The form of a quantity.
@@ -94,9 +122,10 @@ class ClosedForm:
         Raises:
             UsageError: it has none; the sentence says why.
         """
+        check_quantity(quantity)
         if quantity in self.totals:
             return self.totals[quantity]
-        raise UsageError(self.why_not.get(quantity) or f"{quantity}: {DECLINED}")
+        raise UsageError(self.why_not[quantity])
 
     def by(self, view: str) -> dict[str, dict[str, Polynomial]]:
         """Layer, or type of layer -> quantity -> its form; those that are 0 left out."""
@@ -126,18 +155,91 @@ class ClosedForm:
         return forms
 
     def __call__(self, **sizes: int) -> dict[str, int]:
-        """The figures at a point, by quantity."""
+        """The figures at a point, by quantity.
+
+        Raises:
+            UsageError: a KEY is missing, or the model refuses a size.
+        """
         missing = [key for key in self.keys if key not in sizes]
         if missing or len(sizes) > len(self.keys):
             raise UsageError(f"give one value for each of {', '.join(self.keys)}")
+        for key, value in sizes.items():
+            self._admit(key, value)
         return {name: int(form(sizes)) for name, form in self.totals.items()}
+
+    def solve(self, quantity: str, limit: str | float, *, for_: str = "", **sizes: int) -> Solution:
+        """The largest value of a KEY at which a quantity is at most so much.
+
+        Args:
+            quantity: one of :attr:`totals`: ``"hardware"``, ``"saved_bytes"``.
+            limit: ``1e24``, or of bytes ``"40GiB"``.
+            for_: the KEY; the only one, if there is one.
+            sizes: of the other KEYs.
+
+        Raises:
+            UsageError: no such quantity or KEY, or no such value.
+        """
+        if not for_ and len(self.keys) == 1:
+            (for_,) = self.keys
+        if for_ not in self.keys:
+            raise unknown("KEY", for_, self.keys)
+        missing = {*self.keys} - {for_, *sizes}
+        if missing or len(sizes) >= len(self.keys):
+            raise UsageError(
+                f"give one value for each of {', '.join(key for key in self.keys if key != for_)}"
+            )
+        values = self.domains[for_]
+        step = gcd(*(b - a for a, b in pairwise(values)))
+        least = values[0] % step or step
+        start = least if least >= 2 else least + -(-(2 - least) // step) * step
+
+        def trace(value: int) -> int | None:
+            point = {**sizes, for_: value}
+            if self._is_structural(for_) and value > MOST_LAYERS:
+                return None  # a trace takes as long as there are layers
+            if not self._is_traceable(point):
+                return None
+            sums = self._sums_at(point)
+            return sum(sums[part] for part in SUMS.get(quantity, (quantity,)))
+
+        form = self[quantity].substitute(sizes)
+        return solve(quantity, limit, form, for_, start, step, trace)
+
+    def _admit(self, key: str, value: int) -> None:
+        """Trace a size that isn't among those of the form, the others as they were."""
+        point = {**self.fitted_at[0], key: value}
+        if value in self.domains[key] or self._is_structural(key) or not self._is_traceable(point):
+            return
+        try:
+            self.tracer.sample(point)
+        except UsageError as error:
+            raise UsageError(f"{self.model} refuses {key}={value:,}: {error}") from None
+
+    def _is_traceable(self, point: Mapping[str, int]) -> bool:
+        largest = (self.totals[name] for name in LARGEST if name in self.totals)
+        return all(form(point) <= MOST_TRACED for form in largest)
+
+    def _is_structural(self, key: str) -> bool:
+        """Whether the number of layers goes with a KEY."""
+        base = self.fitted_at[0]
+        numbers = {
+            len(self.tracer.sample(point).types)
+            for point in self.fitted_at
+            if {**point, key: base[key]} == base
+        }
+        return len(numbers) > 1
+
+    def _sums_at(self, point: Mapping[str, int]) -> defaultdict[str, int]:
+        """The quantities of a trace."""
+        sums: defaultdict[str, int] = defaultdict(int)
+        for entry, value in self.tracer.sample(point).entries.items():
+            sums[entry.quantity] += value
+        return sums
 
     def held_against(self, points: Sequence[Mapping[str, int]]) -> Iterator[tuple[str, int, int]]:
         """Trace points afresh: the quantities that differ, with the form's and the trace's."""
         for point in points:
-            sums: defaultdict[str, int] = defaultdict(int)
-            for entry, value in self.tracer.sample(point).entries.items():
-                sums[entry.quantity] += value
+            sums = self._sums_at(point)
             for name in QUANTITIES:
                 if name in self.totals and (ours := int(self.totals[name](point))) != sums[name]:
                     yield name, ours, sums[name]

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from copy import copy
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 from flopratio.errors import UsageError
 from flopratio.hardware.folder import cache_folder
-from flopratio.models import load
+from flopratio.models.load import load, own_defaults
 from flopratio.networks.library import NETWORKS, describe
 from flopratio.step.network import network_step
 from flopratio.step.options import StepOptions
@@ -54,6 +55,13 @@ class Tracer:
         folder = cache_folder() if cached and _is_cacheable(model, options) else None
         self._folder = None if folder is None else folder / "formula"
 
+    def within(self, settings: Mapping[str, Value]) -> Tracer:
+        """A tracer of the same model where more KEYs stay as they are; what one of the two has
+        sampled, both know."""
+        narrowed = copy(self)
+        narrowed.settings, narrowed.traces = {**self.settings, **settings}, 0
+        return narrowed
+
     def sample(self, point: Mapping[str, Value]) -> Sampled:
         """The step at a point.
 
@@ -73,6 +81,16 @@ class Tracer:
         if isinstance(found, str):
             raise UsageError(found)
         return found
+
+    @property
+    def found(self) -> list[Sampled]:
+        """What was sampled with its settings."""
+        own = set(self.settings.items())
+        return [
+            found
+            for point, found in self.sampled.items()
+            if not isinstance(found, str) and own <= set(point)
+        ]
 
     def trace_again(self, point: Mapping[str, Value]) -> Sampled:
         """The step at a point, traced whatever is known of it."""
@@ -97,9 +115,10 @@ class Tracer:
                 f"not what the law says ({ledger.mismatches[0]})"
             )
         used = dict(step.example.settings)
-        sampled = Sampled(entries_of(ledger, recording, attribution), dict(ledger.types), used)
+        entries = entries_of(ledger, recording, attribution)
+        sampled = Sampled(entries, dict(ledger.types), used, step.dtype)
         config = getattr(step.module, "config", None)
-        sampled.settings = {**_sizes(config), **used}
+        sampled.settings = {**_sizes(config), **own_defaults(self.model), **used}
         self._keep(settings, sampled)
         return sampled
 
@@ -119,7 +138,7 @@ class Tracer:
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
             entries = {Entry(*entry): value for *entry, value in document["entries"]}
-            return Sampled(entries, document["types"], document["settings"])
+            return Sampled(entries, document["types"], document["settings"], document["dtype"])
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
@@ -130,6 +149,7 @@ class Tracer:
         document = {
             "entries": [[*entry, value] for entry, value in sampled.entries.items()],
             "types": sampled.types,
+            "dtype": sampled.dtype,
             "settings": {key: value for key, value in sampled.settings.items() if _plain(value)},
         }
         with suppress(OSError):

@@ -6,24 +6,29 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from flopratio.closed_form import Polynomial
-from flopratio.closed_form.grid import LARGEST, chunks, fits_int64, on_grid
+from flopratio.closed_form.grid import LARGEST, bound, chunks, on_grid
 from flopratio.errors import UsageError
+from flopratio.networks.library import NETWORKS, describe
 from flopratio.step.options import StepOptions
 from flopratio.text.grammar import Value, format_value
 from flopratio.verbs.formula import formula_of
-from flopratio.verbs.formula.entries import QUANTITIES
+from flopratio.verbs.formula.entries import QUANTITIES, Entry
 from flopratio.verbs.formula.result import ClosedForm
 from flopratio.verbs.formula.trace import Tracer
+from flopratio.verbs.sweep.file import COLUMNS as COLUMN_TYPES
 from flopratio.verbs.sweep.plan import SWEPT_DEFAULTS
 from flopratio.version import versions
 
@@ -35,6 +40,13 @@ Grid = dict[str, tuple[int, ...]]
 
 FROM_POINTS = 200
 """Of a grid with fewer points each is traced."""
+
+FROM_POINTS_BUILT_IN = 10_000
+"""The same of the built-in networks: the claims of the field are judged on what is traced."""
+
+VERIFY = 2
+"""Points at which the form of each part is held against fresh traces, before random points of the
+whole grid are."""
 
 WHOLE = (
     "forward",
@@ -50,12 +62,44 @@ WHOLE = (
     "saved_bytes",
 )
 RATIOS = ("ratio", "ratio_with_update")
-COLUMNS = (*WHOLE, *RATIOS, "status")
+UNKNOWN = (
+    "first_layer_ratio",
+    "other_layers_ratio",
+    "peak_bytes",
+    "inference_peak_bytes",
+    "forward_ms",
+    "backward_ms",
+    "update_ms",
+    "time_ratio",
+)
+"""What a sweep tells of a point that is traced, and a closed form doesn't: these are empty."""
+
+SAME = ("device", "dtype", "torch")
+"""What all rows have in common."""
+
+COLUMNS = (
+    *WHOLE[:-2],
+    *RATIOS,
+    *UNKNOWN[:2],
+    *WHOLE[-2:],
+    *UNKNOWN[2:],
+    *SAME,
+    "status",
+)
 """The columns after ``model`` and the KEYs, as in :data:`flopratio.verbs.sweep.file.COLUMNS`; what
-holds for all rows stands in environment.json."""
+else holds for all rows stands in environment.json."""
 
 AT_ONCE = 1 << 18
 """Points that are worked out, and written, at a time: memory stays flat."""
+
+CSV_BATCH = 1 << 14
+"""Rows that become text at a time: with pyarrow's 1,024 it takes twice as long."""
+
+REPEATED = 16
+"""A column of Parquet is written as a dictionary if each of its values is there so often."""
+
+DIGITS = (38, 76)
+"""How many digits pyarrow's decimals may have."""
 
 FORMATS = ("csv", "parquet")
 
@@ -80,6 +124,7 @@ class GridForm:
         model, options: whose step it is.
         grid: KEY -> its values, in order; the last varies fastest.
         fixed: the other KEYs that were given.
+        dtype: of the numbers that the step is run in.
         pieces: what has a form. Where parts overlap the first holds.
         notes: what has none, a sentence each.
         traces: how many steps were traced.
@@ -89,79 +134,124 @@ class GridForm:
     options: StepOptions
     grid: Grid
     fixed: dict[str, Value]
+    dtype: str = ""
     pieces: list[Piece] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     traces: int = 0
-    verified: int = 0
 
     @property
     def size(self) -> int:
         return math.prod(map(len, self.grid.values()))
 
+    @property
+    def keys(self) -> dict[str, tuple[Value, ...]]:
+        """All KEYs that were given, with their values."""
+        return {**self.grid, **{key: (value,) for key, value in self.fixed.items()}}
+
     @cached_property
-    def _wide(self) -> frozenset[str]:
-        """The columns of Python integers: somewhere in the grid int64 could overflow."""
-        return frozenset(
-            name
+    def bounds(self) -> dict[str, int]:
+        """How large the columns become at most, by name."""
+        bounds = dict.fromkeys(WHOLE, 0)
+        for piece in self.pieces:
+            for name in WHOLE:
+                if name in piece.forms:
+                    where = {key: tuple(values) for key, values in piece.where.items()}
+                    bounds[name] = max(bounds[name], bound(piece.forms[name], where))
+        return bounds
+
+    @cached_property
+    def keys_of(self) -> dict[str, frozenset[str]]:
+        """The KEYs that a column depends on, by name."""
+        parted = {
+            key
             for piece in self.pieces
+            for key, values in self.grid.items()
+            if len(piece.where[key]) < len(values)
+        }
+        return {
+            name: frozenset(parted).union(
+                *(piece.forms[name].keys for piece in self.pieces if name in piece.forms)
+            )
             for name in WHOLE
-            if name in piece.forms and not fits_int64(piece.forms[name], self.grid)
-        )
+        }
+
+    def has_form(self, point: Mapping[str, int]) -> bool:
+        return any(all(point[key] in piece.where[key] for key in point) for piece in self.pieces)
 
     def columns(self, part: Mapping[str, Sequence[int]]) -> dict[str, Array]:
         """The columns of a part of the grid, a cell a point, in the order of its points; masked
-        where there is none. ``status`` tells whether there is a form."""
+        where there is none. ``status`` tells whether there is a form. Whole numbers are int64, or
+        Python's where somewhere in the grid int64 could overflow."""
         shape = tuple(len(values) for values in part.values())
         done = np.zeros(shape, dtype=bool)
-        columns: dict[str, Any] = {}
+        values: dict[str, Array] = {}
+        known: dict[str, Array] = {}
         for piece in self.pieces:
             chosen = {
-                key: [i for i, value in enumerate(values) if value in piece.where[key]]
-                for key, values in part.items()
+                key: [i for i, value in enumerate(each) if value in piece.where[key]]
+                for key, each in part.items()
             }
             if not all(chosen.values()):
                 continue
             inner = {key: [part[key][i] for i in chosen[key]] for key in part}
-            places = np.ix_(*chosen.values())
+            places = _places(chosen)
             fresh = ~done[places]
-            is_whole = fresh.all() and fresh.size == done.size
+            if not fresh.any():
+                continue
             for name in WHOLE:
                 form = piece.forms.get(name)
                 if form is None:
                     continue
-                if is_whole:
-                    whole = on_grid(form, inner)
-                    columns[name] = np.ma.masked_array(
-                        whole.astype(object) if name in self._wide else whole
-                    )
+                kind = np.int64 if self.bounds[name] <= LARGEST else object
+                block = on_grid(form, inner).astype(kind, copy=False)
+                if fresh.size == done.size and fresh.all():
+                    values[name], known[name] = block, fresh
                     continue
-                if name not in columns:
-                    kind = object if name in self._wide else np.int64
-                    columns[name] = np.ma.masked_array(np.zeros(shape, kind), mask=True)
-                column = columns[name]
-                block = column[places]
-                block[fresh] = on_grid(form, inner)[fresh]
-                column[places] = block
+                if name not in values:
+                    values[name] = np.zeros(shape, kind)
+                    known[name] = np.zeros(shape, dtype=bool)
+                values[name][places] = np.where(fresh, block, values[name][places])
+                known[name][places] |= fresh
             done[places] = True
-        empty = np.ma.masked_array(np.zeros(shape, np.int64), mask=True)
-        columns = {name: columns.get(name, empty) for name in WHOLE}
-        columns["ratio"] = _quotient(columns["backward"], columns["forward"])
-        with_update = _sum(columns["backward"], columns["update"])
-        columns["ratio_with_update"] = _quotient(with_update, columns["forward"])
-        columns["status"] = done
+        for name in WHOLE:
+            values.setdefault(name, np.zeros(shape, np.int64))
+            known.setdefault(name, np.zeros(shape, dtype=bool))
+        self._divide(values, known, "ratio", ("backward",))
+        self._divide(values, known, "ratio_with_update", ("backward", "update"))
         sizes = np.meshgrid(*part.values(), indexing="ij") if part else []
-        keys = dict(zip(part, sizes, strict=True))
-        return {name: column.reshape(-1) for name, column in {**keys, **columns}.items()}
+        columns: dict[str, Array] = dict(zip(part, sizes, strict=True))
+        for name, each in values.items():
+            every = known[name].all()
+            columns[name] = np.ma.masked_array(each, mask=np.ma.nomask if every else ~known[name])
+        columns["status"] = done
+        return {name: column.reshape(-1) for name, column in columns.items()}
+
+    def _divide(
+        self,
+        values: dict[str, Array],
+        known: dict[str, Array],
+        name: str,
+        above: tuple[str, ...],
+    ) -> None:
+        """Add the column of a ratio of sums to forward. What a float can't hold is divided as what
+        can, so that the ratio is that of the whole numbers."""
+        largest = max(sum(self.bounds[each] for each in above), self.bounds["forward"])
+        kind: Any = object if largest > LARGEST else np.longdouble if largest > 2**53 else float
+        known[name] = known["forward"] & (values["forward"] != 0)
+        for each in above:
+            known[name] = known[name] & known[each]
+        numerator = sum(values[each].astype(kind) for each in above)
+        denominator = values["forward"].astype(kind)
+        quotient = np.zeros(denominator.shape, kind)
+        np.divide(numerator, denominator, out=quotient, where=known[name])
+        values[name] = quotient.astype(float)
 
 
-def _sum(a: Any, b: Any) -> Any:
-    """Of two columns; of Python integers where int64 could overflow."""
-    small = a.dtype == b.dtype == np.int64 and int(a.max() or 0) + int(b.max() or 0) <= LARGEST
-    return a + b if small else a.astype(object) + b
-
-
-def _quotient(above: Any, below: Any) -> Any:
-    return np.ma.divide(above.astype(float), np.ma.masked_equal(below, 0).astype(float))
+def _places(chosen: Mapping[str, list[int]]) -> tuple[Any, ...]:
+    """What selects these indices of each dimension; a view, where they follow each other."""
+    if all(indices[-1] - indices[0] + 1 == len(indices) for indices in chosen.values()):
+        return tuple(slice(indices[0], indices[-1] + 1) for indices in chosen.values())
+    return np.ix_(*chosen.values())
 
 
 def is_for_closed_form(
@@ -169,9 +259,10 @@ def is_for_closed_form(
 ) -> bool:
     """Whether a grid is swept by closed form: nothing is timed, and it has many points."""
     points = math.prod(map(len, keys.values()))
+    enough = FROM_POINTS_BUILT_IN if model in NETWORKS else FROM_POINTS
     several = [values for values in keys.values() if len(values) > 1]
     sizes = all(type(value) is int for values in several for value in values)
-    return model is not None and measure == "none" and points > FROM_POINTS and sizes
+    return model is not None and measure == "none" and points > enough and sizes
 
 
 def grid_form(
@@ -198,9 +289,32 @@ def grid_form(
     }
     found = GridForm(model, options, grid, fixed)
     tracer = Tracer(model, fixed, options, cached=True)
-    _add_pieces(found, tracer, {}, dict(grid), progress)
+    if model in NETWORKS:
+        grid = {key: _described(model, fixed, key, values) for key, values in grid.items()}
+    _add_pieces(found, tracer, {}, grid, progress, {})
     found.traces += tracer.traces
+    found.dtype = next((sampled.dtype or "" for sampled in tracer.found), "")
     return found
+
+
+def _described(
+    model: str, fixed: Mapping[str, Value], key: str, values: tuple[int, ...]
+) -> tuple[int, ...]:
+    """The values of a KEY at which there is such a network: heads divide its width.
+
+    Raises:
+        UsageError: there are none.
+    """
+    described: list[int] = []
+    for value in values:
+        try:
+            describe(model, **{**fixed, key: value})
+        except UsageError:
+            if value == values[-1] and not described:
+                raise
+        else:
+            described.append(value)
+    return tuple(described)
 
 
 def _add_pieces(
@@ -209,10 +323,11 @@ def _add_pieces(
     held: dict[str, int],
     grid: Grid,
     progress: Callable[[int], None],
+    guesses: Mapping[Entry, Polynomial],
 ) -> None:
     """Add the pieces of a grid in which some KEYs are held at one value.
 
-    A KEY at 0 or 1 is often another function, and is tried by itself.
+    A KEY at 0 or 1 is often another function, and is tried by itself: most rows are the same there.
     """
     held = {**held, **{key: values[0] for key, values in grid.items() if len(values) == 1}}
     grid = {key: values for key, values in grid.items() if len(values) > 1}
@@ -226,7 +341,9 @@ def _add_pieces(
     )
     if low is not None:  # too few others to tell a function by
         for value in grid[low]:
-            _add_pieces(found, tracer, {**held, low: value}, _without(grid, low), progress)
+            rest = _without(grid, low)
+            at = _with_value(guesses, low, value)
+            _add_pieces(found, tracer, {**held, low: value}, rest, progress, at)
         return
     grid = {key: _admitted(found, tracer, held, grid, key, values) for key, values in grid.items()}
     if not grid:
@@ -243,10 +360,11 @@ def _add_pieces(
         (),
         {**{k: (v,) for k, v in {**found.fixed, **held}.items()}, **values},
         found.options,
-        progress=progress,
+        verify=VERIFY,
+        tracer=tracer,
+        guesses=guesses,
+        progress=lambda traces: progress(found.traces + tracer.traces + traces),
     )
-    found.traces += closed.traces
-    found.verified += len(closed.verified_at)
     found.notes += [f"{name}: {why}" for name, why in closed.why_not.items() if name in WHOLE]
     base = closed.fitted_at[0]
     open_values = dict(values)
@@ -257,13 +375,19 @@ def _add_pieces(
                 open_values[key] = (low_value, *open_values[key])
             else:
                 apart.append((key, low_value))
+    found.traces += closed.tracer.traces
     found.pieces.append(Piece(_region(found.grid, held, open_values), closed.totals))
     for key, value in apart:
-        rest = {other: each for other, each in grid.items() if other != key}
+        at = _with_value(closed.entries, key, value)
         try:
-            _add_pieces(found, tracer, {**held, key: value}, rest, progress)
+            _add_pieces(found, tracer, {**held, key: value}, _without(grid, key), progress, at)
         except UsageError as error:
             found.notes.append(f"{key}={value}: {error}")
+
+
+def _with_value(forms: Mapping[Entry, Polynomial], key: str, value: int) -> dict[Entry, Polynomial]:
+    """The forms with one KEY at a value."""
+    return {entry: form.substitute({key: value}) for entry, form in forms.items()}
 
 
 def _without(grid: Grid, key: str) -> Grid:
@@ -310,9 +434,22 @@ def _admitted(
         return True
 
     ordered = sorted(values)
-    if len(set(map(type, values))) != 1 or runs(ordered[-1]) or not runs(least[key]):
+    if runs(ordered[-1]) or not runs(least[key]):
         return values
     low, high = ordered.index(least[key]), len(ordered) - 1
+    told = set(map(int, re.findall(r"\d+", reason.replace(",", ""))))
+    sizes = tracer.sample({**held, **least}).settings.values()
+    for limit in told & {size for size in sizes if type(size) is int}:
+        # The sentence names a size of the model: most likely it is the limit.
+        place = bisect_right(ordered, limit) - 1
+        if not low < place < high:
+            continue
+        if not runs(ordered[place]):
+            high = place
+            continue
+        low = place
+        if place + 1 < high and not runs(ordered[place + 1]):
+            high = place + 1
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if runs(ordered[middle]) else (low, middle)
@@ -328,22 +465,24 @@ def _admitted(
 def hold_against_traces(
     found: GridForm, number: int, *, seed: int = 0
 ) -> list[tuple[dict[str, int], str]]:
-    """Trace random points of the grid afresh.
+    """Trace random points of the grid afresh: so many that have a form, and a few that have none,
+    which the model should refuse.
 
     Returns:
         The points that differ, with what differs there; none is as it should be.
     """
-    draw = random.Random(seed)
     tracer = Tracer(found.model, found.fixed, found.options, cached=False)
     wrong = []
-    for _ in range(number):
-        point = {key: draw.choice(values) for key, values in found.grid.items()}
+    for point in _drawn(found, number, random.Random(seed)):
         row = found.columns({key: (value,) for key, value in point.items()})
         try:
             sampled = tracer.sample(point)
         except UsageError as error:
             if row["status"][0]:
                 wrong.append((point, f"the model refuses it ({error})"))
+            continue
+        if not row["status"][0]:
+            wrong.append((point, "the model runs there, and the grid has no form"))
             continue
         totals = dict.fromkeys(QUANTITIES, 0)
         for entry, value in sampled.entries.items():
@@ -358,6 +497,56 @@ def hold_against_traces(
     return wrong
 
 
+def _drawn(found: GridForm, number: int, draw: random.Random) -> list[dict[str, int]]:
+    """Random points: those with a form, and for ten of them one without, if any."""
+    with_form: list[dict[str, int]] = []
+    without: list[dict[str, int]] = []
+    for _ in range(1000 * number):
+        if len(with_form) == number:
+            break
+        point = {key: draw.choice(values) for key, values in found.grid.items()}
+        if found.has_form(point):
+            with_form.append(point)
+        elif len(without) * 10 < number:
+            without.append(point)
+    return with_form + without
+
+
+UNFINISHED = ".unfinished"
+"""The end of a file's name until all of it is written."""
+
+
+def check_directory(
+    model: str,
+    keys: Mapping[str, Sequence[Value]],
+    options: StepOptions,
+    output: Path,
+    *,
+    fresh: bool,
+) -> None:
+    """Check that a directory holds no other sweep, before anything is traced. One that was
+    interrupted, or the same one, is written anew: it is a matter of seconds.
+
+    Args:
+        fresh: overwrite what is there.
+
+    Raises:
+        UsageError: it does.
+    """
+    if fresh or not any((output / f"sweep.{kind}").exists() for kind in FORMATS):
+        return
+    advice = "choose another directory with -o, or --fresh to write over it"
+    try:
+        before = json.loads((output / "environment.json").read_text(encoding="utf-8"))
+        there = before["sweep"], before["versions"]["torch"], before["versions"]["flopratio"]
+    except (OSError, ValueError, KeyError, TypeError):
+        there = None
+    now = versions()
+    this = json.loads(json.dumps(_identity(model, keys, options)))
+    if there != (this, now["torch"], now["flopratio"]):
+        raise UsageError(f"{output} holds another sweep already: {advice}")
+
+
 def write_grid(
     found: GridForm,
     output: Path,
@@ -367,50 +556,67 @@ def write_grid(
     finished: Callable[[int], None] = lambda rows: None,
 ) -> Path:
     """Write ``sweep.csv`` or ``sweep.parquet``, and ``environment.json`` beside it, part by part.
+    Until the last row is there the file has another name: an interrupted sweep leaves none.
 
     Args:
         kind: one of :data:`FORMATS`.
-        fresh: overwrite what is there.
+        fresh: overwrite what is there, if it is another sweep.
         finished: called with the number of rows of each part.
 
     Raises:
-        UsageError: the directory can't be written, or holds a sweep.
+        UsageError: the directory can't be written, or holds another sweep.
     """
+    check_directory(found.model, found.keys, found.options, output, fresh=fresh)
     path = output / f"sweep.{kind}"
-    if any((output / f"sweep.{each}").exists() for each in FORMATS) and not fresh:
-        raise UsageError(
-            f"{output} holds a sweep already: choose another directory with -o, or --fresh to "
-            "write over it"
-        )
+    unfinished = path.with_name(path.name + UNFINISHED)
     try:
         output.mkdir(parents=True, exist_ok=True)
-        with _writer(path, kind) as write:
-            for part in chunks(found.grid, AT_ONCE):
-                table = _table(found, part)
-                write(table)
-                finished(table.num_rows)
+        for each in FORMATS:  # of a run that was killed
+            (output / f"sweep.{each}{UNFINISHED}").unlink(missing_ok=True)
+        try:
+            with _Writer(found, unfinished, kind) as write:
+                for part in chunks(found.grid, AT_ONCE):
+                    table = _table(found, part)
+                    write(table)
+                    finished(table.num_rows)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
+        for each in FORMATS:  # of the sweep that is replaced
+            (output / f"sweep.{each}").unlink(missing_ok=True)
         text = json.dumps(environment(found), indent=2)
         (output / "environment.json").write_text(text + "\n", encoding="utf-8")
+        unfinished.replace(path)
     except OSError as error:
         raise UsageError(f"can't write in {output}: {error.strerror or error}") from error
     return path
 
 
+def _identity(
+    model: str, keys: Mapping[str, Sequence[Value]], options: StepOptions
+) -> dict[str, Any]:
+    """Which sweep it is."""
+    grid = {key: values for key, values in keys.items() if len(values) > 1}
+    return {
+        "model": model,
+        "grid": {key: _written(values) for key, values in grid.items()},
+        "settings": {key: format_value(keys[key][0]) for key in keys if key not in grid},
+        "options": {name: getattr(options, name) for name in SWEPT_DEFAULTS},
+        "source": "closed form",
+    }
+
+
+def _written(values: Sequence[Value]) -> str:
+    whole = [value for value in values if type(value) is int]
+    if len(whole) == len(values) and whole == list(range(whole[0], whole[-1] + 1)):
+        return f"{whole[0]}..{whole[-1]}"
+    return ",".join(map(str, values))
+
+
 def environment(found: GridForm) -> dict[str, Any]:
     """What holds for all rows, and the forms that they come from."""
     return {
-        "sweep": {
-            "model": found.model,
-            "grid": {
-                key: f"{values[0]}..{values[-1]}"
-                if values == tuple(range(values[0], values[-1] + 1))
-                else ",".join(map(str, values))
-                for key, values in found.grid.items()
-            },
-            "settings": {key: format_value(value) for key, value in found.fixed.items()},
-            "options": {name: getattr(found.options, name) for name in SWEPT_DEFAULTS},
-            "source": "closed form",
-        },
+        "sweep": _identity(found.model, found.keys, found.options),
         "convention": found.options.convention(),
         "versions": versions(),
         "pieces": [
@@ -424,69 +630,111 @@ def environment(found: GridForm) -> dict[str, Any]:
     }
 
 
-class _writer:  # noqa: N801 - a context manager
-    def __init__(self, path: Path, kind: str) -> None:
-        self.path, self.kind = path, kind
-        self.file: Any = None
+class _Writer:
+    """Writes tables one after the other to a file."""
 
-    def __enter__(self) -> Callable[[Any], None]:
+    def __init__(self, found: GridForm, path: Path, kind: str) -> None:
+        self.found, self.path, self.kind = found, path, kind
+        self.file: Any = None
+        self.sink: Any = None
+
+    def __enter__(self) -> Callable[[pa.Table], None]:
         return self._write
 
-    def _write(self, table: Any) -> None:
+    def _write(self, table: pa.Table) -> None:
         if self.file is None:
-            if self.kind == "csv":
-                from pyarrow import csv
-
-                options = csv.WriteOptions(quoting_style="none")
-                self.file = csv.CSVWriter(str(self.path), table.schema, write_options=options)
-            else:
-                from pyarrow import parquet
-
-                self.file = parquet.ParquetWriter(str(self.path), table.schema)
+            self.file = (self._csv if self.kind == "csv" else self._parquet)(table.schema)
         self.file.write_table(table)
 
+    def _csv(self, schema: pa.Schema) -> Any:
+        """As in :mod:`flopratio.verbs.sweep.file`: pyarrow would quote each name, and each text."""
+        from pyarrow import OSFile, csv
+
+        options = csv.WriteOptions(
+            include_header=False,
+            batch_size=CSV_BATCH,
+            quoting_style="needed" if set(self.found.model) & set('",\r\n') else "none",
+        )
+        self.sink = OSFile(str(self.path), "wb")
+        self.sink.write(",".join(schema.names).encode() + b"\n")
+        return csv.CSVWriter(self.sink, schema, write_options=options)
+
+    def _parquet(self, schema: pa.Schema) -> Any:
+        """Whole numbers are written by their differences, which are few where the last KEY varies;
+        what repeats, as a dictionary; text as text, whatever holds it here."""
+        from pyarrow import parquet, types
+
+        found = self.found
+        repeated = {
+            name
+            for name, keys in found.keys_of.items()
+            if found.size >= REPEATED * math.prod(len(found.grid[key]) for key in keys)
+        }
+        as_dictionary = [
+            each.name
+            for each in schema
+            if each.name in repeated or each.name in found.grid or types.is_dictionary(each.type)
+        ]
+        differences = [
+            each.name
+            for each in schema
+            if types.is_int64(each.type) and each.name not in as_dictionary
+        ]
+        return parquet.ParquetWriter(
+            str(self.path),
+            schema,
+            use_dictionary=as_dictionary,
+            column_encoding=dict.fromkeys(differences, "DELTA_BINARY_PACKED"),
+            store_schema=False,
+        )
+
     def __exit__(self, *exception: object) -> None:
-        if self.file is not None:
-            self.file.close()
+        for each in (self.file, self.sink):
+            if each is not None:
+                each.close()
 
 
 def _table(found: GridForm, part: Mapping[str, Sequence[int]]) -> pa.Table:
-    pa = _arrow()
+    import pyarrow as pa
+
     columns = found.columns(part)
     rows = len(columns["status"])
-    ok = columns.pop("status").astype(np.int8)
-    words = pa.DictionaryArray.from_arrays(ok, ["refused", "ok"]).cast(pa.string())
-    models = pa.DictionaryArray.from_arrays(np.zeros(rows, np.int8), [found.model])
-    arrays = {"model": models.cast(pa.string())}
+    zeros = pa.array(np.zeros(rows, np.int8))
+    names = ("model", *part, *COLUMNS)
+    constants = {
+        "model": found.model,
+        "device": "fake cpu",
+        "dtype": found.dtype,
+        "torch": torch.__version__,
+    }
+    arrays: dict[str, Any] = {
+        name: pa.DictionaryArray.from_arrays(zeros, [value], safe=False)
+        for name, value in constants.items()
+    }
+    for name in UNKNOWN:
+        kind = pa.int64() if COLUMN_TYPES[name] is int else pa.float64()
+        arrays[name] = pa.nulls(rows, kind)
+    ok = pa.array(columns.pop("status").view(np.int8))
+    arrays["status"] = pa.DictionaryArray.from_arrays(ok, ["refused", "ok"], safe=False)
     for name, column in columns.items():
-        mask = np.ma.getmaskarray(column) if isinstance(column, np.ma.MaskedArray) else None
-        data = np.asarray(column)
-        kind = None
-        if data.dtype == object:
-            kind = pa.decimal128(38, 0)
-            data = (
-                np.array([None if m else v for v, m in zip(data, mask, strict=True)], object)
-                if mask is not None
-                else data
-            )
-            mask = None
+        mask = np.ma.getmaskarray(column) if np.ma.is_masked(column) else None
+        data: Any = np.ma.getdata(column)
+        kind = _decimal(name, found.bounds[name]) if data.dtype == object else None
+        if kind is not None and mask is not None:
+            data, mask = np.where(mask, None, data), None
         arrays[name] = pa.array(data, type=kind, mask=mask)
-    return pa.table({**arrays, "status": words})
+    return pa.table({name: arrays[name] for name in names})
 
 
-def _arrow() -> Any:
-    try:
-        import pyarrow
-    except ImportError as error:
-        raise UsageError(
-            "a grid of this size is written by pyarrow, which isn't installed: pip install pyarrow"
-        ) from error
-    return pyarrow
+def _decimal(name: str, largest: int) -> pa.DataType:
+    """The type of the whole numbers of a column that don't fit 64 bits."""
+    import pyarrow as pa
 
-
-def every_point(found: GridForm) -> Iterator[dict[str, int]]:
-    """The points of a grid, in order."""
-    for part in chunks(found.grid, AT_ONCE):
-        sizes = np.meshgrid(*part.values(), indexing="ij")
-        for values in zip(*(each.reshape(-1).tolist() for each in sizes), strict=True):
-            yield dict(zip(part, values, strict=True))
+    if largest < 10 ** DIGITS[0]:
+        return pa.decimal128(DIGITS[0], 0)
+    if largest < 10 ** DIGITS[1]:
+        return pa.decimal256(DIGITS[1], 0)
+    raise UsageError(
+        f"{name} has up to {len(str(largest))} digits in this grid, and a table holds up to "
+        f"{DIGITS[1]}: give smaller values"
+    )

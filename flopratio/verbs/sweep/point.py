@@ -21,7 +21,6 @@ from flopratio.step.options import AUTO, StepOptions
 from flopratio.step.random_state import own_random_state
 from flopratio.step.real import spec_step
 from flopratio.step.run import Step
-from flopratio.text.dtypes import dtype_name
 from flopratio.text.grammar import is_spec
 from flopratio.torch_private import parameters
 from flopratio.trace.memory import peak_bytes
@@ -157,7 +156,7 @@ def _examine(
         "convention": f"flop_per_mac=2{'' if options.causal == 'full' else ' causal=half'}",
         "attention": ran.convention["attention"],
         "device": measure if measure != "none" else "fake cpu",
-        "dtype": _dtype(step),
+        "dtype": step.dtype,
         "torch": torch.__version__,
         "status": "ok",
     }
@@ -220,9 +219,3 @@ def _checkpointed(step: Step) -> dict[str, Any]:
         "checkpointed_recompute": ledger.totals.recompute,
         "checkpointed_elementwise_recompute": ledger.totals.elementwise_recompute,
     }
-
-
-def _dtype(step: Step) -> str | None:
-    """Of the numbers that the step is run in."""
-    tensors = (*parameters(step.module), *step.inputs.tensors)
-    return next((dtype_name(t.dtype) for t in tensors if t.is_floating_point()), None)
