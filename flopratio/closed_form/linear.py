@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Sequence
 from fractions import Fraction
+from math import gcd, lcm
 from typing import NamedTuple
 
 
@@ -13,7 +15,7 @@ class Solution(NamedTuple):
     Args:
         values: of the unknowns; None if the equations contradict each other. Where they don't
             determine an unknown, it is 0.
-        rank: how many unknowns they determine.
+        rank: how many unknowns they determine, or did before the first contradiction.
     """
 
     values: list[Fraction] | None
@@ -21,33 +23,37 @@ class Solution(NamedTuple):
 
 
 def solve(equations: Sequence[Sequence[Fraction | int]], results: Sequence[int]) -> Solution:
-    """Gauss-Jordan elimination over the rationals.
+    """Elimination in whole numbers, one equation after the other, up to the first contradiction.
 
     Args:
         equations: the coefficients of each.
     """
-    rows = [
-        [Fraction(value) for value in (*equation, result)]
-        for equation, result in zip(equations, results, strict=True)
-    ]
     unknowns = len(equations[0]) if equations else 0
-    pivots: list[int] = []
-    for column in range(unknowns):
-        top = len(pivots)
-        found = next((i for i in range(top, len(rows)) if rows[i][column]), None)
-        if found is None:
-            continue
-        rows[top], rows[found] = rows[found], rows[top]
-        pivot = rows[top]
-        inverse = 1 / pivot[column]
-        rows[top] = pivot = [value * inverse for value in pivot]
-        for index, row in enumerate(rows):
-            if index != top and (factor := row[column]):
-                rows[index] = [a - factor * b for a, b in zip(row, pivot, strict=True)]
-        pivots.append(column)
-    if any(row[-1] for row in rows[len(pivots) :]):
-        return Solution(None, len(pivots))
+    echelon: list[tuple[int, list[int]]] = []  # the column of a row's first coefficient, and it
+    for equation, result in zip(equations, results, strict=True):
+        row = _whole((*equation, result))
+        for column, other in echelon:
+            if factor := row[column]:
+                pivot = other[column]
+                row = _reduced([a * pivot - b * factor for a, b in zip(row, other, strict=True)])
+        first = next((i for i, value in enumerate(row) if value), None)
+        if first == unknowns:
+            return Solution(None, len(echelon))
+        if first is not None:
+            insort(echelon, (first, row))
     values = [Fraction(0)] * unknowns
-    for row, column in zip(rows, pivots, strict=False):
-        values[column] = row[-1]
-    return Solution(values, len(pivots))
+    for column, row in reversed(echelon):
+        rest = sum(row[i] * values[i] for i in range(column + 1, unknowns))
+        values[column] = (row[-1] - rest) / Fraction(row[column])
+    return Solution(values, len(echelon))
+
+
+def _whole(row: Sequence[Fraction | int]) -> list[int]:
+    """The row times what makes it whole, and as small as it can be."""
+    common = lcm(*(value.denominator for value in row))
+    return _reduced([int(value * common) for value in row])
+
+
+def _reduced(row: list[int]) -> list[int]:
+    factor = gcd(*row)
+    return [value // factor for value in row] if factor > 1 else row

@@ -42,6 +42,16 @@ def test_json_has_forms_that_sympy_reads(net: str, capsys: pytest.CaptureFixture
     assert {"grad_input", "grad_weight", "backward", "update", "saved_bytes"} <= document.keys()
 
 
+def test_a_question_is_answered(capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["formula", "mlp", "batch=8", "depth=2", "--verify", "1", "-q"]
+    assert main([*line, "--solve", "parameters = 1e6", "--for", "width", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["there"] <= 10**6 < document["at_next"]
+    assert document["next"] == document["largest"] + 1
+    assert document["there"] == sympy.sympify(document["form"]).subs("width", document["largest"])
+    assert document["largest"] <= document["real"] < document["next"]
+
+
 def test_a_grid_is_swept_by_closed_form(
     net: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -64,6 +74,12 @@ def test_a_grid_is_swept_by_closed_form(
         (["mlp", "bat ch"], "'bat ch' is no KEY"),
         (["mlp", "batch", "--by", "op"], "by=op should be one of total, type, layer"),
         (["mlp", "batch", "--json", "--latex"], "leave one"),
+        (["mlp", "--for", "width"], "say --solve 'hardware = 1e24' too"),
+        (["mlp", "--solve", "hardware=1e9"], "for which KEY? say --for width"),
+        (["mlp", "--solve", "hardwar=1e9", "--for", "width"], "did you mean 'hardware'"),
+        (["mlp", "--solve", "1e9", "--for", "width"], "'1e9' is no question"),
+        (["mlp", "batch", "--solve", "hardware=1e9", "--for", "width"], "give batch a value"),
+        (["mlp", "--solve", "hardware=1e9", "--for", "width", "--latex"], "leave --by, --latex"),
     ],
 )
 def test_bad_input_exits_2(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import product
+from math import isqrt
+from random import Random
 from typing import Any
 
 import pytest
@@ -108,6 +110,22 @@ def test_what_is_no_polynomial_is_refused(function: Function) -> None:
     assert set(found.forms) == {"g"}
     refusal = found.refused["f"]
     assert all(value == function(**point) for point, value in refusal.samples)
+
+
+@given(
+    st.sampled_from(("power", "root", "noise", "degree")), st.integers(2, 50), st.integers(0, 10**6)
+)
+@settings(max_examples=6, deadline=None)
+def test_random_functions_that_are_none_are_refused(kind: str, c: int, seed: int) -> None:
+    kinds: dict[str, Function] = {
+        "power": lambda b, n: b * (c + 1) ** (n % 97),
+        "root": lambda b, n: b * isqrt(c * n * n * n + seed),
+        "noise": lambda b, n: b * Random(seed * 1009 + n).randrange(1, c * 10**6),
+        "degree": lambda b, n: b * (n**5 * c + n * seed),
+    }
+    found = fit(f=kinds[kind], g=lambda b, n: c * b * n * n + seed)
+    assert set(found.refused) == {"f"}
+    assert set(found.forms) == {"g"}
 
 
 @pytest.mark.parametrize(("place", "change"), [(0, -1), (2, 1000)])

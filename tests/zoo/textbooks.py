@@ -194,7 +194,9 @@ def test_palm() -> None:
 
 
 def test_the_built_in_transformer_is_its_formulas() -> None:
-    same_as_the_formulas(form_of("transformer", "batch seq depth width", optimizer="sgd"))
+    """With the CPU's attention: CUDA's pads the log-sum-exp that it keeps to rows of 32."""
+    keys = "batch seq depth width"
+    same_as_the_formulas(form_of("transformer", keys, optimizer="sgd", target="cpu"))
 
 
 # -- strides that round ----------------------------------------------------------------------------

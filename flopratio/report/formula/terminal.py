@@ -8,7 +8,7 @@ from flopratio.closed_form import Polynomial
 from flopratio.report.formula.asymptotics import sentences
 from flopratio.report.formula.text import letters, pretty
 from flopratio.report.units import plural
-from flopratio.verbs.formula.result import DECLINED, ClosedForm
+from flopratio.verbs.formula.result import DECLINED, SUMS, ClosedForm
 
 SHOWN = (
     "forward",
@@ -44,7 +44,8 @@ def lines(closed: ClosedForm, by: str = "total") -> Iterator[str]:
                 yield name or "(no layer)"
                 yield from _forms(forms, names, [each for each in SHOWN if each in forms], "  ")
     for quantity, reason in closed.why_not.items():
-        yield f"{quantity}: none. {reason}"
+        if quantity not in SUMS:
+            yield f"{quantity}: none. {reason}"
     words = list(sentences(closed.totals, closed.keys))
     if words:
         yield ""

@@ -112,7 +112,7 @@ def formula_of(
         entries=fit.forms,  # type: ignore[arg-type]
         refused=fit.refused,  # type: ignore[arg-type]
         types=dict(types_of(tracer.found)),
-        domains={axis.key: axis.values for axis in axes},
+        domains={axis.key: axis.verified or axis.values for axis in axes},
         fitted_at=fit.fitted_at,
         verified_at=fit.verified_at,
         traces=tracer.traces,
@@ -166,4 +166,6 @@ def _sizes(model: str, key: str, values: Sequence[Value]) -> list[int]:
                 f"{key}={value} is no whole number: a closed form of {model} is of sizes, such as "
                 f"{key}=8,16,32"
             )
+        if value < 0:
+            raise UsageError(f"{key}={value} is less than nothing: write {key}=8,16,32")
     return sorted(value for value in values if type(value) is int)

@@ -53,6 +53,8 @@ def choose_axes(
         if key in given:
             verified = [v for v in given[key] if v >= min(2, given[key][-1])]
             values = verified if structural[key] else _beyond(tracer, key, point, verified)
+            if values is verified and not structural[key]:
+                _refuse_beyond(tracer, key, point, verified[-1])
         elif structural[key]:
             values = range(point[key], point[key] + 4)
         else:
@@ -64,6 +66,19 @@ def choose_axes(
             )
         axes.append(Axis(key, point[key], values, verified))
     return axes
+
+
+def _refuse_beyond(tracer: Tracer, key: str, point: Mapping[str, int], last: int) -> None:
+    """
+    Raises:
+        UsageError: the model does not run at the last value that somebody gave.
+    """
+    try:
+        tracer.sample({**point, key: last})
+    except UncertainError:
+        raise
+    except UsageError as error:
+        raise UsageError(f"{tracer.model} refuses {key}={last:,}: {error}") from None
 
 
 def _start(

@@ -11,6 +11,7 @@ from math import gcd
 from typing import Any
 
 from flopratio.closed_form import Polynomial, Refusal
+from flopratio.closed_form.axis import HIGHEST_DEGREE
 from flopratio.closed_form.interpolate import Point
 from flopratio.closed_form.polynomial import polynomial_sum
 from flopratio.errors import UsageError
@@ -66,7 +67,7 @@ class ClosedForm:
         entries: each row's and storage's number.
         refused: those that have no form.
         types: layer -> class, where the number of layers varies under one name, ``h.*``.
-        domains: KEY -> the values among which points were chosen.
+        domains: KEY -> the values among which the points of verification were chosen.
         fitted_at: the points that were fitted.
         verified_at: other points, at which a fresh trace has the same numbers.
         traces: how many steps were traced; the others were read.
@@ -110,7 +111,10 @@ class ClosedForm:
             for point, value in some
         )
         by = refusal.key or " and ".join(self.keys)
-        return f"{entry} is no polynomial in {by} or its floors: {samples}"
+        return (
+            f"{entry} is no polynomial of degree {HIGHEST_DEGREE} or less in {by} or its floors: "
+            f"{samples}"
+        )
 
     def __getitem__(self, quantity: str) -> Polynomial:
         """The form of a quantity.
@@ -151,10 +155,16 @@ class ClosedForm:
         return forms
 
     def __call__(self, **sizes: int) -> dict[str, int]:
-        """The figures at a point, by quantity."""
+        """The figures at a point, by quantity.
+
+        Raises:
+            UsageError: a KEY is missing, or the model refuses a size.
+        """
         missing = [key for key in self.keys if key not in sizes]
         if missing or len(sizes) > len(self.keys):
             raise UsageError(f"give one value for each of {', '.join(self.keys)}")
+        for key, value in sizes.items():
+            self._admit(key, value)
         return {name: int(form(sizes)) for name, form in self.totals.items()}
 
     def solve(self, quantity: str, limit: str | float, *, for_: str = "", **sizes: int) -> Solution:
@@ -187,14 +197,27 @@ class ClosedForm:
             point = {**sizes, for_: value}
             if self._is_structural(for_) and value > MOST_LAYERS:
                 return None  # a trace takes as long as there are layers
-            largest = (self.totals[name] for name in LARGEST if name in self.totals)
-            if any(form(point) > MOST_TRACED for form in largest):
+            if not self._is_traceable(point):
                 return None
             sums = self._sums_at(point)
             return sum(sums[part] for part in SUMS.get(quantity, (quantity,)))
 
         form = self[quantity].substitute(sizes)
         return solve(quantity, limit, form, for_, start, step, trace)
+
+    def _admit(self, key: str, value: int) -> None:
+        """Trace a size that isn't among those of the form, the others as they were."""
+        point = {**self.fitted_at[0], key: value}
+        if value in self.domains[key] or self._is_structural(key) or not self._is_traceable(point):
+            return
+        try:
+            self.tracer.sample(point)
+        except UsageError as error:
+            raise UsageError(f"{self.model} refuses {key}={value:,}: {error}") from None
+
+    def _is_traceable(self, point: Mapping[str, int]) -> bool:
+        largest = (self.totals[name] for name in LARGEST if name in self.totals)
+        return all(form(point) <= MOST_TRACED for form in largest)
 
     def _is_structural(self, key: str) -> bool:
         """Whether the number of layers goes with a KEY."""

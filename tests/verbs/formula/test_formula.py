@@ -104,7 +104,8 @@ def test_a_changed_number_is_refused_and_the_layer_named(monkeypatch: pytest.Mon
     monkeypatch.setattr(Tracer, "_trace", changed)
     found = form_of("mlp", "batch", depth=2)
     assert {entry.layer for entry in found.refused} == {"hidden.0.linear"}
-    with pytest.raises(UsageError, match=r"hidden\.0\.linear is no polynomial in batch"):
+    sentence = r"hidden\.0\.linear is no polynomial of degree . or less in batch"
+    with pytest.raises(UsageError, match=sentence):
         _ = found["forward"]
     assert found["grad_weight"]
 
@@ -116,6 +117,7 @@ def test_a_changed_number_is_refused_and_the_layer_named(monkeypatch: pytest.Mon
         ("mlp", ("activation",), {}, "activation of mlp is relu, no whole number"),
         ("mlp", (), {"batch": 8}, "name KEYs"),
         ("mlp", ("batch",), {"batch": 8}, "batch has one value"),
+        ("mlp", ("width",), {"width": range(-3, 6)}, "width=-3 is less than nothing"),
         ("nothing", ("batch",), {}, "no model 'nothing'"),
     ],
 )
@@ -124,6 +126,81 @@ def test_bad_input_is_one_sentence(
 ) -> None:
     with pytest.raises(UsageError, match=sentence):
         form_of(model, *keys, **values)
+
+
+ODD = """
+import torch
+
+@torch.library.custom_op("closed_form::odd", mutates_args=())
+def odd(x: torch.Tensor) -> torch.Tensor:
+    return x.clone()
+
+odd.register_fake(torch.empty_like)
+odd.register_autograd(lambda context, gradient: gradient)
+
+class Odd(torch.nn.Module):
+    def forward(self, x):
+        return odd(x)
+
+def uncounted(width: int = 8):
+    return torch.nn.Sequential(torch.nn.Linear(width, width), Odd()), torch.empty(2, width)
+
+def steep(width: int = 8):
+    return torch.nn.Linear(width**3, width**2), torch.empty(2, width**3)
+
+def fixed(width: int = 8):
+    if width != 8:
+        raise ValueError("the width is 8")
+    return torch.nn.Linear(width, 4), torch.empty(2, width)
+
+def limited(width: int = 8):
+    if width > 80:
+        raise ValueError("the width is at most 80")
+    return torch.nn.Linear(width, 4), torch.empty(2, width)
+
+made = 0
+
+def fickle(width: int = 8):
+    global made
+    made += 1
+    return torch.nn.Linear(width, made), torch.empty(2, width)
+"""
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> str:
+    (tmp_path / "odd.py").write_text(ODD)
+    return str(tmp_path / "odd.py")
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("uncounted", r"no closed form: its step has operators without a formula .*odd"),
+        ("fixed", "width of .* has one admissible value, 8: leave it out"),
+        ("fickle", "no closed form: two traces of one point differ"),
+    ],
+)
+def test_what_has_no_certain_form_is_refused(odd: str, name: str, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        form_of(f"{odd}:{name}", "width")
+
+
+def test_a_degree_above_the_limit_is_that_quantity_alone(odd: str) -> None:
+    found = form_of(f"{odd}:steep", "width", optimizer="none")
+    with pytest.raises(UsageError, match=r"addmm in .* is no polynomial of degree 4 or less in w"):
+        _ = found["forward"]
+    assert "parameters" not in found.totals
+    assert not found["update"]
+
+
+def test_sizes_that_the_model_refuses_are_refused(odd: str) -> None:
+    found = form_of(f"{odd}:limited", "width")
+    assert found(width=80)["forward"] == 2 * 2 * 80 * 4
+    with pytest.raises(UsageError, match=r"refuses width=81: .*at most 80"):
+        found(width=81)
+    with pytest.raises(UsageError, match=r"would take width=.*refused: .*at most 80"):
+        found.solve("forward", 1e9)
 
 
 def test_segments_that_go_with_the_root_of_the_depth_are_refused() -> None:
