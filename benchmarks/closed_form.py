@@ -23,7 +23,8 @@ from flopratio.closed_form.grid import all_at_points, on_grid
 from flopratio.step.options import StepOptions
 from flopratio.verbs.formula import formula_of
 from flopratio.verbs.formula.trace import step_of
-from flopratio.verbs.sweep.closed_form import WHOLE, GridForm, Piece, write_grid
+from flopratio.verbs.sweep.closed_form import WHOLE, GridForm, Piece
+from flopratio.verbs.sweep.grid_file import write_grid
 
 MODEL = "transformer"
 KEYS = ("batch", "depth", "width", "seq")

@@ -21,7 +21,7 @@ SURVEY = "Baydin et al. 2018, JMLR 18(153), 3.2: typically 2 to 3 times the func
 ANATOMY = "Hugging Face transformers, docs: model training anatomy"
 ACCUMULATION = "Hugging Face transformers, docs: gradient accumulation"
 PRECISION = "Micikevicius et al. 2018, arXiv:1710.03740: nearly halves memory"
-THUMB = "Kaplan et al. 2020, 2.1: 2 N a token"
+THUMB = "Kaplan et al. 2020, 2.1: 6 N, without the terms that depend on the context"
 DIVE = "Zhang et al., Dive into Deep Learning, 5.3: intermediates are kept until backward"
 
 
@@ -55,15 +55,16 @@ def main() -> None:
             ARTICLE,
             "less than 2",
             gpt2.totals.ratio,
-            "its first layer is a lookup, without a product, and every product has two operands "
-            "that want a gradient",
+            f"{gpt2.totals.ratio:.4f}: its first layer is a lookup, without a product, and every "
+            "product has two operands that want a gradient",
         ),
         Claim(
             "backward takes 2 times forward's FLOPs: GPT-2 as it is executed",
             ARTICLE,
             "2:1",
             gpt2.ratio.hardware,
-            "fused attention keeps no scores: its backward evaluates Q Kᵀ again",
+            f"{gpt2.ratio.hardware:.3f}: fused attention keeps no scores, and its backward "
+            "evaluates Q Kᵀ again",
         ),
         *(
             Claim(

@@ -57,7 +57,8 @@ def main() -> None:
                 "model": model,
                 "settings": " ".join(f"{key}={value}" for key, value in settings.items()),
                 **{f"{phase}_ms": times[phase] for phase in PHASES},
-                "zero_grad_ms": zero_grad_ms(model, settings),
+                "zero_grad_ms": (zeroing := zero_grad_ms(model, settings)),
+                "zero_grad_share": zeroing / (zeroing + sum(times.values())),
                 **{f"{phase}_share": times[phase] / sum(times.values()) for phase in PHASES},
                 **{f"{phase}_flops": getattr(flops, phase) for phase in PHASES},
                 "device": "cpu",
@@ -111,6 +112,16 @@ def claims_of(frame: pd.DataFrame) -> list[Claim]:
                 None,
                 bool(at.loc[model, "backward_share"] > 0.5),
                 reason=f"it takes {at.loc[model, 'backward_share']:.0%}",
+                measured=True,
+            )
+            for model in STEPS
+        ),
+        *(
+            Claim(
+                f"{model}: share of zeroing gradients, in a step that does so",
+                PAPER,
+                None,
+                at.loc[model, "zero_grad_share"],
                 measured=True,
             )
             for model in STEPS

@@ -114,7 +114,7 @@ def nanogpt(rows: Rows) -> list[Claim]:
 
 def megatron(rows: Rows) -> list[Claim]:
     table = reference("megatron2021_table1")
-    found, held = {}, []
+    found, held, equal = {}, [], []
     for row in table.to_dict("records"):
         sizes = (int(row[name]) for name in ("layers", "hidden", "heads"))
         counts = found[row["params_B"]] = gpt(*sizes, 51200, 2048, recompute=True)
@@ -130,39 +130,58 @@ def megatron(rows: Rows) -> list[Claim]:
                 parameters / 1e9,
             )
         )
-        note(
-            rows,
-            MEGATRON,
-            row["params_B"],
-            "FLOP of an iteration, equation 3",
-            row["flops_per_iter_DERIVED"],
-            float(flops),
+        equal.append(
+            note(
+                rows,
+                MEGATRON,
+                row["params_B"],
+                "FLOP of an iteration, equation 3",
+                row["flops_per_iter_DERIVED"],
+                float(flops),
+            )
         )
     return [
         all_of("parameters", f"{MEGATRON}, table 1", held),
+        all_of(
+            "executed FLOP of an iteration, by equation 3",
+            f"{MEGATRON}, table 1 and equation 3",
+            equal,
+        ),
         *(
-            training_days(row, found[size])
+            claim
             for row, size in zip(
                 reference("megatron2021_training_time").to_dict("records"),
                 ("145.6", "1008.0"),
                 strict=True,
             )
+            for claim in training_time(row, found[size])
         ),
     ]
 
 
-def training_days(row: Mapping[str, str], counts: Counts) -> Claim:
-    """GPT-3 has 96 of the 145.6B's layers, so that its own are counted."""
+def training_time(row: Mapping[str, str], counts: Counts) -> Iterable[Claim]:
+    """The days at the printed rate, and the rate that the printed days imply. GPT-3 has 96 of the
+    145.6B's layers, so that its own are counted."""
     if row["model"] == "GPT-3":
         counts = gpt(96, 12288, 96, 51200, 2048, recompute=True)
-    rate = int(row["gpus"]) * float(row["TFLOPs"]) * 1e12
-    days = counts.hardware_flops / 2048 * float(row["tokens"]) / rate / 86400
-    return Claim(
+    teraflops = counts.hardware_flops / 2048 * float(row["tokens"]) / 1e12
+    gpu_days = int(row["gpus"]) * 86400
+    reason = (
+        "8 T P leaves out the products of attention and the logits, which the throughput counts"
+    )
+    yield Claim(
         f"{row['model']} on {row['gpus']} GPUs at {row['TFLOPs']} TFLOP/s each: days of training",
         f"{MEGATRON}, section 5.1",
         f"{row['days']} days",
-        days,
-        "8 T P leaves out the products of attention and the logits, which the throughput counts",
+        teraflops / gpu_days / float(row["TFLOPs"]),
+        reason,
+    )
+    yield Claim(
+        f"{row['model']} on {row['gpus']} GPUs in {row['days']} days: TFLOP/s of each, as implied",
+        f"{MEGATRON}, section 5.1",
+        row["TFLOPs"],
+        teraflops / gpu_days / float(row["days"]),
+        reason,
     )
 
 

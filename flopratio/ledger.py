@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
 
 from flopratio.errors import UsageError
 from flopratio.memory import Memory
+from flopratio.text.spreadsheets import as_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -446,13 +447,16 @@ class Ledger:
         )
 
     def to_csv(self, **columns: Sequence[Any]) -> str:
-        """The rows as CSV, each with the model, the convention and the torch version.
+        """The rows as CSV, each with the model, the convention and the torch version. A name that
+        a spreadsheet would take for a formula has an apostrophe in front.
 
         Args:
             columns: further columns, with a value for each row.
         """
         frame = self.frame.assign(**columns)
         frame.insert(0, "model", self.model)
+        for name in ("model", "layer", "type", "op"):
+            frame[name] = frame[name].map(as_text)
         for key, value in self.convention.items():
             frame[key] = value
         frame["torch"] = self.versions.get("torch", "")

@@ -186,14 +186,14 @@ class RuledFakeTensorMode(FakeTensorMode):
 
     def __init__(self) -> None:
         super().__init__(allow_non_fake_inputs=True)
+        self._has_no_device = super().avoid_device_init  # asked for with most operators
 
     @property
     def avoid_device_init(self) -> bool:
         """Whether tensors on a GPU that is not there can be made. Only in the main thread: for this
         torch 2.11 keeps something in the thread that comes first, and crashes when another thread
         comes after that one has ended."""
-        here = threading.current_thread() is threading.main_thread()
-        return here and super().avoid_device_init
+        return self._has_no_device and threading.get_ident() == threading.main_thread().ident
 
     def dispatch(
         self,

@@ -136,12 +136,8 @@ def _by_closed_form(
     from rich.progress import Progress
 
     from flopratio.cli.progress import late_progress
-    from flopratio.verbs.sweep.closed_form import (
-        check_directory,
-        grid_form,
-        hold_against_traces,
-        write_grid,
-    )
+    from flopratio.verbs.sweep.closed_form import grid_form, hold_against_traces
+    from flopratio.verbs.sweep.grid_file import check_directory, write_grid
 
     options = swept_options(**step)
     check_directory(model, keys, options, output, fresh=fresh)

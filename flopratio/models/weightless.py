@@ -23,6 +23,21 @@ _CONSTANT = frozenset({torch.zeros, torch.ones, torch.full})
 _LARGE = 2**24
 """Elements from which a constant tensor is a parameter for certain, and no table to be read."""
 
+_RANDOM = frozenset(
+    {
+        torch.Tensor.normal_,
+        torch.Tensor.uniform_,
+        nn.init.normal_,
+        nn.init.uniform_,
+        nn.init.trunc_normal_,
+        nn.init.xavier_normal_,
+        nn.init.xavier_uniform_,
+        nn.init.kaiming_normal_,
+        nn.init.kaiming_uniform_,
+    }
+)
+"""Initialisers that take any matrix or kernel."""
+
 _INITIALISERS = frozenset(
     {torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.erfinv_, torch.Tensor.exponential_}
     | {getattr(nn.init, name) for name in dir(nn.init) if name.endswith("_") and name[0] != "_"}
@@ -30,7 +45,8 @@ _INITIALISERS = frozenset(
 
 
 class _Weightless(TorchFunctionMode):
-    """Tensors that are born without a value of interest are born on the meta device."""
+    """Tensors that are born without a value of interest are born on the meta device, and left as
+    they are there: torch takes as long to fill one that has no values as for half of the rest."""
 
     def __torch_function__(
         self,
@@ -44,6 +60,10 @@ class _Weightless(TorchFunctionMode):
             placed = kwargs.get("device") is not None or kwargs.get("out") is not None
             if not placed and (func in _VALUELESS or _elements(args, kwargs) >= _LARGE):
                 kwargs["device"] = "meta"
+        elif func in _RANDOM:
+            tensor: torch.Tensor = args[0] if args else kwargs["tensor"]
+            if tensor.is_meta and tensor.dim() >= 2:
+                return tensor
         return func(*args, **kwargs)
 
 

@@ -21,6 +21,7 @@ from flopratio.report.units import Kind, choose, plural, printable, quantity, sh
 from flopratio.snapshot import Snapshot
 from flopratio.text.grammar import format_value
 from flopratio.text.patterns import without_numbers
+from flopratio.text.spreadsheets import as_text
 from flopratio.verbs.diff import Change, Difference, Move
 
 SCHEMA = "flopratio.diff/1"
@@ -467,7 +468,8 @@ def to_csv(found: Difference) -> str:
         writer.writerows([of, "", "", name, *change] for name, change in changes.items())
     for move in found.moves():
         for name, change in move.changes.items():
-            writer.writerow([move.sign, move.layer, move.type, name, *change])
+            where = as_text(move.layer), as_text(move.type)
+            writer.writerow([move.sign, *where, name, *change])
     return text.getvalue()
 
 

@@ -96,6 +96,8 @@ def verdict(ledger: Ledger) -> list[Remark]:
     if reason := ledger.why_not_compared:
         said = reason if reason == ONE_SOURCE else f"not compared: {reason}"
         return [Remark("reconciled", said)]
+    if not ledger.rows:
+        return [Remark("reconciled", "nothing to compare: no operator ran")]
     count = plural(len(ledger.layers()), "layer")
     lines = [Remark("reconciled", f"analytic = executed in all {count}", good=True)]
     if ledger.saved_mismatches:

@@ -93,6 +93,8 @@ def _step(document: Any, name: str) -> SavedStep:
         profile = Profile.from_document(document)
         return SavedStep(profile.ledger, profile, name=name)
     ledger = Ledger.from_document(document)
+    if not ledger.rows:
+        return SavedStep(ledger, name=name, notes=["No operator is in this document: no row."])
     if (predicted := document.get("predicted")) is None:
         return SavedStep(ledger, name=name)
     prediction = predict(ledger.rows, DeviceProfile(**predicted["roofs"]), tf32=predicted["tf32"])

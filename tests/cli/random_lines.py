@@ -465,6 +465,8 @@ VERBS: dict[str, dict[str, tuple[str | None, ...]]] = {
         "--inference": (None,),
         "--by": ("total", "type", "layer", "op"),
         "--verify": ("1", "0", "x"),
+        "--solve": ("forward=1e6", "forward = 1MFLOP", "peak=1MiB", "peak=1", "nosuch=3", "x", ""),
+        "--for": ("batch", "width", "nosuch"),
         "--latex": (None,),
         "--python": (None,),
         "--json": (None,),
@@ -567,6 +569,8 @@ def random_lines(seed: int, directory: Path) -> Iterator[list[str]]:
             # What it is in are names alone; it traces dozens of steps, and keeps what it found.
             free = draw.choice([["batch"], ["batch"], ["batch", "width"], ["nosuch"], ["b c"], []])
             keys = [key for key in keys if key.partition("=")[0] not in free]
+            if "--solve" in options and "--for" not in options and draw.random() < 0.8:
+                options += ["--for", "batch"]
             yield [verb, *named, *free, *keys, *options, "--no-cache"]
             continue
         if verb == "profile" and "--roofs" not in options:

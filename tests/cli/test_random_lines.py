@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 from pathlib import Path
 
 import pytest
+import typer
 
+from flopratio.cli import app
 from tests.cli import random_lines
 from tests.cli.random_lines import ANCHORS, failures, problem
 
@@ -49,6 +52,13 @@ def test_another_document_for_the_same_line_is_seen(
 def test_what_is_bad_is_seen(ends: object, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(random_lines, "run", ends)
     assert re.search(said, problem(["count", "mlp", "--json"]))
+
+
+def test_every_verb_is_drawn(tmp_path: Path) -> None:
+    random_lines.write_files(tmp_path)
+    drawn = {line[0] for line in islice(random_lines.random_lines(3, tmp_path), 600)}
+    commands: dict[str, object] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    assert set(commands) == set(random_lines.VERBS) <= drawn
 
 
 def test_lines_are_the_same_for_a_seed(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import flopratio as fr
 from flopratio.errors import UsageError
 from flopratio.ledger import Ledger
+from flopratio.report.page.report import report_markdown, report_page
 from flopratio.verbs.saved import read_step
 from tests.verbs.profile.small import small_profile
 
@@ -63,6 +64,16 @@ def test_a_step_of_ones_own_is_read(tmp_path: Path) -> None:
         model(torch.ones(3, 4)).sum().backward()
     step = read_step(saved(profiler.ledger.to_json(), tmp_path))
     assert step.ledger.totals == profiler.ledger.totals
+
+
+def test_a_document_without_rows_says_so(ledger: Ledger, tmp_path: Path) -> None:
+    empty = {**json.loads(ledger.to_json()), "rows": [], "layers": []}
+    step = read_step(saved(json.dumps(empty), tmp_path))
+    assert step.notes == ["No operator is in this document: no row."]
+    text = report_markdown([step])
+    assert "nothing to compare: no operator ran" in text
+    assert step.notes[0] in text
+    assert step.notes[0] in report_page([step])
 
 
 DOCUMENT: dict[str, Any] = {"schema": "flopratio.ledger/1", "layers": []}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from flopratio.report.figures.style import MAX_BARS, MAX_MARKERS, legend_below, spread
+from flopratio.report.figures.style import MAX_BARS, MAX_MARKERS, legend_below, plain, spread
 from flopratio.report.units import Kind, choose
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class Panel:
     """One model's rows that have the figure's columns.
 
     Args:
+        model: its name, as text of a figure.
         keys: the KEYs of the grid that differ between these rows.
     """
 
@@ -66,7 +67,8 @@ def panels_of(frame: pd.DataFrame, *columns: str, along: str | None = None) -> l
         differing = [key for key in keys if rows[key].nunique() > 1]
         if along is None or rows[along].nunique() > 1:
             order = sorted(differing, key=lambda key: key == "batch")
-            panels.append(Panel(str(model), rows.sort_values(order) if order else rows, order))
+            rows = rows.sort_values(order) if order else rows
+            panels.append(Panel(plain(str(model)), rows, order))
     return panels
 
 
@@ -80,7 +82,7 @@ def series_of(panel: Panel, x: str, y: str) -> list[Series]:
     for values, group in groups:
         points = group.drop_duplicates(x)
         same = [key for key in others if key not in deciding]
-        names = [f"{key} {value}" for key, value in zip(deciding, values, strict=True)]
+        names = [plain(f"{key} {value}") for key, value in zip(deciding, values, strict=True)]
         label = ", ".join(names) or (f"any {' or '.join(same)}" if same else ALONE)
         series.append(Series(label, list(points[x]), list(points[y]), points))
     return series

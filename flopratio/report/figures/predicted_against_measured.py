@@ -10,7 +10,7 @@ from matplotlib.ticker import EngFormatter
 
 from flopratio.report.figures.labels import label_points
 from flopratio.report.figures.panels import MAX_TITLE
-from flopratio.report.figures.style import REFERENCE, legend_below, write
+from flopratio.report.figures.style import REFERENCE, legend_below, plain, write
 from flopratio.report.figures.timed import PHASE_MARKERS, points_of
 from flopratio.report.units import shorten
 
@@ -60,7 +60,7 @@ def predicted_against_measured(profile: Profile, directory: Path) -> list[Path]:
             axis.set_major_formatter(EngFormatter(unit="s"))
         axes.set_xlabel("measured")
         axes.set_ylabel("predicted")
-        axes.set_title(shorten(profile.roofs.name, MAX_TITLE))
+        axes.set_title(plain(shorten(profile.roofs.name, MAX_TITLE)))
         off = statistics.median(abs(p.work.predicted_ms / p.work.ms - 1) for p in points)
         axes.annotate(
             f"median departure {off:.0%}", (0.03, 0.97), xycoords="axes fraction", va="top"

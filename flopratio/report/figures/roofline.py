@@ -14,6 +14,7 @@ from flopratio.report.figures.style import (
     REFERENCE,
     drawn,
     legend_below,
+    plain,
     write_beside,
     write_figure,
 )
@@ -82,7 +83,7 @@ def roofline_figure(profile: Profile) -> Figure | None:
         axes.set_ylabel("FLOP/s")
         axes.xaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.set_title(f"{profile.roofs.name}: roofs as measured")
+        axes.set_title(plain(f"{profile.roofs.name}: roofs as measured"))
         without = 1 - sum(point.work.ms for point in points) / total
         note = f"{without:.0%} of the time has no point: copies and the like"
         legend_below(axes, note if without >= 0.005 else "", columns=3)

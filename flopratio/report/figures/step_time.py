@@ -14,7 +14,15 @@ from flopratio.report.figures.panels import (
     panels_of,
     representative,
 )
-from flopratio.report.figures.style import BLUE, ORANGE, PALE_GREY, REFERENCE, legend_below, write
+from flopratio.report.figures.style import (
+    BLUE,
+    ORANGE,
+    PALE_GREY,
+    REFERENCE,
+    legend_below,
+    plain,
+    write,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +58,7 @@ def time_ratio_against_flop_ratio(frame: pd.DataFrame, directory: Path) -> list[
                 elinewidth=0.7,
                 capsize=1.5,
                 alpha=0.8,
-                label=f"{key} {value}" if key else "measured",
+                label=plain(f"{key} {value}") if key else "measured",
             )
             color = bars.lines[0].get_color()
             for edge, leaves, marker in ((top, high > top, "^"), (bottom, low < bottom, "v")):
@@ -100,7 +108,7 @@ def share_of_step(frame: pd.DataFrame, directory: Path) -> list[Path]:
     def draw(axes: Axes, panel: Panel) -> None:
         rows = representative(panel)
         labels = [
-            ", ".join(f"{key} {row[key]}" for key in panel.keys) or panel.model
+            plain(", ".join(f"{key} {row[key]}" for key in panel.keys)) or panel.model
             for _, row in rows.iterrows()
         ]
         steps = [[float(row[f"{phase}_ms"]) for phase in PHASE_FILLS] for _, row in rows.iterrows()]

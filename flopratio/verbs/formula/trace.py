@@ -97,10 +97,10 @@ class Tracer:
         return self._trace({**self.settings, **point})
 
     def _trace(self, settings: dict[str, Any]) -> Sampled:
-        self.traces += 1
         with own_random_state():
             step = step_of(self.model, settings, self.options)
             recording = trace_step(step).recording
+        self.traces += 1
         attribution = attribute(recording)
         ledger = reconcile(recording, attribution=attribution)
         at = " ".join(f"{key}={value}" for key, value in settings.items())

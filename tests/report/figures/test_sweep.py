@@ -98,3 +98,20 @@ def test_titles_claim_only_what_the_data_show(frame, tmp_path):
     for figure in (figures.saved_bytes_against_batch, figures.saved_bytes_against_depth):
         words = texts(figure(frame, tmp_path))
         assert any(word.startswith("Saved activations against") for word in words)
+
+
+def test_a_name_is_never_read_as_a_formula(tmp_path):
+    name, choice = r"my_$\frac{$.py:a_b$x", r"$\oops{$"
+    rows = [
+        {**row(depth, batch, model=name), "kind": kind, "ratio": ratio}
+        for kind, ratio in ((choice, 1.5), ("a_1$", 1.75))
+        for depth in (1, 2)
+        for batch in (1, 8)
+    ]
+    frame = frame_of(*rows)
+    frame.insert(1, "kind", frame.pop("kind"))
+    paths = figures.draw_all(frame, tmp_path)
+    words = [word for path in paths if path.suffix == ".svg" for word in texts([path])]
+    assert sum(word.startswith(name) for word in words) >= 5
+    assert any(choice in word for word in words)
+    assert any("a_1$" in word for word in words)
