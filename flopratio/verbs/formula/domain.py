@@ -52,9 +52,13 @@ def choose_axes(
         verified: Sequence[int] = ()
         if key in given:
             verified = [v for v in given[key] if v >= min(2, given[key][-1])]
-            values = verified if structural[key] else _beyond(tracer, key, point, verified)
-            if values is verified and not structural[key]:
-                _refuse_beyond(tracer, key, point, verified[-1])
+            if structural[key]:
+                values = verified
+            else:
+                verified = at_steps(tracer, key, point, verified)
+                values = _beyond(tracer, key, point, verified)
+                if values is verified:
+                    _refuse_beyond(tracer, key, point, verified[-1])
         elif structural[key]:
             values = range(point[key], point[key] + 4)
         else:
@@ -66,6 +70,24 @@ def choose_axes(
             )
         axes.append(Axis(key, point[key], values, verified))
     return axes
+
+
+def at_steps(
+    tracer: Tracer, key: str, point: Mapping[str, Value], values: Sequence[int]
+) -> Sequence[int]:
+    """Of ascending values of a KEY those that the model takes: all, if it runs at the second one;
+    else those at whole steps from the first, the step the least at which it runs again. (Heads
+    divide a width, patches an image.)
+
+    Args:
+        point: the other KEYs' values, at which it runs with the first of these.
+    """
+    if len(values) < 2 or _runs(tracer, {**point, key: values[1]}):
+        return values
+    first = values[0]
+    steps = range(1, min(values[-1] - first, STEPS[-1]) + 1)
+    step = next((each for each in steps if _runs(tracer, {**point, key: first + each})), None)
+    return [v for v in values if v == first or (step is not None and (v - first) % step == 0)]
 
 
 def _refuse_beyond(tracer: Tracer, key: str, point: Mapping[str, int], last: int) -> None:

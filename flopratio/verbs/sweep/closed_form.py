@@ -22,6 +22,7 @@ from flopratio.networks.library import NETWORKS, describe
 from flopratio.step.options import StepOptions
 from flopratio.text.grammar import Value
 from flopratio.verbs.formula import formula_of
+from flopratio.verbs.formula.domain import at_steps
 from flopratio.verbs.formula.entries import QUANTITIES, Entry
 from flopratio.verbs.formula.result import ClosedForm
 from flopratio.verbs.formula.trace import Tracer
@@ -296,7 +297,10 @@ def _add_pieces(
             at = _with_value(guesses, low, value)
             _add_pieces(found, tracer, {**held, low: value}, rest, progress, at)
         return
-    grid = {key: _admitted(found, tracer, held, grid, key, values) for key, values in grid.items()}
+    admitted = {key: _admitted(found, tracer, held, grid, key, grid[key]) for key in grid}
+    if admitted != grid:
+        _add_pieces(found, tracer, held, admitted, progress, guesses)
+        return
     if not grid:
         point = tracer.sample(held)
         forms = {name: Polynomial.constant(0) for name in (*QUANTITIES,)}
@@ -327,7 +331,9 @@ def _add_pieces(
             else:
                 apart.append((key, low_value))
     found.traces += closed.tracer.traces
-    found.pieces.append(Piece(_region(found.grid, held, open_values), closed.totals))
+    piece = Piece(_region(found.grid, held, open_values), closed.totals)
+    _refuse_amid(found, closed.tracer, piece)
+    found.pieces.append(piece)
     for key, value in apart:
         at = _with_value(closed.entries, key, value)
         try:
@@ -369,29 +375,55 @@ def _admitted(
     key: str,
     values: tuple[int, ...],
 ) -> tuple[int, ...]:
-    """The values of a KEY up to the largest at which the model runs, the others at their least."""
+    """The values of a KEY that the model takes, the others at their least: those at the steps at
+    which it runs, up to the largest."""
     least = {
         other: min((x for x in each if x >= 2), default=each[0]) for other, each in grid.items()
     }
+    start = {**held, **least}
     reason = ""
 
     def runs(value: int) -> bool:
         nonlocal reason
         try:
-            tracer.sample({**held, **least, key: value})
+            tracer.sample({**start, key: value})
         except UsageError as error:
             reason = str(error)
             return False
         return True
 
-    ordered = sorted(values)
-    if runs(ordered[-1]) or not runs(least[key]):
+    if not runs(least[key]):
         return values
-    low, high = ordered.index(least[key]), len(ordered) - 1
+    every = sorted(value for value in values if value >= least[key])
+    ordered = at_steps(tracer, key, start, every)
+    if passed_over := sorted({*every} - {*ordered}):
+        if runs(passed_over[0]):
+            return values
+        some = ", ".join(f"{key}={value:,}" for value in ordered[:3])
+        more = " and so on" if len(ordered) > 3 else ""
+        _note(found, f"runs at {some}{more}, and refuses {passed_over[0]:,}", reason)
+    if not runs(ordered[-1]):
+        sizes = tracer.sample(start).settings.values()
+        low = _last_that_runs(ordered, runs, reason, [x for x in sizes if type(x) is int])
+        runs(ordered[low + 1])
+        _note(found, f"runs up to {key}={ordered[low]:,}, and refuses {ordered[low + 1]:,}", reason)
+        ordered = ordered[: low + 1]
+    admitted = {*ordered, *(value for value in values if value < least[key])}
+    return tuple(value for value in values if value in admitted)
+
+
+def _last_that_runs(
+    ordered: Sequence[int], runs: Callable[[int], bool], reason: str, sizes: Sequence[int]
+) -> int:
+    """The index of the largest value at which a model runs: at the first it does, at the last not.
+
+    Args:
+        reason: the sentence with which the last is refused.
+        sizes: of the model. Where the sentence names one, it is most likely the limit.
+    """
+    low, high = 0, len(ordered) - 1
     told = set(map(int, re.findall(r"\d+", reason.replace(",", ""))))
-    sizes = tracer.sample({**held, **least}).settings.values()
-    for limit in told & {size for size in sizes if type(size) is int}:
-        # The sentence names a size of the model: most likely it is the limit.
+    for limit in told & {*sizes}:
         place = bisect_right(ordered, limit) - 1
         if not low < place < high:
             continue
@@ -404,13 +436,32 @@ def _admitted(
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if runs(ordered[middle]) else (low, middle)
-    note = (
-        f"{found.model} runs up to {key}={ordered[low]:,}, and refuses {ordered[high]:,}: {reason}"
-    )
-    if not any(known.startswith(note.partition(":")[0]) for known in found.notes):
-        found.notes.append(note)
-    admitted = set(ordered[: low + 1])
-    return tuple(value for value in values if value in admitted)
+    return low
+
+
+def _note(found: GridForm, what: str, reason: str) -> None:
+    """Note what a model does, once, whatever the reasons."""
+    note = f"{found.model} {what}: "
+    if not any(known.startswith(note) for known in found.notes):
+        found.notes.append(note + reason)
+
+
+def _refuse_amid(found: GridForm, tracer: Tracer, piece: Piece) -> None:
+    """
+    Raises:
+        UsageError: the model refused a point of the piece: it takes neither all values of a KEY nor
+            those at some step, or not all of one KEY with all of another.
+    """
+    for sampled, reason in tracer.sampled.items():
+        point = {key: value for key, value in sampled if key in piece.where}
+        if isinstance(reason, str) and all(
+            point.get(key) in values for key, values in piece.where.items()
+        ):
+            at = " ".join(f"{key}={value}" for key, value in point.items())
+            raise UsageError(
+                f"{found.model} refuses {at}, amid sizes that it takes: {reason}. Give values that "
+                "go with all of the others', or a KEY one at a time"
+            )
 
 
 def hold_against_traces(

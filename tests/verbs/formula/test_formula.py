@@ -160,6 +160,11 @@ def limited(width: int = 8):
 
 made = 0
 
+def divided(width: int = 24):
+    if width % 12:
+        raise ValueError(f"12 heads don't divide {width}")
+    return torch.nn.Linear(width, width), torch.empty(2, width)
+
 def fickle(width: int = 8):
     global made
     made += 1
@@ -201,6 +206,15 @@ def test_sizes_that_the_model_refuses_are_refused(odd: str) -> None:
         found(width=81)
     with pytest.raises(UsageError, match=r"would take width=.*refused: .*at most 80"):
         found.solve("forward", 1e9)
+
+
+def test_sizes_between_those_that_the_model_takes_are_no_domain(odd: str) -> None:
+    closed = form_of(f"{odd}:divided", width=range(24, 241))
+    assert list(closed.domains["width"]) == list(range(24, 241, 12))
+    assert closed(width=36)["forward"] == 2 * 2 * 36 * 36
+    with pytest.raises(UsageError, match=r"refuses width=37: .*don't divide 37"):
+        closed(width=37)
+    assert closed.solve("forward", 4 * 50 * 50).value == 48
 
 
 def test_segments_that_go_with_the_root_of_the_depth_are_refused() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -14,6 +16,7 @@ from flopratio.verbs.sweep import closed_form
 from flopratio.verbs.sweep.closed_form import (
     GridForm,
     Piece,
+    grid_form,
     hold_against_traces,
     is_for_closed_form,
 )
@@ -94,9 +97,9 @@ class Limited:
 @pytest.mark.parametrize(
     ("limit", "sentence", "tries"),
     [
-        (1000, "a table of 1,000 rows", 4),  # both ends, the limit and what is beyond
-        (1000, "too long", 14),
-        (777, "a table of 1,000 rows", 14),
+        (1000, "a table of 1,000 rows", 5),  # the first two, the limit, what is beyond, the last
+        (1000, "too long", 15),
+        (777, "a table of 1,000 rows", 15),
     ],
 )
 def test_where_a_model_ends_is_what_its_sentence_says(
@@ -127,3 +130,76 @@ def test_sizes_of_which_there_is_no_network_are_left_out() -> None:
     assert closed_form._described("transformer", {"heads": 4}, "width", widths) == (64, 68)
     with pytest.raises(UsageError, match="should be a multiple of heads"):
         closed_form._described("transformer", {"heads": 4}, "width", (65, 66))
+
+
+class Divided:
+    """A tracer of a model whose heads divide its width."""
+
+    def sample(self, point: dict[str, int]) -> Sampled:
+        if point["width"] % point.get("heads", 12) or point["width"] > 500:
+            raise UsageError("heads don't divide the width, or it is above 500")
+        return Sampled({}, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (range(24, 241), range(24, 241, 12)),  # the last is one
+        (range(24, 251), range(24, 241, 12)),  # and here it isn't
+        ((0, 1, 60, 64, 72, 100, 120), (0, 1, 60, 72, 120)),
+        (range(24, 1000), range(24, 501, 12)),  # and there is a limit
+        ((24, 60, 84), (24, 60, 84)),
+        ((24, 25, 26), (24,)),
+    ],
+)
+def test_sizes_between_the_steps_of_a_model_are_left_out(
+    values: Sequence[int], expected: Sequence[int]
+) -> None:
+    found = GridForm("toy", swept_options(), {"width": tuple(values)}, {})
+    grid, tracer = dict(found.grid), cast(Any, Divided())
+    admitted = closed_form._admitted(found, tracer, {}, grid, "width", grid["width"])
+    assert admitted == tuple(expected)
+    steps = [note for note in found.notes if "runs at" in note]
+    assert len(steps) == (values != expected)
+    if steps:
+        assert f"and refuses {next(v for v in values if v > 1 and v % 12)}" in steps[0]
+
+
+def test_the_limits_of_several_keys_are_all_named() -> None:
+    found = GridForm("hf:toy", swept_options(), {}, {})
+    for what in ("runs up to seq=8", "runs up to batch=9", "runs up to seq=8"):
+        closed_form._note(found, what, "it has a reason: this")
+    reason = ": it has a reason: this"
+    assert found.notes == [f"hf:toy runs up to seq=8{reason}", f"hf:toy runs up to batch=9{reason}"]
+
+
+FACTORY = """
+import torch
+from torch import nn
+
+def divided(batch=2, width=24, heads=12):
+    if width % heads:
+        raise ValueError(f"{heads} heads don't divide {width}")
+    return nn.Linear(width, width), torch.randn(batch, width)
+"""
+
+
+def test_a_model_with_heads_has_figures_where_they_divide_its_width(tmp_path: Path) -> None:
+    (tmp_path / "toy.py").write_text(FACTORY)
+    model, keys = f"{tmp_path}/toy.py:divided", {"batch": (2, 3, 4, 5), "width": range(24, 100)}
+    found = grid_form(model, keys, swept_options())
+    columns = found.columns(found.grid)
+    assert columns["status"].tolist() == [w % 12 == 0 for _ in range(4) for w in keys["width"]]
+    assert [int(f) for f in columns["forward"].compressed()] == [
+        2 * b * w * w for b in keys["batch"] for w in range(24, 100, 12)
+    ]
+    assert "runs at width=24, width=36, width=48 and so on, and refuses 25: " in found.notes[0]
+
+
+def test_what_a_model_refuses_amid_the_grid_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "toy.py").write_text(FACTORY)
+    keys = {"heads": range(2, 12), "batch": range(2, 30)}  # 5, 7, 9, 10 and 11 don't divide 24
+    with pytest.raises(
+        UsageError, match=r"refuses .*heads=\d+, amid sizes that it takes: .*divide 24"
+    ):
+        grid_form(f"{tmp_path}/toy.py:divided", keys, swept_options())
