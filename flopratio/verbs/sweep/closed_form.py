@@ -324,10 +324,16 @@ def _add_pieces(
     base = closed.fitted_at[0]
     open_values = dict(values)
     apart: list[tuple[str, int]] = []
+    corners: list[dict[str, int]] = [
+        {}
+    ]  # with 0 or 1 of some KEYs: what holds at each may not at both
     for key, each in grid.items():
+        before = list(corners)
         for low_value in (x for x in each if x < 2):
-            if _holds_at(closed, {**base, key: low_value}):
+            here = [{**corner, key: low_value} for corner in before]
+            if all(_holds_at(closed, {**base, **corner}) for corner in here):
                 open_values[key] = (low_value, *open_values[key])
+                corners += here
             else:
                 apart.append((key, low_value))
     found.traces += closed.tracer.traces

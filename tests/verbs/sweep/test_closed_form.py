@@ -11,6 +11,7 @@ import pytest
 from flopratio.closed_form import Polynomial
 from flopratio.errors import UsageError
 from flopratio.networks.analytic import analytic_ledger
+from flopratio.verbs.count import count
 from flopratio.verbs.formula.entries import Sampled
 from flopratio.verbs.sweep import closed_form
 from flopratio.verbs.sweep.closed_form import (
@@ -181,6 +182,18 @@ def divided(batch=2, width=24, heads=12):
     if width % heads:
         raise ValueError(f"{heads} heads don't divide {width}")
     return nn.Linear(width, width), torch.randn(batch, width)
+
+class Shifted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(1, 1, 3))
+        self.linear = nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.linear(x + self.shift)
+
+def shifted(batch=2, seq=3):
+    return Shifted(), torch.randn(batch, seq, 3)
 """
 
 
@@ -203,3 +216,17 @@ def test_what_a_model_refuses_amid_the_grid_is_a_sentence(tmp_path: Path) -> Non
         UsageError, match=r"refuses .*heads=\d+, amid sizes that it takes: .*divide 24"
     ):
         grid_form(f"{tmp_path}/toy.py:divided", keys, swept_options())
+
+
+def test_one_of_two_sizes_is_not_one_of_each(tmp_path: Path) -> None:
+    """The gradient of what is the same for a whole batch is a sum, unless there is one of all."""
+    (tmp_path / "toy.py").write_text(FACTORY)
+    model = f"{tmp_path}/toy.py:shifted"
+    found = grid_form(model, {"batch": range(1, 20), "seq": range(1, 20)}, swept_options())
+    columns = found.columns({"batch": (1, 2), "seq": (1, 2)})
+    counted = [
+        count(model, batch=b, seq=s, optimizer="sgd").totals.elementwise_backward
+        for b in (1, 2)
+        for s in (1, 2)
+    ]
+    assert columns["elementwise_backward"].tolist() == counted
