@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import json
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -77,17 +78,18 @@ def sweep_command(
 
     model, keys = parse_arguments(arguments or [])
     if model is not None and _is_for_closed_form(model, keys, measure):
-        _by_closed_form(
-            model,
-            keys,
-            step,
-            output,
-            verify=verify,
-            kind="parquet" if parquet else "csv",
-            fresh=fresh,
-            quiet=quiet,
-            as_json=as_json,
-        )
+        with _few_collections():
+            _by_closed_form(
+                model,
+                keys,
+                step,
+                output,
+                verify=verify,
+                kind="parquet" if parquet else "csv",
+                fresh=fresh,
+                quiet=quiet,
+                as_json=as_json,
+            )
     grid = make_plan(model, keys, swept_options(**step), measure=measure)
     rows = _run(grid, output, fresh=fresh, quiet=quiet, verbose=verbose)
     claims = judge(rows, grid.keys)
@@ -130,8 +132,6 @@ def _by_closed_form(
     as_json: bool,
 ) -> None:
     """Sweep the whole grid at once, say what came of it, and exit."""
-    # Modules and traces are many objects, and hardly any of them garbage.
-    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
     from rich.console import Console
     from rich.progress import Progress
 
@@ -158,18 +158,17 @@ def _by_closed_form(
             fresh=fresh,
             finished=lambda rows: progress.advance(task, rows),
         )
-    wrong = hold_against_traces(found, verify)
-    for point, difference in wrong:
+    held = hold_against_traces(found, verify)
+    for point, difference in held.wrong:
         at = " ".join(f"{key}={value}" for key, value in point.items())
         print(f"flopratio: at {at} the closed form is not the trace: {difference}", file=sys.stderr)
-    differ = len({str(point) for point, _ in wrong})
     summary = {
         "schema": "flopratio.sweep/1",
         "rows": found.size,
         "file": str(path),
         "traces": found.traces,
-        "verified": verify,
-        "differ": differ,
+        "verified": held.points,
+        "differ": len({str(point) for point, _ in held.wrong}),
         "notes": found.notes,
     }
     if as_json:
@@ -177,16 +176,28 @@ def _by_closed_form(
     else:
         print(
             f"{found.size:,} points from {found.traces} traces, in {path}; "
-            f"{verify - differ} of {verify} fresh traces at random points are equal"
+            f"{held.equal} of {held.points} fresh traces at random points are equal"
         )
     if not quiet:
         for note in found.notes:
             print(f"flopratio: {note}", file=sys.stderr)
-    raise typer.Exit(1 if wrong else 0)
+    raise typer.Exit(1 if held.wrong else 0)
 
 
 OBJECTS_BETWEEN_COLLECTIONS = 100_000
 """Python collects garbage after 700 new objects otherwise."""
+
+
+@contextmanager
+def _few_collections() -> Iterator[None]:
+    """Modules and traces are many objects, and hardly any of them garbage."""
+    before = gc.get_threshold()
+    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
 
 MOST_LAYERS = 10
 """The bars a layer are drawn of the deepest network of at most this depth: more can't be read."""

@@ -1,6 +1,7 @@
 """``flopratio sweep``: what it writes, prints and returns. The engine is a toy."""
 
 import csv
+import gc
 import json
 from types import SimpleNamespace
 
@@ -165,3 +166,18 @@ def test_a_directory_that_cannot_be_written_runs_nothing(engine, tmp_path, capsy
     printed = capsys.readouterr().err
     assert printed.startswith("flopratio: can't write in")
     assert printed.count("\n") == 1
+
+
+def test_a_grid_by_closed_form_says_how_many_traces_agree(tmp_path, capsys):
+    (tmp_path / "net.py").write_text(
+        "import torch\n"
+        "def limited(batch=2):\n"
+        "    if batch > 3: raise ValueError('3 at most')\n"
+        "    return torch.nn.Linear(3, 3), torch.empty(batch, 3)\n"
+    )
+    before = gc.get_threshold()
+    words = [f"{tmp_path}/net.py:limited", "batch=2..300", "--measure", "none", "--verify", "9"]
+    assert main(["sweep", *words, "-o", str(tmp_path / "swept")]) == 0
+    assert "299 points from" in (out := capsys.readouterr().out)
+    assert out.endswith("; 2 of 2 fresh traces at random points are equal\n")
+    assert gc.get_threshold() == before

@@ -7,7 +7,8 @@ import math
 import random
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -470,51 +471,81 @@ def _refuse_amid(found: GridForm, tracer: Tracer, piece: Piece) -> None:
             )
 
 
-def hold_against_traces(
-    found: GridForm, number: int, *, seed: int = 0
-) -> list[tuple[dict[str, int], str]]:
-    """Trace random points of the grid afresh: so many that have a form, and a few that have none,
-    which the model should refuse.
+class Held(NamedTuple):
+    """What fresh traces say of a grid.
 
-    Returns:
-        The points that differ, with what differs there; none is as it should be.
+    Args:
+        points: how many points that have a form were traced.
+        equal: at how many of them all is as the form says.
+        wrong: the points that differ, with what differs there: those and others.
     """
+
+    points: int
+    equal: int
+    wrong: list[tuple[dict[str, int], str]]
+
+
+def hold_against_traces(found: GridForm, number: int, *, seed: int = 0) -> Held:
+    """Trace random points of the grid afresh: so many that have a form, or all if there are fewer,
+    and a few that have none, which the model should refuse."""
     tracer = Tracer(found.model, found.fixed, found.options, cached=False)
-    wrong = []
-    for point in _drawn(found, number, random.Random(seed)):
-        row = found.columns({key: (value,) for key, value in point.items()})
-        try:
-            sampled = tracer.sample(point)
-        except UsageError as error:
-            if row["status"][0]:
-                wrong.append((point, f"the model refuses it ({error})"))
-            continue
-        if not row["status"][0]:
+    with_form, without = _drawn(found, number, random.Random(seed))
+    wrong: list[tuple[dict[str, int], str]] = []
+    equal = 0
+    for point in with_form:
+        differences = list(_differences(found, tracer, point))
+        wrong += [(point, difference) for difference in differences]
+        equal += not differences
+    for point in without:
+        with suppress(UsageError):
+            tracer.sample(point)
             wrong.append((point, "the model runs there, and the grid has no form"))
-            continue
-        totals = dict.fromkeys(QUANTITIES, 0)
-        for entry, value in sampled.entries.items():
-            totals[entry.quantity] += value
-        totals["backward"] = totals["grad_input"] + totals["grad_weight"]
-        for name in WHOLE:
-            ours = row[name][0]
-            if ours is np.ma.masked:
-                continue
-            if int(ours) != totals[name]:
-                wrong.append((point, f"{name} {int(ours):,}, traced {totals[name]:,}"))
-    return wrong
+    return Held(len(with_form), equal, wrong)
 
 
-def _drawn(found: GridForm, number: int, draw: random.Random) -> list[dict[str, int]]:
-    """Random points: those with a form, and for ten of them one without, if any."""
-    with_form: list[dict[str, int]] = []
-    without: list[dict[str, int]] = []
-    for _ in range(1000 * number):
+def _differences(found: GridForm, tracer: Tracer, point: Mapping[str, int]) -> Iterator[str]:
+    row = found.columns({key: (value,) for key, value in point.items()})
+    try:
+        sampled = tracer.sample(point)
+    except UsageError as error:
+        yield f"the model refuses it ({error})"
+        return
+    totals = dict.fromkeys(QUANTITIES, 0)
+    for entry, value in sampled.entries.items():
+        totals[entry.quantity] += value
+    totals["backward"] = totals["grad_input"] + totals["grad_weight"]
+    for name in WHOLE:
+        ours = row[name][0]
+        if ours is not np.ma.masked and int(ours) != totals[name]:
+            yield f"{name} {int(ours):,}, traced {totals[name]:,}"
+
+
+def _drawn(
+    found: GridForm, number: int, draw: random.Random
+) -> tuple[list[dict[str, int]], list[dict[str, int]]]:
+    """Random points, none twice: those with a form, and for ten of them one without, if any."""
+    with_form, without = dict[tuple[int, ...], None](), dict[tuple[int, ...], None]()
+    regions = [
+        [
+            [value for value in values if value in piece.where[key]]
+            for key, values in found.grid.items()
+        ]
+        for piece in found.pieces
+    ]
+    sizes = [math.prod(map(len, region)) for region in regions]
+    for _ in range(100 * number):
         if len(with_form) == number:
             break
-        point = {key: draw.choice(values) for key, values in found.grid.items()}
-        if found.has_form(point):
-            with_form.append(point)
-        elif len(without) * 10 < number:
-            without.append(point)
-    return with_form + without
+        (region,) = draw.choices(regions, sizes)
+        with_form[tuple(draw.choice(values) for values in region)] = None
+    for _ in range(10 * number):
+        if len(without) * 10 >= number:
+            break
+        point = tuple(draw.choice(values) for values in found.grid.values())
+        if not found.has_form(dict(zip(found.grid, point, strict=True))):
+            without[point] = None
+
+    def named(points: Iterable[tuple[int, ...]]) -> list[dict[str, int]]:
+        return [dict(zip(found.grid, point, strict=True)) for point in points]
+
+    return named(with_form), named(without)

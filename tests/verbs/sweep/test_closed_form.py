@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,7 +39,21 @@ def test_every_row_is_the_formulas(grid: GridForm) -> None:
 
 
 def test_fresh_traces_agree(grid: GridForm) -> None:
-    assert hold_against_traces(grid, 2) == []
+    assert hold_against_traces(grid, 2) == (2, 2, [])
+
+
+def test_where_traces_differ_and_how_many_there_were_is_told(grid: GridForm) -> None:
+    (whole,) = grid.pieces
+    forms = {**whole.forms, "forward": whole.forms["forward"] + Polynomial.of("batch") - 2}
+    where = {**whole.where, "batch": frozenset((2, 3)), "width": frozenset((5,))}
+    held = hold_against_traces(replace(grid, pieces=[Piece(where, forms)]), 20)
+    assert held[:2] == (2, 1)  # there are no more than two points
+    *differ, (_, of_none) = held.wrong[:2]
+    assert of_none == "the model runs there, and the grid has no form"
+    ((point, difference),) = differ
+    assert point == {"batch": 3, "width": 5}
+    traced = int(whole.forms["forward"](point))
+    assert difference == f"forward {traced + 1:,}, traced {traced:,}"
 
 
 def test_where_parts_overlap_the_first_holds() -> None:
