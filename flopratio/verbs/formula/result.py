@@ -155,7 +155,8 @@ class ClosedForm:
         return forms
 
     def __call__(self, **sizes: int) -> dict[str, int]:
-        """The figures at a point, by quantity.
+        """The figures at a point, by quantity; none of a quantity whose form doesn't hold at one of
+        these sizes, as a trace says of those that aren't in :attr:`domains`.
 
         Raises:
             UsageError: a KEY is missing, or the model refuses a size.
@@ -163,9 +164,12 @@ class ClosedForm:
         missing = [key for key in self.keys if key not in sizes]
         if missing or len(sizes) > len(self.keys):
             raise UsageError(f"give one value for each of {', '.join(self.keys)}")
+        differing = self._differing({key: value for key, value in sizes.items() if value < 2})
         for key, value in sizes.items():
-            self._admit(key, value)
-        return {name: int(form(sizes)) for name, form in self.totals.items()}
+            differing |= self._differing({key: value})
+        differing |= {name for name, parts in SUMS.items() if differing & {*parts}}
+        totals = self.totals.items()
+        return {name: int(form(sizes)) for name, form in totals if name not in differing}
 
     def solve(self, quantity: str, limit: str | float, *, for_: str = "", **sizes: int) -> Solution:
         """The largest value of a KEY at which a quantity is at most so much.
@@ -205,15 +209,19 @@ class ClosedForm:
         form = self[quantity].substitute(sizes)
         return solve(quantity, limit, form, for_, start, step, trace)
 
-    def _admit(self, key: str, value: int) -> None:
-        """Trace a size that isn't among those of the form, the others as they were."""
-        point = {**self.fitted_at[0], key: value}
-        if value in self.domains[key] or self._is_structural(key) or not self._is_traceable(point):
-            return
+    def _differing(self, sizes: Mapping[str, int]) -> set[str]:
+        """Trace sizes that aren't among those of the form, the others as they were: the quantities
+        whose form doesn't hold there. (A KEY at 0 or 1 is often another function.)"""
+        at = {**self.fitted_at[0], **sizes}
+        outside = [key for key, value in sizes.items() if value not in self.domains[key]]
+        large = any(sizes[key] >= 2 and self._is_structural(key) for key in outside)
+        if not outside or large or not self._is_traceable(at):
+            return set()
         try:
-            self.tracer.sample(point)
+            return {name for name, _, _ in self.held_against([at])}
         except UsageError as error:
-            raise UsageError(f"{self.model} refuses {key}={value:,}: {error}") from None
+            told = " ".join(f"{key}={value:,}" for key, value in sizes.items())
+            raise UsageError(f"{self.model} refuses {told}: {error}") from None
 
     def _is_traceable(self, point: Mapping[str, int]) -> bool:
         largest = (self.totals[name] for name in LARGEST if name in self.totals)

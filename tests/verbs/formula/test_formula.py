@@ -158,6 +158,18 @@ def limited(width: int = 8):
         raise ValueError("the width is at most 80")
     return torch.nn.Linear(width, 4), torch.empty(2, width)
 
+class Shifted(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.shift = torch.nn.Parameter(torch.zeros(1, 1, 3))
+        self.linear = torch.nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.linear(x + self.shift)
+
+def shifted(batch: int = 2, seq: int = 3):
+    return Shifted(), torch.empty(batch, seq, 3)
+
 made = 0
 
 def divided(width: int = 24):
@@ -215,6 +227,14 @@ def test_sizes_between_those_that_the_model_takes_are_no_domain(odd: str) -> Non
     with pytest.raises(UsageError, match=r"refuses width=37: .*don't divide 37"):
         closed(width=37)
     assert closed.solve("forward", 4 * 50 * 50).value == 48
+
+
+def test_where_the_form_does_not_hold_there_are_no_figures(odd: str) -> None:
+    """The gradient of what is the same for a whole batch is a sum, unless there is one of all."""
+    closed = form_of(f"{odd}:shifted", "batch", "seq")
+    assert {*closed(batch=2, seq=2)} - {*closed(batch=1, seq=1)} == {"elementwise_backward"}
+    assert closed(batch=1, seq=2)["elementwise_backward"] == 2 * 2 * 3
+    assert closed(batch=1, seq=1)["saved_bytes"] == 3 * 4
 
 
 def test_segments_that_go_with_the_root_of_the_depth_are_refused() -> None:
