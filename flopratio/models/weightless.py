@@ -23,10 +23,11 @@ _CONSTANT = frozenset({torch.zeros, torch.ones, torch.full})
 _LARGE = 2**24
 """Elements from which a constant tensor is a parameter for certain, and no table to be read."""
 
-_RANDOM = frozenset(
+_METHODS = frozenset({torch.Tensor.normal_, torch.Tensor.uniform_})
+"""Of those below, the ones that torch refuses for a parameter while gradients are recorded."""
+
+_RANDOM = _METHODS | frozenset(
     {
-        torch.Tensor.normal_,
-        torch.Tensor.uniform_,
         nn.init.normal_,
         nn.init.uniform_,
         nn.init.trunc_normal_,
@@ -62,7 +63,8 @@ class _Weightless(TorchFunctionMode):
                 kwargs["device"] = "meta"
         elif func in _RANDOM:
             tensor: torch.Tensor = args[0] if args else kwargs["tensor"]
-            if tensor.is_meta and tensor.dim() >= 2:
+            refused = func in _METHODS and tensor.requires_grad and torch.is_grad_enabled()
+            if tensor.is_meta and tensor.dim() >= 2 and not refused:
                 return tensor
         return func(*args, **kwargs)
 
