@@ -103,7 +103,7 @@ def formula_of(
             return None
 
     fit = interpolate(sample, axes, align=align, verify=verify, guesses=guesses)
-    return ClosedForm(
+    closed = ClosedForm(
         model=model,
         keys=symbols,
         settings=fixed,
@@ -118,6 +118,10 @@ def formula_of(
         traces=tracer.traces,
         tracer=tracer,
     )
+    if closed.refused and not any(form.keys for form in closed.totals.values()):
+        reason = next(iter(closed.why_not.values()))
+        raise UsageError(f"{model} has no closed form in {' and '.join(symbols)}: {reason}")
+    return closed
 
 
 SYNONYMS = {

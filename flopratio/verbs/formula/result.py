@@ -106,6 +106,7 @@ class ClosedForm:
 
     def _sentence(self, entry: Entry, refusal: Refusal) -> str:
         some = refusal.samples[:: max(len(refusal.samples) // 4, 1)][:5]
+        some = tuple(sorted(some, key=lambda sample: list(sample[0].values())))
         samples = ", ".join(
             f"{value:,} at " + " ".join(f"{key}={size}" for key, size in point.items())
             for point, value in some
