@@ -55,6 +55,15 @@ def test_the_bound_is_known_beforehand() -> None:
     assert on_grid(b * s, grid).tolist() == [[2**32], [2**63]]
 
 
+@pytest.mark.parametrize("size", [2**31, 2**32 + 5])
+def test_what_is_rounded_does_not_overflow(size: int) -> None:
+    form = floor_of(s * s, 2**20) + 1
+    expected = size * size // 2**20 + 1
+    assert fits_int64(form, {"s": [size]}) == (size == 2**31)
+    assert on_grid(form, {"s": [size]}).tolist() == [expected]
+    assert at_points(form, {"s": [size]}).tolist() == [expected]
+
+
 def test_chunks_keep_the_order() -> None:
     grid = {"b": range(5), "s": range(7), "d": range(3)}
     parts = list(chunks(grid, 10))

@@ -24,6 +24,7 @@ x = Polynomial.of("x")
         ((floor_of(x + 3, 4) - 1) ** 2, True),
         (floor_of(x, 4) - x, False),
         (floor_of(floor_of(x, 4) ** 2 + 1, 8) * 3, True),
+        (x + floor_of(x * 7 - x**2, 8), False),  # what is rounded falls in the end
         (Polynomial.constant(7), True),
     ],
 )
@@ -45,3 +46,9 @@ def test_the_largest_is_the_last(a: int, b: int, more: int, start: int, step: in
     found = largest_within(form, "x", limit, start, step)
     assert (found - start) % step == 0
     assert form({"x": found}) <= limit < form({"x": found + step})
+
+
+@pytest.mark.parametrize("steps", range(9))
+def test_what_is_exactly_the_limit_is_within_it(steps: int) -> None:
+    value = 2 + 3 * steps
+    assert largest_within(x**2, "x", Fraction(value**2), 2, 3) == value
