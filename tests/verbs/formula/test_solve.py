@@ -8,10 +8,11 @@ import pytest
 
 import flopratio as fr
 from experiments.literature.steps import hardware_flops
+from flopratio.closed_form import Polynomial
 from flopratio.errors import UsageError
 from flopratio.report.formula.solution import document, lines, root
 from flopratio.verbs.formula import ClosedForm
-from flopratio.verbs.formula.solve import question
+from flopratio.verbs.formula.solve import question, solve
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +87,14 @@ def test_a_question_is_a_quantity_and_a_number() -> None:
     assert question("hardware = 1e24") == question("hardware<=1e24") == ("hardware", "1e24")
     with pytest.raises(UsageError, match="no question"):
         question("hardware")
+
+
+def test_an_answer_that_a_fresh_trace_denies_is_none() -> None:
+    def solved(wrong_at: int) -> tuple[int, ...]:
+        x = Polynomial.of("x")
+        return solve("forward", 100, x * x, "x", 2, 1, lambda v: v * v + (v == wrong_at)).traced
+
+    assert solved(wrong_at=5) == (10, 11)
+    assert solved(wrong_at=11) == (10,)
+    with pytest.raises(UsageError, match="forward at x=10 is 101 in a fresh trace and 100 by the"):
+        solved(wrong_at=10)
