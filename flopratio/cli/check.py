@@ -60,8 +60,8 @@ def check_command(
 ) -> None:
     """Check a project's steps against the counts that were accepted for them.
 
-    The cases, and what is expected of each, stand in [tool.flopratio] of
-    pyproject.toml or in any TOML file; the accepted counts in a lock beside
+    The cases, and what is expected of each, stand in the table tool.flopratio
+    of pyproject.toml or in any TOML file; the accepted counts in a lock beside
     it, flopratio.lock.json. Exit 1 when a count changed or an expectation
     does not hold.
 

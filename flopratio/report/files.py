@@ -63,8 +63,9 @@ def check_file(path: Path, *, force: bool, formats: Iterable[str] = FORMATS) -> 
         UsageError: another extension, a file that is there already, or no such directory.
     """
     if path.suffix.lower() not in formats:
+        lacks = f"has {path.suffix}, no" if path.suffix else "has no"
         raise UsageError(
-            f"{path} has no extension that says its format: it should end in {', '.join(formats)}"
+            f"{path} {lacks} extension that says its format: it should end in {', '.join(formats)}"
         )
     if path.is_dir():
         raise UsageError(f"{path} is a directory: name a file in it")

@@ -54,6 +54,10 @@ def parse_arguments(words: Sequence[str]) -> tuple[str | None, dict[str, tuple[V
     return model, keys
 
 
+SPECS = ("torchvision:NAME", "timm:NAME", "hf:TYPE", "package.module:NAME", "file.py:NAME")
+"""What else than a built-in network a MODEL may be."""
+
+
 def is_spec(model: str) -> bool:
     """Whether a MODEL names one of a zoo or of the user's (``hf:gpt2``, ``net.py:factory``), not a
     built-in network."""

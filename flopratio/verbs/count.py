@@ -20,13 +20,11 @@ from flopratio.step.options import DEFAULTS, StepKeywords, StepOptions, takes_st
 from flopratio.step.random_state import own_random_state
 from flopratio.step.run import Step
 from flopratio.text.dtypes import parse_dtype
+from flopratio.text.grammar import SPECS
 from flopratio.text.suggestions import did_you_mean
 from flopratio.trace.reconcile import NO_BACKWARD
 from flopratio.verbs.compare import differences
 from flopratio.verbs.traced import inference_peak, trace_step
-
-SPECS = ("torchvision:NAME", "timm:NAME", "hf:TYPE", "package.module:NAME", "file.py:NAME")
-"""What else than a built-in network a MODEL may be."""
 
 T = TypeVar("T")
 

@@ -46,9 +46,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
+        written = shlex.quote(str(path if path.suffix else path.with_suffix(".json")))
         raise UsageError(
-            f"there is no ledger {path}: "
-            f"flopratio count MODEL -o {shlex.quote(str(path))} writes one"
+            f"there is no ledger {path}: flopratio count MODEL -o {written} writes one"
         ) from error
     except OSError as error:
         raise UsageError(f"can't read {path}: {error.strerror}") from error

@@ -12,6 +12,7 @@ from flopratio.errors import UsageError
 from flopratio.step.options import DEFAULTS, LOSSES, StepOptions
 from flopratio.text.grammar import (
     MOST_VALUES,
+    SPECS,
     Value,
     format_value,
     is_spec,
@@ -159,7 +160,7 @@ def make_plan(
     if model is not None and is_spec(model):
         networks = {model: _Spec()}
     elif model is not None and model not in networks:
-        raise unknown("network", model, networks)
+        raise unknown("model", model, (*networks, *SPECS))
     else:
         loss = str(options.loss)
         if loss != "auto" and keys.setdefault("loss", (loss,)) != (loss,):

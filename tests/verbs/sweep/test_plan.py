@@ -59,7 +59,7 @@ def test_the_default_grids(monkeypatch):
 @pytest.mark.parametrize(
     ("model", "keys", "said"),
     [
-        ("toi", {}, "'toi' is no network: did you mean 'toy'?"),
+        ("toi", {}, "'toi' is no model: did you mean 'toy'?"),
         ("hf:bert", {"freeze": ("a",)}, "freeze can't be a KEY of hf:bert in a sweep: write --fre"),
         ("net.py:make", {"forward": (1,)}, "it is a column of sweep.csv; call the argument other"),
         ("toy", {"batch": (0,)}, "at least 1"),
