@@ -172,12 +172,12 @@ def test_a_grid_by_closed_form_says_how_many_traces_agree(tmp_path, capsys):
     (tmp_path / "net.py").write_text(
         "import torch\n"
         "def limited(batch=2):\n"
-        "    if batch > 3: raise ValueError('3 at most')\n"
+        "    if batch > 6: raise ValueError('6 at most')\n"
         "    return torch.nn.Linear(3, 3), torch.empty(batch, 3)\n"
     )
     before = gc.get_threshold()
     words = [f"{tmp_path}/net.py:limited", "batch=2..300", "--measure", "none", "--verify", "9"]
     assert main(["sweep", *words, "-o", str(tmp_path / "swept")]) == 0
     assert "299 points from" in (out := capsys.readouterr().out)
-    assert out.endswith("; 2 of 2 fresh traces at random points are equal\n")
+    assert out.endswith("; 5 of 5 fresh traces at random points are equal\n")
     assert gc.get_threshold() == before
