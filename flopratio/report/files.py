@@ -63,10 +63,8 @@ def check_file(path: Path, *, force: bool, formats: Iterable[str] = FORMATS) -> 
         UsageError: another extension, a file that is there already, or no such directory.
     """
     if path.suffix.lower() not in formats:
-        lacks = f"has {path.suffix}, no" if path.suffix else "has no"
-        raise UsageError(
-            f"{path} {lacks} extension that says its format: it should end in {', '.join(formats)}"
-        )
+        fault = f"ends in {path.suffix}" if path.suffix else "has no extension"
+        raise UsageError(f"{path} {fault}: it should end in {', '.join(formats)}")
     if path.is_dir():
         raise UsageError(f"{path} is a directory: name a file in it")
     if path.exists() and not force:

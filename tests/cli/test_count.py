@@ -374,7 +374,7 @@ def test_memory_files_are_checked_before_anything_is_counted(option, engine, tmp
     assert main(["count", "toy:net", option, str(there)]) == 2
     assert "--force overwrites it" in capsys.readouterr().err
     assert main(["count", "toy:net", option, str(tmp_path / "t.gif")]) == 2
-    assert "has no extension that says its format" in capsys.readouterr().err
+    assert "ends in .gif: it should end in " in capsys.readouterr().err
     assert there.read_text() == "kept"
     assert not hasattr(engine, "model")
 

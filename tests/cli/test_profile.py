@@ -169,7 +169,7 @@ def test_what_was_not_measured_is_not_drawn(
         ),
         (["profile", "mlp", "--roofs", "nowhere.json"], "nowhere.json"),
         (["profile", "mlp", "--target", "cpu"], "of where it runs: --device says where."),
-        (["profile", "mlp", "-o", "there.txt"], "no extension that says its format"),
+        (["profile", "mlp", "-o", "there.txt"], "ends in .txt: it should end in .json"),
     ],
 )
 def test_what_it_refuses_in_one_sentence(
