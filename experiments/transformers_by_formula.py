@@ -222,7 +222,7 @@ def palm(rows: Rows) -> list[Claim]:
 
         def model(few: int, row: dict[str, str] = row, remat: bool = False) -> PaLM:
             with torch.device("meta"):
-                return PaLM({**row, "layers": str(few)}, remat)
+                return PaLM.of_row(row, remat, few)
 
         counts = of_layers(model, layers, tokens(1, seq))
         again = of_layers(lambda few: model(few, remat=True), layers, tokens(1, seq))

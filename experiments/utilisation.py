@@ -95,7 +95,7 @@ def palm() -> list[Found]:
 
     def model(few: int) -> torch.nn.Module:
         with torch.device("meta"):
-            return PaLM({**largest, "layers": str(few)}, rematerialize=False)
+            return PaLM.of_row(largest, layers=few)
 
     turing = {"layers": "105", "hidden": "20480", "heads": "128"}
     counted = {

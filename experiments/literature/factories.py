@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.literature.gpt import Block, Sizes, tokens, weightless
-from experiments.literature.palm import Block as PaLMBlock
+from experiments.literature.palm import PaLM
 
 
 def gpt(
@@ -32,21 +32,6 @@ def layer(s: int = 16, b: int = 2, a: int = 2, q: int = 4) -> tuple[nn.Module, T
     with torch.device("meta"):
         block = Block(Sizes(1, a * q, a, vocabulary=0, context=s, dropout=0.1)).bfloat16()
         return block, torch.empty(b, s, a * q, dtype=torch.bfloat16, requires_grad=True)
-
-
-class PaLM(nn.Module):
-    def __init__(self, layers: int, width: int, heads: int, q: int, vocabulary: int) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(vocabulary, width)
-        self.blocks = nn.Sequential(
-            *(PaLMBlock(width, heads, q, rematerialize=False) for _ in range(layers))
-        )
-        self.norm = nn.LayerNorm(width, bias=False)
-        self.head = nn.Linear(width, vocabulary, bias=False)
-        self.head.weight = self.embedding.weight
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return self.head(self.norm(self.blocks(self.embedding(tokens))))
 
 
 def palm(

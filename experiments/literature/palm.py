@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -48,15 +49,31 @@ class Block(nn.Module):
 
 
 class PaLM(nn.Module):
-    def __init__(self, row: dict[str, str], rematerialize: bool) -> None:
+    def __init__(
+        self,
+        layers: int,
+        width: int,
+        heads: int,
+        head_width: int,
+        vocabulary: int,
+        rematerialize: bool = False,
+    ) -> None:
         super().__init__()
-        width = int(row["d_model"])
-        shape = width, int(row["heads"]), int(row["d_head"]), rematerialize
-        self.embedding = nn.Embedding(VOCABULARY, width)
-        self.blocks = nn.Sequential(*(Block(*shape) for _ in range(int(row["layers"]))))
+        shape = width, heads, head_width, rematerialize
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.blocks = nn.Sequential(*(Block(*shape) for _ in range(layers)))
         self.norm = nn.LayerNorm(width, bias=False)
-        self.head = nn.Linear(width, VOCABULARY, bias=False)
+        self.head = nn.Linear(width, vocabulary, bias=False)
         self.head.weight = self.embedding.weight
+
+    @classmethod
+    def of_row(
+        cls, row: Mapping[str, str], rematerialize: bool = False, layers: int | None = None
+    ) -> PaLM:
+        """The model of a row of the table of sizes, with as many layers as it has unless given."""
+        sizes = (int(row[column]) for column in ("d_model", "heads", "d_head"))
+        layers = int(row["layers"]) if layers is None else layers
+        return cls(layers, *sizes, VOCABULARY, rematerialize)
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.head(self.norm(self.blocks(self.embedding(tokens))))

@@ -27,7 +27,7 @@ ROWS = {row["model"]: row for row in rows("palm_flops_per_token")}
 
 def ledger_of(row: dict[str, str], *, rematerialize: bool = False) -> fr.Ledger:
     with torch.device("meta"):
-        model = PaLM(row, rematerialize)
+        model = PaLM.of_row(row, rematerialize)
     return trained(model, tokens(1, int(row["seq"])))
 
 
