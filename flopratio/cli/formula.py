@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from flopratio.cli.completion import models
+from flopratio.cli.garbage import few_collections
 from flopratio.cli.options import Debug, Json, Quiet, Verbose, one_of, with_step_options
 from flopratio.cli.progress import late_progress
 from flopratio.cli.step import options_and_keys
@@ -97,7 +98,7 @@ def formula_command(
         asked = _question(solve or "")
         if by != "total" or latex or python:
             raise UsageError("--solve answers with numbers: leave --by, --latex and --python")
-    with late_progress(f"formula of {model}", quiet=quiet) as show:
+    with few_collections(), late_progress(f"formula of {model}", quiet=quiet) as show:
         from flopratio.step.options import StepOptions
         from flopratio.verbs.formula import formula_of
 

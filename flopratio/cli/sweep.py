@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flopratio.cli.garbage import few_collections
 from flopratio.cli.options import (
     Debug,
     GridArguments,
@@ -78,7 +77,7 @@ def sweep_command(
 
     model, keys = parse_arguments(arguments or [])
     if model is not None and _is_for_closed_form(model, keys, measure):
-        with _few_collections():
+        with few_collections():
             _by_closed_form(
                 model,
                 keys,
@@ -136,16 +135,17 @@ def _by_closed_form(
     from rich.progress import Progress
 
     from flopratio.cli.progress import late_progress
-    from flopratio.verbs.sweep.closed_form import grid_form, hold_against_traces
+    from flopratio.verbs.sweep.closed_form import verified_grid_form
     from flopratio.verbs.sweep.grid_file import check_directory, write_grid
 
     options = swept_options(**step)
     check_directory(model, keys, options, output, fresh=fresh)
     with late_progress(f"closed form of {model}", quiet=quiet) as show:
-        found = grid_form(
+        found, held = verified_grid_form(
             model,
             keys,
             options,
+            verify=verify,
             progress=lambda traces: show(f"{traces} steps traced"),
         )
     console = Console(stderr=True)
@@ -158,7 +158,6 @@ def _by_closed_form(
             fresh=fresh,
             finished=lambda rows: progress.advance(task, rows),
         )
-    held = hold_against_traces(found, verify)
     for point, difference in held.wrong:
         at = " ".join(f"{key}={value}" for key, value in point.items())
         print(f"flopratio: at {at} the closed form is not the trace: {difference}", file=sys.stderr)
@@ -182,21 +181,6 @@ def _by_closed_form(
         for note in found.notes:
             print(f"flopratio: {note}", file=sys.stderr)
     raise typer.Exit(1 if held.wrong else 0)
-
-
-OBJECTS_BETWEEN_COLLECTIONS = 100_000
-"""Python collects garbage after 700 new objects otherwise."""
-
-
-@contextmanager
-def _few_collections() -> Iterator[None]:
-    """Modules and traces are many objects, and hardly any of them garbage."""
-    before = gc.get_threshold()
-    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 MOST_LAYERS = 10

@@ -23,7 +23,7 @@ from flopratio.networks.library import NETWORKS, describe
 from flopratio.step.options import StepOptions
 from flopratio.text.grammar import Value
 from flopratio.verbs.formula import formula_of
-from flopratio.verbs.formula.domain import at_steps
+from flopratio.verbs.formula.domain import at_steps, own_name
 from flopratio.verbs.formula.entries import QUANTITIES, Entry
 from flopratio.verbs.formula.result import ClosedForm
 from flopratio.verbs.formula.trace import Tracer
@@ -37,9 +37,13 @@ FROM_POINTS = 200
 FROM_POINTS_BUILT_IN = 10_000
 """The same of the built-in networks: the claims of the field are judged on what is traced."""
 
-VERIFY = 2
+VERIFY = 1
 """Points at which the form of each part is held against fresh traces, before random points of the
 whole grid are."""
+
+FEW_LAYERS = (2, 3, 4)
+"""A deeper model is traced at these depths, the depth being one symbol more: a trace takes as long
+as there are layers."""
 
 WHOLE = (
     "forward",
@@ -81,6 +85,8 @@ class GridForm:
         pieces: what has a form. Where parts overlap the first holds.
         notes: what has none, a sentence each.
         traces: how many steps were traced.
+        from_few_layers: whether the layers beyond the first few were taken to be like those. What
+            tells is a trace of all of them.
     """
 
     model: str
@@ -91,6 +97,7 @@ class GridForm:
     pieces: list[Piece] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     traces: int = 0
+    from_few_layers: bool = False
 
     @property
     def size(self) -> int:
@@ -223,12 +230,14 @@ def grid_form(
     keys: Mapping[str, Sequence[Value]],
     options: StepOptions,
     *,
+    few_layers: bool = False,
     progress: Callable[[int], None] = lambda traces: None,
 ) -> GridForm:
     """The forms of a grid.
 
     Args:
         keys: KEY -> values.
+        few_layers: whether to trace a deep model at small depths, see :func:`verified_grid_form`.
         progress: called with the number of traces so far.
 
     Raises:
@@ -244,10 +253,68 @@ def grid_form(
     tracer = Tracer(model, fixed, options, cached=True)
     if model in NETWORKS:
         grid = {key: _described(model, fixed, key, values) for key, values in grid.items()}
-    _add_pieces(found, tracer, {}, grid, progress, {})
+    if not (few_layers and _add_from_few_layers(found, tracer, grid, progress)):
+        _add_pieces(found, tracer, {}, grid, progress, {})
     found.traces += tracer.traces
     found.dtype = next((sampled.dtype or "" for sampled in tracer.found), "")
     return found
+
+
+def verified_grid_form(
+    model: str,
+    keys: Mapping[str, Sequence[Value]],
+    options: StepOptions,
+    *,
+    verify: int,
+    progress: Callable[[int], None] = lambda traces: None,
+) -> tuple[GridForm, Held]:
+    """The forms of a grid, and what fresh traces at random points of it say of them.
+
+    A deep model is traced at small depths first. Where its layers turn out to be of several kinds,
+    it is traced again with all of them.
+
+    Args:
+        verify: how many points are traced afresh.
+    """
+    found = grid_form(model, keys, options, few_layers=verify > 0, progress=progress)
+    held = hold_against_traces(found, verify)
+    if found.from_few_layers and held.wrong:
+        found = grid_form(model, keys, options, progress=progress)
+        held = hold_against_traces(found, verify)
+    return found, held
+
+
+def _add_from_few_layers(
+    found: GridForm, tracer: Tracer, grid: Grid, progress: Callable[[int], None]
+) -> bool:
+    """Add the pieces of a grid from traces at small depths. Whether that went well: whether there
+    is one form of everything, and at the least point it is what a trace of all layers says."""
+    least = {key: min((x for x in each if x >= 2), default=each[0]) for key, each in grid.items()}
+    try:
+        key = own_name(tracer, "depth", least)
+        depth = tracer.sample(least).settings.get(key)
+        if key in grid or type(depth) is not int or depth <= FEW_LAYERS[-1]:
+            return False
+        fixed = {other: value for other, value in found.fixed.items() if other != key}
+        few = GridForm(found.model, found.options, {**grid, key: FEW_LAYERS}, fixed)
+        of_few = Tracer(found.model, fixed, found.options, cached=True)
+        _add_pieces(few, of_few, {}, few.grid, progress, {})
+    except UsageError:
+        return False  # the grid itself is told what is wrong with it
+    whole = frozenset(FEW_LAYERS)
+    found.traces += few.traces + of_few.traces
+    if any(piece.where[key] != whole or {*WHOLE} - {*piece.forms} for piece in few.pieces):
+        return False
+    for piece in few.pieces:
+        where = {other: values for other, values in piece.where.items() if other != key}
+        forms = {name: form.substitute({key: depth}) for name, form in piece.forms.items()}
+        found.pieces.append(Piece(where, forms))
+    found.from_few_layers = not list(_differences(found, tracer, least))
+    if found.from_few_layers:
+        found.notes += few.notes
+    else:
+        found.pieces.clear()
+    return found.from_few_layers
 
 
 def _described(
