@@ -21,7 +21,13 @@ from flopratio.cli.options import (
     with_step_options,
 )
 from flopratio.text.grammar import format_value, parse_arguments
-from flopratio.verbs.sweep.plan import MEASURES, SWEPT_DEFAULTS, make_plan, swept_options
+from flopratio.verbs.sweep.plan import (
+    MEASURES,
+    SWEPT_DEFAULTS,
+    is_for_closed_form,
+    make_plan,
+    swept_options,
+)
 
 if TYPE_CHECKING:
     from flopratio.verbs.sweep.file import SweepRow
@@ -76,7 +82,7 @@ def sweep_command(
     from flopratio.verbs.sweep.verdict import judge
 
     model, keys = parse_arguments(arguments or [])
-    if model is not None and _is_for_closed_form(model, keys, measure):
+    if model is not None and is_for_closed_form(model, keys, measure):
         with few_collections():
             _by_closed_form(
                 model,
@@ -105,17 +111,6 @@ def sweep_command(
         console.print(verdict_table(claims))
     failed = any(claim["holds"] is False for claim in claims)
     raise typer.Exit(1 if failed else 0)
-
-
-def _is_for_closed_form(model: str, keys: dict[str, Any], measure: str) -> bool:
-    """Whether the closed form is used. It takes long to find out that it isn't."""
-    from flopratio.networks.library import NETWORKS
-
-    if model not in NETWORKS and ":" not in model:
-        return False
-    from flopratio.verbs.sweep.closed_form import is_for_closed_form
-
-    return is_for_closed_form(model, keys, measure)
 
 
 def _by_closed_form(
@@ -158,9 +153,8 @@ def _by_closed_form(
             fresh=fresh,
             finished=lambda rows: progress.advance(task, rows),
         )
-    for point, difference in held.wrong:
-        at = " ".join(f"{key}={value}" for key, value in point.items())
-        print(f"flopratio: at {at} the closed form is not the trace: {difference}", file=sys.stderr)
+    for sentence in held.sentences():
+        print(f"flopratio: {sentence}", file=sys.stderr)
     summary = {
         "schema": "flopratio.sweep/1",
         "rows": found.size,

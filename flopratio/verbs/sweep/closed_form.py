@@ -31,12 +31,6 @@ from flopratio.verbs.formula.trace import Tracer
 Array = NDArray[Any]
 Grid = dict[str, tuple[int, ...]]
 
-FROM_POINTS = 200
-"""Of a grid with fewer points each is traced."""
-
-FROM_POINTS_BUILT_IN = 10_000
-"""The same of the built-in networks: the claims of the field are judged on what is traced."""
-
 VERIFY = 1
 """Points at which the form of each part is held against fresh traces, before random points of the
 whole grid are."""
@@ -212,17 +206,6 @@ def _places(chosen: Mapping[str, list[int]]) -> tuple[Any, ...]:
     if all(indices[-1] - indices[0] + 1 == len(indices) for indices in chosen.values()):
         return tuple(slice(indices[0], indices[-1] + 1) for indices in chosen.values())
     return np.ix_(*chosen.values())
-
-
-def is_for_closed_form(
-    model: str | None, keys: Mapping[str, Sequence[Value]], measure: str
-) -> bool:
-    """Whether a grid is swept by closed form: nothing is timed, and it has many points."""
-    points = math.prod(map(len, keys.values()))
-    enough = FROM_POINTS_BUILT_IN if model in NETWORKS else FROM_POINTS
-    several = [values for values in keys.values() if len(values) > 1]
-    sizes = all(type(value) is int for values in several for value in values)
-    return model is not None and measure == "none" and points > enough and sizes
 
 
 def grid_form(
@@ -550,6 +533,14 @@ class Held(NamedTuple):
     points: int
     equal: int
     wrong: list[tuple[dict[str, int], str]]
+
+    def sentences(self) -> list[str]:
+        """What differs, a sentence each."""
+        return [
+            f"at {' '.join(f'{key}={value}' for key, value in point.items())} the closed form is "
+            f"not the trace: {difference}"
+            for point, difference in self.wrong
+        ]
 
 
 def hold_against_traces(found: GridForm, number: int, *, seed: int = 0) -> Held:

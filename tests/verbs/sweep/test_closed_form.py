@@ -20,7 +20,6 @@ from flopratio.verbs.sweep.closed_form import (
     Piece,
     grid_form,
     hold_against_traces,
-    is_for_closed_form,
     verified_grid_form,
 )
 from flopratio.verbs.sweep.plan import swept_options
@@ -129,17 +128,6 @@ def test_where_a_model_ends_is_what_its_sentence_says(
     assert admitted == tuple(range(3, limit + 1))
     assert len(tracer.sampled) <= tries
     assert f"up to s={limit:,}" in found.notes[0]
-
-
-def test_which_grids_are_swept_so() -> None:
-    many = {"batch": tuple(range(1, 300))}
-    assert is_for_closed_form("hf:gpt2", many, "none")
-    assert not is_for_closed_form("hf:gpt2", many, "cpu")
-    assert not is_for_closed_form("hf:gpt2", {"batch": (1, 2)}, "none")
-    assert not is_for_closed_form(None, many, "none")
-    assert not is_for_closed_form("hf:gpt2", {**many, "dtype": ("a", "b")}, "none")
-    assert not is_for_closed_form("mlp", many, "none")  # the claims are judged on it
-    assert is_for_closed_form("mlp", {"batch": tuple(range(1, 10_002))}, "none")
 
 
 def test_sizes_of_which_there_is_no_network_are_left_out() -> None:
