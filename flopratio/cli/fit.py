@@ -72,7 +72,7 @@ def fit_command(
     start, and where --levers compares. Exit 1 when not even the smallest fits.
     """
     from flopratio.report.files import check_file
-    from flopratio.report.fit import FORMATS, failure, notes, to_json
+    from flopratio.report.fit import FORMATS, failure, notes, notes_beside_headline, to_json
     from flopratio.text.byte_size import parse_bytes
 
     model, settings = model_and_settings(
@@ -108,12 +108,14 @@ def fit_command(
 
         write_text(output, FORMATS[output.suffix.lower()](answer))
         print(output, file=sys.stderr)
+    beside = notes(answer)
     if not as_json and output is None:
         from flopratio.report.fit import page
 
         print_page(page(answer))
+        beside = notes_beside_headline(answer)
     failed = [] if answer.largest else [failure(answer)]
-    for note in [*failed, *([] if quiet else notes(answer))]:
+    for note in [*failed, *([] if quiet else beside)]:
         print(f"flopratio: {note}", file=sys.stderr)
     raise typer.Exit(1 if failed else 0)
 

@@ -139,6 +139,18 @@ def test_notes_go_to_stderr_unless_quiet(engine, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_the_allocator_is_told_of_once(engine, capsys, tmp_path):
+    engine.found = small_fit(peak_reserved=4_200)
+    assert main(["fit", "toy", "--memory", "4KiB"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.count("would reserve") == 1
+    assert printed.err == ""
+    for name in ("fit.md", "fit.html"):
+        assert main(["fit", "toy", "--memory", "4KiB", "-q", "-o", str(tmp_path / name)]) == 0
+        read, _, _ = (tmp_path / name).read_text().partition("<script")
+        assert read.count("would reserve") == 1
+
+
 def test_what_does_not_fit_fails(engine, capsys):
     engine.found = nothing_fits()
     assert main(["fit", "toy", "--memory", "512B", "--json", "-q"]) == 1
