@@ -72,6 +72,7 @@ def formula_command(
     For example: flopratio formula hf:gpt2 batch seq n_layer n_embd
     or: flopratio formula hf:llama batch=8 seq=4096 --solve 'hardware = 1e18' --for hidden_size
     """
+    from flopratio.report.units import plural
     from flopratio.text.grammar import parse_arguments
     from flopratio.text.suggestions import not_among
 
@@ -108,7 +109,7 @@ def formula_command(
             StepOptions(**options),
             verify=verify,
             cached=not no_cache,
-            progress=lambda traces: show(f"{traces} steps traced"),
+            progress=lambda traces: show(f"{plural(traces, 'step')} traced"),
         )
         solution = None
         if asked is not None:

@@ -136,6 +136,7 @@ def _by_closed_form(
     from rich.progress import Progress
 
     from flopratio.cli.progress import late_progress
+    from flopratio.report.units import plural
     from flopratio.verbs.sweep.closed_form import grid_form, hold_against_traces
     from flopratio.verbs.sweep.grid_file import check_directory, write_grid
 
@@ -146,7 +147,7 @@ def _by_closed_form(
             model,
             keys,
             options,
-            progress=lambda traces: show(f"{traces} steps traced"),
+            progress=lambda traces: show(f"{plural(traces, 'step')} traced"),
         )
     console = Console(stderr=True)
     with Progress(console=console, disable=quiet) as progress:

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import flopratio as fr
-from flopratio.cli import main
+from flopratio.cli import main, progress
 from flopratio.verbs import fit as fitting
 from flopratio.verbs.fit import Progress
 from tests.verbs.fit.small import nothing_fits, small_fit, small_levers, tried
@@ -136,6 +136,16 @@ def test_notes_go_to_stderr_unless_quiet(engine, capsys):
     assert "would reserve" in printed.err
     assert json.loads(printed.out)["peak_reserved"] == 4_200
     main(["fit", "toy", "--memory", "4KiB", "--json", "-q"])
+    assert capsys.readouterr().err == ""
+
+
+def test_a_log_has_a_line_where_it_takes_long(engine, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "BETWEEN_LINES_S", 0.0)
+    assert main(["fit", "toy", "--memory", "4KiB"]) == 0
+    assert capsys.readouterr().err == "flopratio: fitting toy: batch=4: 3.906 KiB\n"
+    assert main(["fit", "toy", "--memory", "4KiB", "-v"]) == 0
+    assert capsys.readouterr().err == "batch=4: 3.906 KiB\n"
+    assert main(["fit", "toy", "--memory", "4KiB", "-q"]) == 0
     assert capsys.readouterr().err == ""
 
 

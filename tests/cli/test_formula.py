@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import sympy
 
-from flopratio.cli import main
+from flopratio.cli import main, progress
 
 NET = """
 from torch import nn
@@ -40,6 +40,17 @@ def test_json_has_forms_that_sympy_reads(net: str, capsys: pytest.CaptureFixture
     )
     assert document["verified_at"]
     assert {"grad_input", "grad_weight", "backward", "update", "saved_bytes"} <= document.keys()
+
+
+def test_a_log_has_each_trace_where_it_takes_long(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "BETWEEN_LINES_S", 0.0)
+    assert main(["formula", "mlp", "batch", "depth=1", "--verify", "1", "--no-cache"]) == 0
+    first, *rest = capsys.readouterr().err.splitlines()
+    assert first == "flopratio: formula of mlp: 1 step traced"
+    assert rest == [f"flopratio: formula of mlp: {n + 2} steps traced" for n in range(len(rest))]
+    assert len(rest) > 3
 
 
 def test_a_question_is_answered(capsys: pytest.CaptureFixture[str]) -> None:
