@@ -130,6 +130,7 @@ def _by_closed_form(
     from rich.progress import Progress
 
     from flopratio.cli.progress import late_progress
+    from flopratio.report.units import plural
     from flopratio.verbs.sweep.closed_form import verified_grid_form
     from flopratio.verbs.sweep.grid_file import check_directory, write_grid
 
@@ -141,7 +142,7 @@ def _by_closed_form(
             keys,
             options,
             verify=verify,
-            progress=lambda traces: show(f"{traces} steps traced"),
+            progress=lambda traces: show(f"{plural(traces, 'step')} traced"),
         )
     console = Console(stderr=True)
     with Progress(console=console, disable=quiet) as progress:

@@ -66,7 +66,7 @@ def formula_of(
         tracer: of the same model and options, with what it has sampled; a new one unless given.
         guesses: what forms may be, as they are of the model with other settings: one that is equal
             at all points is taken.
-        progress: called with the number of traces so far.
+        progress: called after each trace with their number so far.
     """
     fixed = {key: each[0] for key, each in values.items() if len(each) == 1}
     checked(model, None, fixed, "formula")
@@ -83,6 +83,7 @@ def formula_of(
             f"a closed form in which sizes? name KEYs, as in flopratio formula {model} batch"
         )
     tracer = (tracer or Tracer(model, {}, options, cached=cached)).within(fixed)
+    tracer.announce = progress
     symbols = tuple(dict.fromkeys(own_name(tracer, key) for key in symbols))
     axes = choose_axes(tracer, symbols, given)
     _refuse_varying_segments(tracer, options, axes_start := {a.key: a.base for a in axes}, axes)
@@ -94,7 +95,6 @@ def formula_of(
         raise UncertainError(f"{model} has no closed form: two traces of one point differ")
 
     def sample(point: Point) -> Sampled | None:
-        progress(tracer.traces)
         try:
             return tracer.sample(point)
         except UncertainError:
