@@ -170,7 +170,7 @@ def _question(solve: str, key: str, step: WrittenStep) -> tuple[str, str]:
     """A quantity and a number; refused before anything is traced, if they are none."""
     from flopratio.text.byte_size import parse_bytes
     from flopratio.verbs.fit import FIGURES
-    from flopratio.verbs.formula import SYNONYMS
+    from flopratio.verbs.formula.domain import SYNONYMS
     from flopratio.verbs.formula.result import DECLINED, check_quantity
     from flopratio.verbs.formula.solve import limit_of, question
 

@@ -91,7 +91,5 @@ def test_a_form_that_a_trace_refutes_is_not_returned(tmp_path, monkeypatch):
     monkeypatch.setattr(
         closed_form, "_differences", lambda found, tracer, at: iter(["forward 2, traced 3"])
     )
-    with pytest.raises(
-        UsageError, match=r"batch=\d+ width=\d+ the closed form is not"
-    ):
+    with pytest.raises(UsageError, match=r"batch=\d+ width=\d+ the closed form is not"):
         fr.sweep(f"{tmp_path}/toy.py:odd", batch="2..21", width="2..22", verify=2)
