@@ -135,13 +135,13 @@ def formula_command(
         from flopratio.report.formula.terminal import verified
         from flopratio.report.formula.text import python_function
 
-        print(python_function(closed.totals, closed.keys, f"{model}. {verified(closed)}"))
+        print(python_function(closed.forms, closed.keys, f"{model}. {verified(closed)}"))
     elif latex:
         from flopratio.report.formula.text import latex as in_latex
         from flopratio.report.formula.text import letters
 
-        for name, form in closed.totals.items():
-            if form:
+        for name, form in closed.forms.items():
+            if form.keys or form({}):
                 escaped = name.replace("_", r"\_")
                 print(rf"\mathrm{{{escaped}}} &= {in_latex(form, letters(closed.keys))} \\")
     else:

@@ -32,6 +32,9 @@ MOST_JOINT = 40
 MOST_UNKNOWNS = 64
 """A function that takes more points or coefficients than these is given up."""
 
+FEW = 8
+"""A KEY with at most so many values has one of them at many points."""
+
 JOINT = 2
 """Points at which all KEYs differ from the base, to begin with."""
 
@@ -76,6 +79,7 @@ def interpolate(
     align: Align = lambda sampled: sampled,
     verify: int = 4,
     guesses: Mapping[Any, Polynomial] | None = None,
+    known: Sequence[Point] = (),
     seed: int = 0,
 ) -> Fit:
     """The closed forms of all functions that are sampled.
@@ -86,9 +90,10 @@ def interpolate(
         align: where names differ from point to point.
         verify: how many points all is held against in the end.
         guesses: what some functions may be; a guess that is equal at all points is taken.
+        known: points that are taken before random ones, as they have been sampled already.
         seed: of the choice of points.
     """
-    return _Interpolation(sample, axes, align, guesses or {}, seed).run(verify)
+    return _Interpolation(sample, axes, align, guesses or {}, known, seed).run(verify)
 
 
 class _Wanted(NamedTuple):
@@ -105,9 +110,10 @@ class _Interpolation:
         axes: Sequence[Axis],
         align: Align,
         guesses: Mapping[Any, Polynomial],
+        known: Sequence[Point],
         seed: int,
     ) -> None:
-        self.sample, self.align, self.guesses = sample, align, guesses
+        self.sample, self.align, self.guesses, self.known = sample, align, guesses, known
         self.axes = {axis.key: axis for axis in axes}
         self.base: Point = {axis.key: axis.base for axis in axes}
         self.random = random.Random(seed)
@@ -211,17 +217,21 @@ class _Interpolation:
         return bool(indices)
 
     def _new_points(self, number: int) -> list[int]:
-        """Sample points at which every KEY that can has a value that is new."""
-        indices: list[int] = []
+        """Sample points at which every KEY that can has a value that is new, or not the base; known
+        ones first."""
+        fresh = [point for point in self.known if point not in self.points][:number]
+        indices = [index for point in fresh if (index := self._take(point)) is not None]
         for _ in range(40 * number):
             if len(indices) == number:
                 break
             point = {}
             for key, axis in self.axes.items():
                 values = axis.verified or axis.values
+                # Of few values those that are new may be one, the same at all points.
+                seen = self.on_axis[key] if len(values) > FEW else {self.base[key]}
                 point[key] = self.random.choice(values)
                 for _ in range(8):
-                    if point[key] in self.on_axis[key]:
+                    if point[key] in seen:
                         point[key] = self.random.choice(values)
             if point not in self.points:
                 index = self._take(point)

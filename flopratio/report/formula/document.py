@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from flopratio.report.formula.asymptotics import sentences
-from flopratio.report.formula.text import sympy_text
-from flopratio.verbs.formula.result import DECLINED, ClosedForm
+from flopratio.report.formula.text import largest_text, sympy_text
+from flopratio.verbs.formula.result import DECLINED, PEAK, ClosedForm
 
 SCHEMA = "flopratio.formula/1"
 
@@ -32,9 +32,10 @@ def document(closed: ClosedForm, by: str = "total") -> dict[str, Any]:
         "convention": dict(closed.convention),
         "versions": dict(closed.versions),
         **forms,
+        **({} if closed.peak is None else {PEAK: largest_text(closed.peak)}),
         **refused,
         **beside,
-        "refused": {**closed.why_not, "peak": DECLINED},
+        "refused": {**closed.why_not, "peak_allocated": DECLINED, "peak_reserved": DECLINED},
         "asymptotics": list(sentences(closed.totals, closed.keys)),
         "domains": {
             key: {"from": values[0], "to": values[-1], "values": len(values)}

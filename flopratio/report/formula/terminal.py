@@ -37,6 +37,7 @@ def lines(closed: ClosedForm, by: str = "total") -> Iterator[str]:
     if by == "total":
         yield ""
         yield from _forms(closed.totals, names, SHOWN)
+        yield from _peak(closed, names)
     else:
         for name, forms in closed.by(by).items():
             if forms:
@@ -62,6 +63,25 @@ def _forms(
     width = max(map(len, quantities), default=0)
     for name in quantities:
         yield f"{indent}{name:<{width}} = {pretty(forms[name], names)}"
+
+
+def _peak(closed: ClosedForm, names: Mapping[str, str]) -> Iterator[str]:
+    """The peak: its form, or all that it is the largest of, each with its moment."""
+    found = closed.of_peak
+    if not found.forms:
+        return
+    width = max(len(name) for name in SHOWN if closed.totals.get(name))
+    several = len(found.forms) > 1
+    if several:
+        yield f"{'peak':<{width}} = the largest of"
+    points = sum(found.leads)
+    for (moment, form), times in zip(found.forms.items(), found.leads, strict=True):
+        written = pretty(form, names)
+        if several:
+            yield f"  {written}"
+            yield f"    in {moment}: at {times} of {points} points"
+        else:
+            yield f"{'peak':<{width}} = {written}, in {moment}"
 
 
 def verified(closed: ClosedForm) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import sympy
 from sympy.printing.str import StrPrinter
 
-from flopratio.closed_form import Floor, Polynomial
+from flopratio.closed_form import Floor, Largest, Polynomial
 from flopratio.report.formula.sympy_view import factored, symbol
 
 LETTERS = {
@@ -119,8 +119,11 @@ def pretty_expression(expression: Any, names: Mapping[str, str] | None = None) -
     return text
 
 
-def latex(form: Polynomial, names: Mapping[str, str] | None = None) -> str:
+def latex(form: Polynomial | Largest, names: Mapping[str, str] | None = None) -> str:
     """The form in LaTeX, factored."""
+    if isinstance(form, Largest):
+        written = ", ".join(latex(each, names) for each in form.forms)
+        return written if len(form.forms) == 1 else rf"\max\left({written}\right)"
     text: str = sympy.latex(factored(form, names), mul_symbol=r"\,")
     return text
 
@@ -128,6 +131,12 @@ def latex(form: Polynomial, names: Mapping[str, str] | None = None) -> str:
 def sympy_text(form: Polynomial) -> str:
     """The form as ``sympy.sympify`` reads it."""
     return str(factored(form)) if form else "0"
+
+
+def largest_text(largest: Largest) -> str:
+    """The largest of several forms, as ``sympy.sympify`` reads it."""
+    written = ", ".join(map(sympy_text, largest.forms))
+    return written if len(largest.forms) == 1 else f"Max({written})"
 
 
 def python_expression(form: Polynomial) -> str:
@@ -155,7 +164,9 @@ def _in_python(atom: str | Floor) -> str:
     return f"(({inner}) // {atom.divisor})"
 
 
-def python_function(forms: Mapping[str, Polynomial], keys: Sequence[str], about: str) -> str:
+def python_function(
+    forms: Mapping[str, Polynomial | Largest], keys: Sequence[str], about: str
+) -> str:
     """A function of the KEYs that needs nothing but Python.
 
     Args:
@@ -163,8 +174,15 @@ def python_function(forms: Mapping[str, Polynomial], keys: Sequence[str], about:
     """
     arguments = ", ".join(f"{key.replace('.', '_')}: int" for key in keys)
     lines = [f"def step({arguments}) -> dict[str, int]:", f'    """{about}"""', "    return {"]
-    lines += [f'        "{name}": {python_expression(form)},' for name, form in forms.items()]
+    lines += [f'        "{name}": {_python_of(form)},' for name, form in forms.items()]
     return "\n".join([*lines, "    }"])
+
+
+def _python_of(form: Polynomial | Largest) -> str:
+    if isinstance(form, Polynomial):
+        return python_expression(form)
+    written = ", ".join(map(python_expression, form.forms))
+    return written if len(form.forms) == 1 else f"max({written})"
 
 
 def free_symbols(keys: Sequence[str]) -> list[Any]:

@@ -13,6 +13,7 @@ from flopratio.text.grammar import Value, parse_values
 from flopratio.verbs.count import checked
 from flopratio.verbs.formula.domain import choose_axes, own_name
 from flopratio.verbs.formula.entries import Entry, Sampled, align, types_of
+from flopratio.verbs.formula.peak import PeakForm, find_peak
 from flopratio.verbs.formula.result import ClosedForm
 from flopratio.verbs.formula.trace import Tracer, UncertainError
 from flopratio.version import versions
@@ -56,6 +57,7 @@ def formula_of(
     cached: bool = True,
     tracer: Tracer | None = None,
     guesses: Mapping[Entry, Polynomial] | None = None,
+    peak: bool = True,
     progress: Callable[[int], None] = lambda traces: None,
 ) -> ClosedForm:
     """As :func:`formula`, with the options in one.
@@ -66,6 +68,7 @@ def formula_of(
         tracer: of the same model and options, with what it has sampled; a new one unless given.
         guesses: what forms may be, as they are of the model with other settings: one that is equal
             at all points is taken.
+        peak: whether the peak is wanted too, which may take some more traces.
         progress: called after each trace with their number so far.
     """
     fixed = {key: each[0] for key, each in values.items() if len(each) == 1}
@@ -103,6 +106,7 @@ def formula_of(
             return None
 
     fit = interpolate(sample, axes, align=align, verify=verify, guesses=guesses)
+    of_peak = find_peak(sample, axes, fit, verify=verify) if peak else PeakForm()
     closed = ClosedForm(
         model=model,
         keys=symbols,
@@ -116,6 +120,7 @@ def formula_of(
         fitted_at=fit.fitted_at,
         verified_at=fit.verified_at,
         traces=tracer.traces,
+        of_peak=of_peak,
         tracer=tracer,
     )
     if closed.refused and not any(form.keys for form in closed.totals.values()):

@@ -17,6 +17,7 @@ from flopratio.ledger import ROOT, Ledger, Row
 from flopratio.memory import Memory, bytes_alive
 from flopratio.trace.attribution import Attribution
 from flopratio.trace.recording import Recording
+from flopratio.verbs.formula.lives import Lives
 
 FLOPS = ("forward", "grad_input", "grad_weight", "recompute", "update")
 ELEMENTWISE = ("elementwise_forward", "elementwise_backward", "elementwise_recompute")
@@ -63,12 +64,14 @@ class Sampled:
         types: layer -> class.
         settings: KEYs and their values, defaults included.
         dtype: of the numbers that it is run in.
+        lives: what is alive in it, and when.
     """
 
     entries: dict[Entry, int]
     types: dict[str, str]
     settings: dict[str, object] = field(default_factory=dict)
     dtype: str | None = None
+    lives: Lives = field(default=Lives((), ()), repr=False)
 
 
 def entries_of(ledger: Ledger, recording: Recording, attribution: Attribution) -> dict[Entry, int]:

@@ -2,116 +2,174 @@
 a sum of storages.
 
 The moment of the peak changes from size to size. Those at which it is seen are followed through all
-sizes: each has a form, and the peak is the largest of them.
+sizes: what is alive then is fitted storage by storage, and the peak is the largest of the sums.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from flopratio.memory import Memory, bytes_alive
+from flopratio.closed_form import Axis, Fit, Largest, Polynomial, Refusal, interpolate
+from flopratio.closed_form.interpolate import Point
+from flopratio.closed_form.polynomial import polynomial_sum
+from flopratio.ledger import ROOT
 from flopratio.verbs.formula.entries import Entry, Names, Sampled, align
+from flopratio.verbs.formula.lives import Lives
 
-
-class Moment(NamedTuple):
-    """A moment of a step, under a name that it has at all sizes."""
-
-    layer: str
-    """Of the operator that runs; of layers whose number varies, counted from the nearer end:
-    ``h.0``, ``h.-1``."""
-    op: str
-    phase: str
-    occurrence: int
-    """Which of several in its layer."""
-
-    def __str__(self) -> str:
-        return f"{self.phase} of {self.op} in {self.layer or '(model)'}"
-
-
-class Life(NamedTuple):
-    """A storage and when it is there, see :class:`flopratio.memory.MemoryBlock`."""
-
-    layer: str
-    op: str
-    nbytes: int
-    born: int
-    died: int | None
+MOST_MORE = 12
+"""So many points are sampled at most beside those of the other quantities."""
 
 
 @dataclass(frozen=True)
-class Lives:
-    """All that is alive in a step, and when.
+class PeakForm:
+    """The closed form of the peak.
 
     Args:
-        storages: each storage.
-        operators: layer, operator and phase of each record.
+        forms: the moment, in words -> the bytes that are alive then; those that are the peak most
+            often first.
+        leads: at how many points each is the largest, in that order.
+        why_not: a sentence, where there is no form.
+        verified_at: points that no fit has seen, at which every storage is equal.
     """
 
-    storages: tuple[Life, ...]
-    operators: tuple[tuple[str, str, str], ...]
+    forms: Mapping[str, Polynomial] = field(default_factory=dict)
+    leads: tuple[int, ...] = ()
+    why_not: str = ""
+    verified_at: Sequence[Point] = ()
 
-    @classmethod
-    def of(cls, memory: Memory) -> Lives:
-        return cls(
-            tuple(Life(b.layer, b.op, b.nbytes, b.born, b.died) for b in memory.blocks if b.nbytes),
-            tuple((each.layer, each.op, each.phase) for each in memory.operators),
+    @property
+    def largest(self) -> Largest | None:
+        """The peak; None where it has no form."""
+        return Largest(tuple(self.forms.values())) if self.forms else None
+
+
+def find_peak(
+    sample: Callable[[Point], Sampled | None], axes: Sequence[Axis], fit: Fit, *, verify: int
+) -> PeakForm:
+    """The closed form of the peak.
+
+    Args:
+        sample: a step at a point; None where there is none.
+        axes: the KEYs.
+        fit: of the other quantities, whose points are used again.
+        verify: how many points it is held against in the end.
+    """
+    base = fit.fitted_at[0]
+    seen = [*fit.fitted_at, *fit.verified_at]
+    joint = [p for p in seen if sum(p[key] != base[key] for key in base) > 1 or len(base) == 1]
+    followed = _Followed([found for point in seen if (found := sample(point)) is not None])
+    more: list[Point] = []
+
+    def limited(point: Point) -> Sampled | None:
+        if point not in seen and point not in more:
+            if len(more) == MOST_MORE:
+                return None
+            more.append(point)
+        return sample(point)
+
+    fitted = interpolate(limited, axes, align=followed.align, verify=verify, known=joint)
+    refused: Mapping[Any, Refusal] = fitted.refused
+    forms: Mapping[Any, Polynomial] = fitted.forms
+    for entry, refusal in refused.items():
+        values = ", ".join(
+            f"{value:,} at " + " ".join(f"{key}={size}" for key, size in point.items())
+            for point, value in refusal.samples[:4]
         )
-
-    @cached_property
-    def alive(self) -> list[int]:
-        """The bytes at each record."""
-        lives = ((each.nbytes, each.born, each.died) for each in self.storages)
-        return bytes_alive(lives, len(self.operators))
-
-    def at(self, record: int) -> list[Life]:
-        """What is alive while a record runs."""
-        return [
-            each
-            for each in self.storages
-            if max(each.born, 0) <= record and (each.died is None or record < each.died)
-        ]
+        what = f"what {entry.op or 'is there from the start'} holds in {entry.layer or ROOT}"
+        return PeakForm(why_not=f"{what} at the moment of {entry.quantity} has none: {values}")
+    if verify and not fitted.verified_at:
+        return PeakForm(why_not="there are no points left to hold it against")
+    sums: defaultdict[str, list[Polynomial]] = defaultdict(list)
+    for entry, form in forms.items():
+        sums[entry.quantity].append(form)
+    moments = {moment: polynomial_sum(each) for moment, each in sums.items()}
+    return _ranked(moments, followed, fitted)
 
 
-def moments(lives: Lives, names: Names, layers: Sequence[str]) -> dict[Moment, int]:
-    """The record of each moment."""
-    seen: Counter[tuple[str, str, str]] = Counter()
-    place = names.places(layers)
-    found: dict[Moment, int] = {}
-    for record, (layer, op, phase) in enumerate(lives.operators):
-        at = (place.get(layer, layer), op, phase)
-        found[Moment(*at, seen[at])] = record
-        seen[at] += 1
+def _ranked(forms: Mapping[str, Polynomial], followed: _Followed, fit: Fit) -> PeakForm:
+    """The forms that are the largest somewhere, each once."""
+    distinct = dict.fromkeys(forms.values())
+    largest = Largest(tuple(distinct))
+    leads: Counter[Polynomial] = Counter()
+    for point, lives in zip((*fit.fitted_at, *fit.verified_at), followed.lives, strict=True):
+        if largest(point) != lives.peak:
+            at = " ".join(f"{key}={size}" for key, size in point.items())
+            return PeakForm(why_not=f"it is {lives.peak:,} at {at}, and not {largest(point):,}")
+        leads[largest.leading(point)] += 1
+    ranked = leads.most_common()
+    moments: dict[Polynomial, str] = {}
+    for moment, form in forms.items():
+        moments.setdefault(form, moment)
+    return PeakForm(
+        {moments[form]: form for form, _ in ranked},
+        tuple(number for _, number in ranked),
+        verified_at=fit.verified_at,
+    )
+
+
+class _Followed:
+    """The moments at which the peak is seen, followed through samples.
+
+    Args:
+        also: samples whose peaks are followed too.
+    """
+
+    def __init__(self, also: Sequence[Sampled]) -> None:
+        self.also = also
+        self.lives: list[Lives] = []
+
+    def align(self, samples: Sequence[Sampled]) -> list[dict[Entry, int]]:
+        """What is alive at each followed moment in every sample, under names that are the same in
+        all of them. An entry's quantity is the moment."""
+        self.lives = [sample.lives for sample in samples]
+        given = set(map(id, samples))
+        every = [*samples, *(each for each in self.also if id(each) not in given)]
+        names = Names([sample.types for sample in every])
+        records = [_moments(sample, names) for sample in every]
+        aligned: list[dict[Entry, int]] = [{} for _ in samples]
+        for moment in _peaks(every, records):
+            at_moment = [
+                Sampled(_alive_at(moment, sample.lives, found.get(moment)), sample.types)
+                for sample, found in zip(samples, records, strict=False)
+            ]
+            for entries, more in zip(aligned, align(at_moment), strict=True):
+                entries.update(more)
+        return aligned
+
+
+def _moments(sample: Sampled, names: Names) -> dict[str, int]:
+    """The record of each moment, under a name that it has at all sizes: layers whose number varies
+    are counted from the nearer end, ``h.0``, ``h.-1``."""
+    place = names.places(sample.types)
+    seen: Counter[str] = Counter()
+    found: dict[str, int] = {}
+    for record, (layer, op, phase) in enumerate(sample.lives.operators):
+        moment = f"{phase} of {op} in {place.get(layer, layer) or ROOT}"
+        seen[moment] += 1
+        found[moment if seen[moment] == 1 else f"{moment}, number {seen[moment]}"] = record
     return found
 
 
-def align_at_peaks(samples: Sequence[Sampled]) -> list[dict[Entry, int]]:
-    """What is alive at each moment that is some sample's peak, in every sample, under names that
-    are the same in all of them. An entry's quantity is the moment."""
-    names = Names([sample.types for sample in samples])
-    records = [moments(sample.lives, names, tuple(sample.types)) for sample in samples]
+def _peaks(samples: Sequence[Sampled], records: Sequence[Mapping[str, int]]) -> list[str]:
+    """Moments, one of which is the peak in each sample; if it can be, one that all samples have."""
     everywhere = set.intersection(*(set(each) for each in records))
-    followed: dict[Moment, None] = {}
+    peaks: dict[str, None] = {}
     for sample, found in zip(samples, records, strict=True):
-        alive = sample.lives.alive
-        peak = max(alive)
+        alive, peak = sample.lives.alive, sample.lives.peak
         highest = [moment for moment, record in found.items() if alive[record] == peak]
-        if not followed.keys() & {*highest}:
-            followed[next((each for each in highest if each in everywhere), highest[0])] = None
-    together: list[dict[Entry, int]] = [{} for _ in samples]
-    for moment in followed:
-        at_moment = []
-        for sample, found in zip(samples, records, strict=True):
-            seen: Counter[Entry] = Counter()
-            entries: dict[Entry, int] = {}
-            for life in sample.lives.at(found[moment]) if moment in found else ():
-                entry = Entry(moment, life.layer, life.op)
-                entries[entry._replace(occurrence=seen[entry])] = life.nbytes
-                seen[entry] += 1
-            at_moment.append(Sampled(entries, sample.types))
-        for all_of, values in zip(together, align(at_moment), strict=True):
-            all_of.update(values)
-    return together
+        if not peaks.keys() & {*highest}:
+            peaks[next((each for each in highest if each in everywhere), highest[0])] = None
+    return list(peaks)
+
+
+def _alive_at(moment: str, lives: Lives, record: int | None) -> dict[Entry, int]:
+    seen: Counter[Entry] = Counter()
+    entries: dict[Entry, int] = {}
+    for life in () if record is None else lives.at(record):
+        entry = Entry(moment, life.layer, life.op)
+        entries[entry._replace(occurrence=seen[entry])] = life.nbytes
+        seen[entry] += 1
+    return entries

@@ -10,7 +10,7 @@ from itertools import pairwise
 from math import gcd
 from typing import Any
 
-from flopratio.closed_form import Polynomial, Refusal
+from flopratio.closed_form import Largest, Polynomial, Refusal
 from flopratio.closed_form.axis import HIGHEST_DEGREE
 from flopratio.closed_form.interpolate import Point
 from flopratio.closed_form.polynomial import polynomial_sum
@@ -18,6 +18,7 @@ from flopratio.errors import UsageError
 from flopratio.text.grammar import unknown
 from flopratio.text.suggestions import not_among
 from flopratio.verbs.formula.entries import QUANTITIES, Entry
+from flopratio.verbs.formula.peak import PeakForm
 from flopratio.verbs.formula.solve import Solution, solve
 from flopratio.verbs.formula.trace import Tracer
 
@@ -27,6 +28,9 @@ SUMS: Mapping[str, tuple[str, ...]] = {
     "hardware": ("forward", "grad_input", "grad_weight", "recompute"),
 }
 """Quantities that are sums of others."""
+
+PEAK = "peak"
+"""The bytes that are alive at once at most: the largest of some forms."""
 
 VIEWS = ("total", "type", "layer")
 
@@ -39,8 +43,8 @@ MOST_TRACED = 2**58
 """
 
 DECLINED = (
-    "peak, peak_allocated and peak_reserved have no closed form: the moment of the peak, and the "
-    "allocator's blocks, change from size to size"
+    "peak_allocated and peak_reserved have no closed form: the allocator's blocks change from size "
+    "to size"
 )
 
 
@@ -49,10 +53,10 @@ def check_quantity(quantity: str) -> None:
     Raises:
         UsageError: none that a closed form has.
     """
-    if quantity.startswith("peak"):
+    if quantity in ("peak_allocated", "peak_reserved"):
         raise UsageError(f"{DECLINED}; flopratio fit finds the largest size by tracing steps")
-    if quantity not in (*QUANTITIES, *SUMS):
-        raise not_among("quantity", quantity, (*QUANTITIES, *SUMS))
+    if quantity not in (*QUANTITIES, *SUMS, PEAK):
+        raise not_among("quantity", quantity, (*QUANTITIES, *SUMS, PEAK))
 
 
 @dataclass
@@ -71,6 +75,7 @@ class ClosedForm:
         fitted_at: the points that were fitted.
         verified_at: other points, at which a fresh trace has the same numbers.
         traces: how many steps were traced; the others were read.
+        of_peak: the forms of the moments of the peak.
     """
 
     model: str
@@ -85,12 +90,24 @@ class ClosedForm:
     fitted_at: Sequence[Point]
     verified_at: Sequence[Point]
     traces: int
+    of_peak: PeakForm
     tracer: Tracer = field(repr=False)
 
     @cached_property
     def totals(self) -> dict[str, Polynomial]:
         """Quantity -> its form; those that can't be told are in :attr:`why_not`."""
         return self._forms(lambda entry: True)
+
+    @property
+    def peak(self) -> Largest | None:
+        """The most bytes that are alive at once, as a perfect allocator would hold them; None where
+        it has no form, see :attr:`why_not`."""
+        return self.of_peak.largest
+
+    @property
+    def forms(self) -> dict[str, Polynomial | Largest]:
+        """Quantity -> its form: the totals, and the peak."""
+        return {**self.totals, **({} if self.peak is None else {PEAK: self.peak})}
 
     @cached_property
     def why_not(self) -> dict[str, str]:
@@ -102,6 +119,8 @@ class ClosedForm:
             reason = next((reasons[part] for part in parts if part in reasons), None)
             if reason is not None:
                 reasons[name] = reason
+        if self.of_peak.why_not:
+            reasons[PEAK] = self.of_peak.why_not
         return reasons
 
     def _sentence(self, entry: Entry, refusal: Refusal) -> str:
@@ -117,15 +136,15 @@ class ClosedForm:
             f"{samples}"
         )
 
-    def __getitem__(self, quantity: str) -> Polynomial:
-        """The form of a quantity.
+    def __getitem__(self, quantity: str) -> Polynomial | Largest:
+        """The form of a quantity; of the peak, the largest of several.
 
         Raises:
             UsageError: it has none; the sentence says why.
         """
         check_quantity(quantity)
-        if quantity in self.totals:
-            return self.totals[quantity]
+        if quantity in self.forms:
+            return self.forms[quantity]
         raise UsageError(self.why_not[quantity])
 
     def by(self, view: str) -> dict[str, dict[str, Polynomial]]:
@@ -169,8 +188,8 @@ class ClosedForm:
         for key, value in sizes.items():
             differing |= self._differing({key: value})
         differing |= {name for name, parts in SUMS.items() if differing & {*parts}}
-        totals = self.totals.items()
-        return {name: int(form(sizes)) for name, form in totals if name not in differing}
+        forms = self.forms.items()
+        return {name: int(form(sizes)) for name, form in forms if name not in differing}
 
     def solve(self, quantity: str, limit: str | float, *, for_: str = "", **sizes: int) -> Solution:
         """The largest value of a KEY at which a quantity is at most so much.
@@ -205,6 +224,8 @@ class ClosedForm:
             if not self._is_traceable(point):
                 return None
             sums = self._sums_at(point)
+            if quantity == PEAK:
+                return sums[PEAK]
             return sum(sums[part] for part in SUMS.get(quantity, (quantity,)))
 
         form = self[quantity].substitute(sizes)
@@ -240,8 +261,9 @@ class ClosedForm:
 
     def _sums_at(self, point: Mapping[str, int]) -> defaultdict[str, int]:
         """The quantities of a trace."""
-        sums: defaultdict[str, int] = defaultdict(int)
-        for entry, value in self.tracer.sample(point).entries.items():
+        sampled = self.tracer.sample(point)
+        sums = defaultdict(int, {PEAK: sampled.lives.peak})
+        for entry, value in sampled.entries.items():
             sums[entry.quantity] += value
         return sums
 
@@ -249,6 +271,6 @@ class ClosedForm:
         """Trace points afresh: the quantities that differ, with the form's and the trace's."""
         for point in points:
             sums = self._sums_at(point)
-            for name in QUANTITIES:
-                if name in self.totals and (ours := int(self.totals[name](point))) != sums[name]:
+            for name in (*QUANTITIES, PEAK):
+                if name in self.forms and (ours := int(self.forms[name](point))) != sums[name]:
                     yield name, ours, sums[name]

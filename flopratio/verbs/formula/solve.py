@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 
-from flopratio.closed_form import Polynomial
+from flopratio.closed_form import Largest, Polynomial
 from flopratio.closed_form.threshold import largest_within, never_falls
 from flopratio.errors import UsageError
 from flopratio.text.byte_size import parse_bytes
@@ -84,7 +84,7 @@ def limit_of(quantity: str, limit: str | float) -> Fraction:
 def solve(
     quantity: str,
     limit: str | float,
-    form: Polynomial,
+    form: Polynomial | Largest,
     key: str,
     start: int,
     step: int,
@@ -93,7 +93,8 @@ def solve(
     """The largest value of a KEY at which a quantity is at most so much.
 
     Args:
-        form: of the quantity, in that KEY alone.
+        form: of the quantity, in that KEY alone; of the largest of several, what holds at the
+            answer is told.
         start: the least value of the KEY.
         step: from one admissible value to the next.
         trace: the quantity of a fresh trace at a value; None where none is made. It raises where
@@ -105,7 +106,8 @@ def solve(
     number = limit_of(quantity, limit)
     if not form.keys:
         raise UsageError(f"{quantity} doesn't depend on {key}: it is {int(form({})):,}")
-    if not never_falls(form, key, start):
+    forms = form.forms if isinstance(form, Largest) else (form,)
+    if not all(never_falls(each, key, start) for each in forms):
         raise UsageError(f"{quantity} is not known to grow with {key} from {key}={start} on")
     least = int(form({key: start}))
     if least > number:
@@ -113,7 +115,9 @@ def solve(
             f"{quantity} is {least:,} at {key}={start} already: give more than {limit}, or smaller "
             "other sizes"
         )
-    value = largest_within(form, key, number, start, step)
+    growing = [each for each in forms if each.keys]
+    value = min(largest_within(each, key, number, start, step) for each in growing)
+    leading = form.leading({key: value + step}) if isinstance(form, Largest) else form
     there, beyond = (int(form({key: each})) for each in (value, value + step))
     try:
         found = trace(value)
@@ -130,4 +134,4 @@ def solve(
     if traced:
         with suppress(UsageError):  # refused, and so without a step to compare with
             traced += (value + step,) if trace(value + step) == beyond else ()
-    return Solution(quantity, number, key, form, value, there, value + step, beyond, traced)
+    return Solution(quantity, number, key, leading, value, there, value + step, beyond, traced)

@@ -26,6 +26,7 @@ from flopratio.text.grammar import Value
 from flopratio.trace.attribution import attribute
 from flopratio.trace.reconcile import reconcile
 from flopratio.verbs.formula.entries import Entry, Sampled, entries_of
+from flopratio.verbs.formula.lives import Lives
 from flopratio.verbs.traced import trace_step
 from flopratio.version import versions
 
@@ -119,7 +120,8 @@ class Tracer:
             )
         used = dict(step.example.settings)
         entries = entries_of(ledger, recording, attribution)
-        sampled = Sampled(entries, dict(ledger.types), used, step.dtype)
+        lives = Lives.of(ledger.memory)
+        sampled = Sampled(entries, dict(ledger.types), used, step.dtype, lives)
         config = getattr(step.module, "config", None)
         sampled.settings = {**_sizes(config), **own_defaults(self.model), **used}
         self._keep(settings, sampled)
@@ -141,7 +143,9 @@ class Tracer:
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
             entries = {Entry(*entry): value for *entry, value in document["entries"]}
-            return Sampled(entries, document["types"], document["settings"], document["dtype"])
+            lives = Lives.of_document(document["lives"])
+            types, used = document["types"], document["settings"]
+            return Sampled(entries, types, used, document["dtype"], lives)
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
@@ -153,6 +157,7 @@ class Tracer:
             "entries": [[*entry, value] for entry, value in sampled.entries.items()],
             "types": sampled.types,
             "dtype": sampled.dtype,
+            "lives": sampled.lives.document(),
             "settings": {key: value for key, value in sampled.settings.items() if _plain(value)},
         }
         with suppress(OSError):

@@ -369,6 +369,7 @@ def _add_pieces(
         verify=VERIFY,
         tracer=tracer,
         guesses=guesses,
+        peak=False,
         progress=lambda traces: progress(found.traces + tracer.traces + traces),
     )
     found.notes += [f"{name}: {why}" for name, why in closed.why_not.items() if name in WHOLE]
