@@ -22,6 +22,9 @@ from flopratio.verbs.formula.lives import Lives
 MOST_MORE = 12
 """So many points are sampled at most beside those of the other quantities."""
 
+FAR = 32
+"""So many times its largest value each KEY is tried at: the peak may be at another moment there."""
+
 
 @dataclass(frozen=True)
 class PeakForm:
@@ -60,7 +63,8 @@ def find_peak(
     base = fit.fitted_at[0]
     seen = [*fit.fitted_at, *fit.verified_at]
     joint = [p for p in seen if sum(p[key] != base[key] for key in base) > 1 or len(base) == 1]
-    followed = _Followed([found for point in seen if (found := sample(point)) is not None])
+    far = _far_away(sample, axes, base)
+    followed = _Followed([found for p in (*seen, *far) if (found := sample(p)) is not None])
     more: list[Point] = []
 
     def limited(point: Point) -> Sampled | None:
@@ -86,15 +90,48 @@ def find_peak(
     for entry, form in forms.items():
         sums[entry.quantity].append(form)
     moments = {moment: polynomial_sum(each) for moment, each in sums.items()}
-    return _ranked(moments, followed, fitted)
+    return _ranked(moments, followed, fitted, far)
 
 
-def _ranked(forms: Mapping[str, Polynomial], followed: _Followed, fit: Fit) -> PeakForm:
+def _far_away(
+    sample: Callable[[Point], Sampled | None], axes: Sequence[Axis], base: Point
+) -> list[Point]:
+    """The base with one KEY far beyond the values that are fitted, and with all. Not of those whose
+    values somebody gave, nor of the number of layers, with which a trace takes longer."""
+    far: Point = {}
+    layers = _layers(sample(base))
+    for axis in axes:
+        beside = next((value for value in axis.values if value != axis.base), axis.base)
+        if axis.verified or _layers(sample({**base, axis.key: beside})) != layers:
+            continue
+        times = FAR
+        while times > 1:
+            value = axis.base + (axis.values[-1] * times - axis.base) // axis.step * axis.step
+            if sample({**base, axis.key: value}) is not None:
+                far[axis.key] = value
+                break
+            times //= 2
+    points = [{**base, key: value} for key, value in far.items()]
+    together = {**base, **far}
+    if len(far) > 1 and sample(together) is not None:
+        points.append(together)
+    return points
+
+
+def _layers(sampled: Sampled | None) -> int | None:
+    return None if sampled is None else len(sampled.types)
+
+
+def _ranked(
+    forms: Mapping[str, Polynomial], followed: _Followed, fit: Fit, far: Sequence[Point]
+) -> PeakForm:
     """The forms that are the largest somewhere, each once."""
     distinct = dict.fromkeys(forms.values())
     largest = Largest(tuple(distinct))
     leads: Counter[Polynomial] = Counter()
-    for point, lives in zip((*fit.fitted_at, *fit.verified_at), followed.lives, strict=True):
+    lived = [sample.lives for sample in followed.also[len(followed.also) - len(far) :]]
+    points = (*fit.fitted_at, *fit.verified_at, *far)
+    for point, lives in zip(points, (*followed.lives, *lived), strict=True):
         if largest(point) != lives.peak:
             at = " ".join(f"{key}={size}" for key, size in point.items())
             return PeakForm(why_not=f"it is {lives.peak:,} at {at}, and not {largest(point):,}")
