@@ -16,6 +16,7 @@ from flopratio.closed_form.grid import chunks
 from flopratio.errors import UsageError
 from flopratio.step.options import StepOptions
 from flopratio.text.grammar import Value, format_value
+from flopratio.text.spreadsheets import as_text
 from flopratio.verbs.sweep.closed_form import RATIOS, WHOLE, GridForm
 from flopratio.verbs.sweep.file import COLUMNS as COLUMN_TYPES
 from flopratio.verbs.sweep.plan import SWEPT_DEFAULTS
@@ -122,6 +123,7 @@ def write_grid(
     check_directory(found.model, found.keys, found.options, output, fresh=fresh)
     path = output / f"sweep.{kind}"
     unfinished = path.with_name(path.name + UNFINISHED)
+    model = as_text(found.model) if kind == "csv" else found.model
     try:
         output.mkdir(parents=True, exist_ok=True)
         for each in FORMATS:  # of a run that was killed
@@ -129,7 +131,7 @@ def write_grid(
         try:
             with _Writer(found, unfinished, kind) as write:
                 for part in chunks(found.grid, AT_ONCE):
-                    table = _table(found, part)
+                    table = _table(found, part, model)
                     write(table)
                     finished(table.num_rows)
         except BaseException:
@@ -247,7 +249,7 @@ class _Writer:
                 each.close()
 
 
-def _table(found: GridForm, part: Mapping[str, Sequence[int]]) -> pa.Table:
+def _table(found: GridForm, part: Mapping[str, Sequence[int]], model: str) -> pa.Table:
     import pyarrow as pa
 
     columns = found.columns(part)
@@ -255,7 +257,7 @@ def _table(found: GridForm, part: Mapping[str, Sequence[int]]) -> pa.Table:
     zeros = pa.array(np.zeros(rows, np.int8))
     names = ("model", *part, *COLUMNS)
     constants = {
-        "model": found.model,
+        "model": model,
         "device": "fake cpu",
         "dtype": found.dtype,
         "torch": torch.__version__,
