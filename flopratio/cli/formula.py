@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from flopratio.cli.completion import models
+from flopratio.cli.garbage import few_collections
 from flopratio.cli.options import Debug, Json, Quiet, Verbose, one_of, with_step_options
 from flopratio.cli.progress import late_progress
 from flopratio.cli.step import options_and_keys
@@ -101,7 +102,7 @@ def formula_command(
         asked = _question(solve or "", keys[0], step_asked)
         if by != "total" or latex or python:
             raise UsageError("--solve answers with numbers: leave --by, --latex and --python")
-    with late_progress(f"formula of {model}", quiet=quiet) as show:
+    with few_collections(), late_progress(f"formula of {model}", quiet=quiet) as show:
         from flopratio.step.options import StepOptions
         from flopratio.verbs.formula import formula_of
 
@@ -169,7 +170,7 @@ def _question(solve: str, key: str, step: WrittenStep) -> tuple[str, str]:
     """A quantity and a number; refused before anything is traced, if they are none."""
     from flopratio.text.byte_size import parse_bytes
     from flopratio.verbs.fit import FIGURES
-    from flopratio.verbs.formula import SYNONYMS
+    from flopratio.verbs.formula.domain import SYNONYMS
     from flopratio.verbs.formula.result import DECLINED, check_quantity
     from flopratio.verbs.formula.solve import limit_of, question
 

@@ -11,7 +11,7 @@ from flopratio.errors import UsageError
 from flopratio.step.options import AUTO, DEFAULTS, StepOptions, takes_step_options
 from flopratio.text.grammar import Value, parse_values
 from flopratio.verbs.count import checked
-from flopratio.verbs.formula.domain import choose_axes
+from flopratio.verbs.formula.domain import choose_axes, own_name
 from flopratio.verbs.formula.entries import Entry, Sampled, align, types_of
 from flopratio.verbs.formula.result import ClosedForm
 from flopratio.verbs.formula.trace import Tracer, UncertainError
@@ -84,7 +84,7 @@ def formula_of(
         )
     tracer = (tracer or Tracer(model, {}, options, cached=cached)).within(fixed)
     tracer.announce = progress
-    symbols = tuple(dict.fromkeys(_own_name(tracer, key) for key in symbols))
+    symbols = tuple(dict.fromkeys(own_name(tracer, key) for key in symbols))
     axes = choose_axes(tracer, symbols, given)
     _refuse_varying_segments(tracer, options, axes_start := {a.key: a.base for a in axes}, axes)
     if (
@@ -122,21 +122,6 @@ def formula_of(
         reason = next(iter(closed.why_not.values()))
         raise UsageError(f"{model} has no closed form in {' and '.join(symbols)}: {reason}")
     return closed
-
-
-SYNONYMS = {
-    "width": ("hidden_size", "n_embd", "d_model"),
-    "depth": ("num_hidden_layers", "n_layer", "num_layers"),
-}
-"""What models of transformers call these sizes."""
-
-
-def _own_name(tracer: Tracer, key: str) -> str:
-    """What the model calls a KEY."""
-    if key not in SYNONYMS or not tracer.model.startswith("hf:"):
-        return key
-    sizes = tracer.sample({}).settings
-    return next((name for name in (key, *SYNONYMS[key]) if name in sizes), key)
 
 
 def _refuse_varying_segments(
