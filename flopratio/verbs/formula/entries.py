@@ -145,28 +145,29 @@ class Names:
             parts = (*parts, f"{numbered[1]}*" if varies and numbered else part)
         return parts
 
-    def places(self, layers: Iterable[str]) -> dict[str, str]:
-        """The name of each layer of one sample with those of varying number counted from the nearer
-        end: ``h.0``, ``h.1``, ..., ``h.-2``, ``h.-1``."""
+    def from_the_ends(self, layers: Iterable[str]) -> dict[str, tuple[str, str]]:
+        """Two names of each layer of one sample: those of varying number are counted from the
+        start, ``h.0``, and from the end, ``h.-1``."""
         paths = [tuple(name.split(".")) for name in layers]
         numbers: defaultdict[Path, set[int]] = defaultdict(set)
         for path in paths:
             for depth, part in enumerate(path):
                 numbered = _NUMBERED.fullmatch(part)
-                stem = (*path[:depth], numbered[1] if numbered else "")
-                if numbered and self._canonical(stem) in self._varying:
-                    numbers[stem].add(int(numbered[2]))
-        return {".".join(path): ".".join(self._placed(path, numbers)) for path in paths}
-
-    def _placed(self, path: Path, numbers: Mapping[Path, set[int]]) -> Iterator[str]:
-        for depth, part in enumerate(path):
-            numbered = _NUMBERED.fullmatch(part)
-            of = numbers.get((*path[:depth], numbered[1]), set()) if numbered else set()
-            if numbered and of:
-                number = int(numbered[2])
-                rank = sorted(of).index(number)
-                part = numbered[1] + str(rank if 2 * rank < len(of) else rank - len(of))
-            yield part
+                stem = (*self._canonical(path[:depth]), numbered[1] if numbered else "")
+                if numbered and stem in self._varying:
+                    numbers[path[:depth]].add(int(numbered[2]))
+        found = {}
+        for path in paths:
+            start, end = list(path), list(path)
+            for depth, part in enumerate(path):
+                numbered = _NUMBERED.fullmatch(part)
+                if numbered and path[:depth] in numbers:
+                    of = sorted(numbers[path[:depth]])
+                    rank = of.index(int(numbered[2]))
+                    start[depth] = f"{numbered[1]}{rank}"
+                    end[depth] = f"{numbered[1]}{rank - len(of)}"
+            found[".".join(path)] = ".".join(start), ".".join(end)
+        return found
 
     def canonical(self, name: str) -> str:
         """``h.*.attn`` for ``h.3.attn``, if the number of ``h`` varies."""

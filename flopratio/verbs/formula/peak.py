@@ -96,14 +96,19 @@ def find_peak(
 def _far_away(
     sample: Callable[[Point], Sampled | None], axes: Sequence[Axis], base: Point
 ) -> list[Point]:
-    """The base with one KEY far beyond the values that are fitted, and with all. Not of those whose
-    values somebody gave, nor of the number of layers, with which a trace takes longer."""
-    far: Point = {}
-    layers = _layers(sample(base))
+    """Points with one KEY far beyond the values that are fitted, and with all. Not of those whose
+    values somebody gave; and of the number of layers, with which a trace takes longer, the largest
+    that is fitted: of few layers the first may be the last."""
+    base, layers = dict(base), _layers(sample(base))
+    sizes = []
     for axis in axes:
         beside = next((value for value in axis.values if value != axis.base), axis.base)
-        if axis.verified or _layers(sample({**base, axis.key: beside})) != layers:
-            continue
+        if _layers(sample({**base, axis.key: beside})) != layers:
+            base[axis.key] = axis.values[-1]
+        elif not axis.verified:
+            sizes.append(axis)
+    far: Point = {}
+    for axis in sizes:
         times = FAR
         while times > 1:
             value = axis.base + (axis.values[-1] * times - axis.base) // axis.step * axis.step
@@ -178,28 +183,34 @@ class _Followed:
 
 
 def _moments(sample: Sampled, names: Names) -> dict[str, int]:
-    """The record of each moment, under a name that it has at all sizes: layers whose number varies
-    are counted from the nearer end, ``h.0``, ``h.-1``."""
-    place = names.places(sample.types)
+    """The record of each moment, under names that it has at all sizes: layers whose number varies
+    are counted from both ends, ``h.0``, ``h.-1``."""
+    ends = names.from_the_ends(sample.types)
     seen: Counter[str] = Counter()
     found: dict[str, int] = {}
     for record, (layer, op, phase) in enumerate(sample.lives.operators):
-        moment = f"{phase} of {op} in {place.get(layer, layer) or ROOT}"
-        seen[moment] += 1
-        found[moment if seen[moment] == 1 else f"{moment}, number {seen[moment]}"] = record
+        for name in dict.fromkeys(ends.get(layer, (layer,))):
+            moment = f"{phase} of {op} in {name or ROOT}"
+            seen[moment] += 1
+            found[moment if seen[moment] == 1 else f"{moment}, number {seen[moment]}"] = record
     return found
 
 
 def _peaks(samples: Sequence[Sampled], records: Sequence[Mapping[str, int]]) -> list[str]:
-    """Moments, one of which is the peak in each sample; if it can be, one that all samples have."""
-    everywhere = set.intersection(*(set(each) for each in records))
-    peaks: dict[str, None] = {}
+    """Few moments, one of which is the peak in each sample; those that all samples have, if it can
+    be."""
+    highest = []
     for sample, found in zip(samples, records, strict=True):
         alive, peak = sample.lives.alive, sample.lives.peak
-        highest = [moment for moment, record in found.items() if alive[record] == peak]
-        if not peaks.keys() & {*highest}:
-            peaks[next((each for each in highest if each in everywhere), highest[0])] = None
-    return list(peaks)
+        highest.append({moment: None for moment, at in found.items() if alive[at] == peak})
+    everywhere = set.intersection(*(set(each) for each in records))
+    peaks = []
+    while highest:
+        votes = Counter(moment for each in highest for moment in each)
+        chosen = max(votes, key=lambda moment: (moment in everywhere, votes[moment]))
+        peaks.append(chosen)
+        highest = [each for each in highest if chosen not in each]
+    return peaks
 
 
 def _alive_at(moment: str, lives: Lives, record: int | None) -> dict[Entry, int]:
