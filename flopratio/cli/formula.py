@@ -171,19 +171,19 @@ def _question(solve: str, key: str, step: WrittenStep) -> tuple[str, str]:
     from flopratio.text.byte_size import parse_bytes
     from flopratio.verbs.fit import FIGURES
     from flopratio.verbs.formula.domain import SYNONYMS
+    from flopratio.verbs.formula.entries import PEAK
     from flopratio.verbs.formula.result import DECLINED, check_quantity
     from flopratio.verbs.formula.solve import limit_of, question
 
     quantity, number = question(solve)
-    if quantity in FIGURES:
+    if quantity in FIGURES and quantity != PEAK:
         memory = number if number[-1:].isalpha() else f"{int(limit_of(quantity, number))}B"
         parse_bytes("memory", memory)
         if step.model.startswith("hf:") and key in SYNONYMS:
             key, *_ = SYNONYMS[key]  # which every configuration has as a name
-        figure = "" if quantity == FIGURES[0] else f" --figure {quantity}"
         raise UsageError(
             f"{DECLINED}; it is found by traces: flopratio fit {step} --key {key} --memory "
-            f"{shlex.quote(memory)}{figure}"
+            f"{shlex.quote(memory)} --figure {quantity}"
         )
     check_quantity(quantity)
     limit_of(quantity, number)

@@ -92,17 +92,17 @@ def test_a_grid_is_swept_by_closed_form(
         (["mlp", "batch", "--solve", "hardware=1e9", "--for", "width"], "give batch a value"),
         (["mlp", "--solve", "hardware=1e9", "--for", "width", "--latex"], "leave --by, --latex"),
         (
-            ["hf:gpt2", "--solve", "peak = 40GiB", "--for", "width", "seq=64"],
-            "have no closed form: the moment of the peak, and the allocator's blocks, change from "
-            "size to size; it is found by traces: flopratio fit hf:gpt2 seq=64 --key hidden_size "
-            "--memory 40GiB\n",
+            ["hf:gpt2", "--solve", "peak_allocated = 40GiB", "--for", "width", "seq=64"],
+            "have no closed form: the allocator's blocks change from size to size; it is found by "
+            "traces: flopratio fit hf:gpt2 seq=64 --key hidden_size --memory 40GiB --figure "
+            "peak_allocated\n",
         ),
         (
             ["mlp", "--solve", "peak_reserved=1.5e9", "--for", "depth", "--optimizer", "adamw"],
             ": flopratio fit mlp --optimizer adamw --key depth --memory 1500000000B --figure "
             "peak_reserved\n",
         ),
-        (["mlp", "--solve", "peak = 4Gi", "--for", "width"], "Gi in memory=4Gi is no unit"),
+        (["mlp", "--solve", "peak = 4Gi", "--for", "width"], "Gi in peak=4Gi is no unit"),
         (["mlp", "--solve", "peak = 4z9", "--for", "width"], "peak = 4z9 is no number"),
     ],
 )

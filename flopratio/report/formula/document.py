@@ -6,7 +6,8 @@ from typing import Any
 
 from flopratio.report.formula.asymptotics import sentences
 from flopratio.report.formula.text import largest_text, sympy_text
-from flopratio.verbs.formula.result import DECLINED, PEAK, ClosedForm
+from flopratio.verbs.formula.entries import PEAK
+from flopratio.verbs.formula.result import DECLINED, ClosedForm
 
 SCHEMA = "flopratio.formula/1"
 

@@ -79,7 +79,8 @@ def _peak(closed: ClosedForm, names: Mapping[str, str]) -> Iterator[str]:
         written = pretty(form, names)
         if several:
             yield f"  {written}"
-            yield f"    in {moment}: at {times} of {points} points"
+            where = f"at {times} of {points} points" if times else "at none of them, but at others"
+            yield f"    in {moment}: {where}"
         else:
             yield f"{'peak':<{width}} = {written}, in {moment}"
 

@@ -14,7 +14,7 @@ from flopratio.errors import UsageError
 from flopratio.models import FixedSizeError
 from flopratio.text.grammar import Value, format_value
 from flopratio.verbs.fit.step import FIRST_SIZES
-from flopratio.verbs.formula.entries import AT_A_MOMENT
+from flopratio.verbs.formula.entries import AT_A_MOMENT, Names
 from flopratio.verbs.formula.trace import Tracer, UncertainError
 
 STEPS = (1, 2, 3, 4, 6, 8, 12, 14, 16, 20, 24, 28, 32, 48, 64, 96, 128, 192, 256)
@@ -177,19 +177,27 @@ def _runs(tracer: Tracer, point: Mapping[str, Value]) -> bool:
 
 
 def _shrink(tracer: Tracer, key: str, point: dict[str, int], given: Sequence[int] | None) -> bool:
-    """Whether a KEY changes which layers there are; if so, it is made small."""
+    """Whether a KEY changes which layers there are; if so, it is made small: but so that there are
+    two of those whose number varies, for of one the first is the last."""
     if key in ("batch", "image"):
         return False
     base = point[key]
-    layers = len(tracer.sample(point).types)
+    types = tracer.sample(point).types
     small = SMALL if given is None else [value for value in given if value >= 2][:2]
+    varies = False
     for value in small if base > SMALL[0] else [base + 1]:
-        if value != base and _runs(tracer, {**point, key: value}):
-            varies = len(tracer.sample({**point, key: value}).types) != layers
-            if varies:
-                point[key] = min(value, base)
-            return varies
-    return False
+        if value == base or not _runs(tracer, {**point, key: value}):
+            continue
+        fewer = tracer.sample({**point, key: value}).types
+        if len(fewer) == len(types):
+            return False
+        varies = True
+        if value > base or Names([types, fewer]).fewest(fewer) >= 2:
+            point[key] = min(value, base)
+            return True
+    if varies:
+        point[key] = base if given is None else min(base, small[-1])
+    return varies
 
 
 def _values(tracer: Tracer, key: str, point: Mapping[str, int]) -> Sequence[int]:

@@ -25,6 +25,10 @@ MEMORY = ("saved_bytes", "gradients", "optimizer_state")
 QUANTITIES = (*FLOPS, *ELEMENTWISE, "parameters", *MEMORY)
 """What has a closed form: FLOP; numbers of parameters; and bytes."""
 
+PEAK = "peak"
+"""The bytes that are alive at once at most: the largest of some forms, see
+:mod:`flopratio.verbs.formula.peak`."""
+
 AT_A_MOMENT = ("gradients", "optimizer_state")
 """Of these, what is alive when they take most."""
 
@@ -145,33 +149,45 @@ class Names:
             parts = (*parts, f"{numbered[1]}*" if varies and numbered else part)
         return parts
 
-    def from_the_ends(self, layers: Iterable[str]) -> dict[str, tuple[str, str]]:
-        """Two names of each layer of one sample: those of varying number are counted from the
-        start, ``h.0``, and from the end, ``h.-1``."""
-        paths = [tuple(name.split(".")) for name in layers]
+    def _numbers(self, layers: Iterable[str]) -> dict[Path, set[int]]:
+        """The numbers of the layers of one sample whose number varies, by what they are in."""
         numbers: defaultdict[Path, set[int]] = defaultdict(set)
-        for path in paths:
+        for path in (tuple(name.split(".")) for name in layers):
             for depth, part in enumerate(path):
                 numbered = _NUMBERED.fullmatch(part)
                 stem = (*self._canonical(path[:depth]), numbered[1] if numbered else "")
                 if numbered and stem in self._varying:
                     numbers[path[:depth]].add(int(numbered[2]))
+        return numbers
+
+    def fewest(self, layers: Iterable[str]) -> int:
+        """How many layers there are at least in one sample of those whose number varies."""
+        return min(map(len, self._numbers(layers).values()), default=0)
+
+    def places(self, layers: Iterable[str]) -> dict[str, str]:
+        """The name of each layer of one sample, where those of varying number are counted from the
+        nearer end: ``h.0``, ``h.1``, ..., ``h.-2``, ``h.-1``."""
+        numbers = {path: sorted(each) for path, each in self._numbers(layers).items()}
         found = {}
-        for path in paths:
-            start, end = list(path), list(path)
+        for path in (tuple(name.split(".")) for name in layers):
+            parts = list(path)
             for depth, part in enumerate(path):
                 numbered = _NUMBERED.fullmatch(part)
                 if numbered and path[:depth] in numbers:
-                    of = sorted(numbers[path[:depth]])
-                    rank = of.index(int(numbered[2]))
-                    start[depth] = f"{numbered[1]}{rank}"
-                    end[depth] = f"{numbered[1]}{rank - len(of)}"
-            found[".".join(path)] = ".".join(start), ".".join(end)
+                    of = numbers[path[:depth]]
+                    place = from_nearer_end(of.index(int(numbered[2])), len(of))
+                    parts[depth] = f"{numbered[1]}{place}"
+            found[".".join(path)] = ".".join(parts)
         return found
 
     def canonical(self, name: str) -> str:
         """``h.*.attn`` for ``h.3.attn``, if the number of ``h`` varies."""
         return ".".join(self._canonical(tuple(name.split("."))))
+
+
+def from_nearer_end(place: int, number: int) -> int:
+    """The place among so many, 0, 1, ..., -2, -1."""
+    return place if 2 * place < number else place - number
 
 
 def align(samples: Sequence[Sampled]) -> list[dict[Entry, int]]:

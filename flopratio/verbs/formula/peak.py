@@ -7,23 +7,35 @@ sizes: what is alive then is fitted storage by storage, and the peak is the larg
 
 from __future__ import annotations
 
+import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from flopratio.closed_form import Axis, Fit, Largest, Polynomial, Refusal, interpolate
 from flopratio.closed_form.interpolate import Point
-from flopratio.closed_form.polynomial import polynomial_sum
+from flopratio.closed_form.polynomial import monomials, polynomial_sum
 from flopratio.ledger import ROOT
-from flopratio.verbs.formula.entries import Entry, Names, Sampled, align
+from flopratio.verbs.formula.entries import MEMORY, Entry, Names, Sampled, align, from_nearer_end
 from flopratio.verbs.formula.lives import Lives
+
+OF_STORAGES = (*MEMORY, "parameters")
+"""What is alive at a moment goes with what these quantities go with."""
 
 MOST_MORE = 12
 """So many points are sampled at most beside those of the other quantities."""
 
+DRAWS = 1000
+"""At so many random sizes it is looked for moments that no sample has its peak at."""
+
+EQUAL = 1e-7
+"""Shares of the peak that differ by less are one."""
+
 FAR = 32
-"""So many times its largest value each KEY is tried at: the peak may be at another moment there."""
+"""So many times its largest value each KEY may be there; the number of layers too."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +75,9 @@ def find_peak(
     base = fit.fitted_at[0]
     seen = [*fit.fitted_at, *fit.verified_at]
     joint = [p for p in seen if sum(p[key] != base[key] for key in base) > 1 or len(base) == 1]
-    far = _far_away(sample, axes, base)
-    followed = _Followed([found for p in (*seen, *far) if (found := sample(p)) is not None])
+    seen += _with_fewest(sample, axes, base)
+    taken = [(point, found) for point in seen if (found := sample(point)) is not None]
+    followed = _Followed(taken)
     more: list[Point] = []
 
     def limited(point: Point) -> Sampled | None:
@@ -74,9 +87,17 @@ def find_peak(
             more.append(point)
         return sample(point)
 
+    draws = _drawn(axes)
+    of_storages: Mapping[Any, Polynomial] = fit.forms
+    bytes_go_with = [f for entry, f in of_storages.items() if entry.quantity in OF_STORAGES]
     fitted = interpolate(limited, axes, align=followed.align, verify=verify, known=joint)
+    while not fitted.refused:
+        forms_so_far = (*bytes_go_with, *fitted.forms.values())
+        basis = dict.fromkeys(m for form in forms_so_far for m in monomials(form))
+        if not followed.add(_elsewhere(followed.also, tuple(basis), draws)):
+            break
+        fitted = interpolate(limited, axes, align=followed.align, verify=verify, known=joint)
     refused: Mapping[Any, Refusal] = fitted.refused
-    forms: Mapping[Any, Polynomial] = fitted.forms
     for entry, refusal in refused.items():
         values = ", ".join(
             f"{value:,} at " + " ".join(f"{key}={size}" for key, size in point.items())
@@ -87,92 +108,141 @@ def find_peak(
     if verify and not fitted.verified_at:
         return PeakForm(why_not="there are no points left to hold it against")
     sums: defaultdict[str, list[Polynomial]] = defaultdict(list)
+    forms: Mapping[Any, Polynomial] = fitted.forms
     for entry, form in forms.items():
         sums[entry.quantity].append(form)
     moments = {moment: polynomial_sum(each) for moment, each in sums.items()}
-    return _ranked(moments, followed, fitted, far)
+    return _ranked(moments, followed.peaks, fitted, draws)
 
 
-def _far_away(
+def _with_fewest(
     sample: Callable[[Point], Sampled | None], axes: Sequence[Axis], base: Point
 ) -> list[Point]:
-    """Points with one KEY far beyond the values that are fitted, and with all. Not of those whose
-    values somebody gave; and of the number of layers, with which a trace takes longer, the largest
-    that is fitted: of few layers the first may be the last."""
-    base, layers = dict(base), _layers(sample(base))
-    sizes = []
+    """Points with a KEY at its smallest, if other operators run there: some moments are missing."""
+    points = []
     for axis in axes:
-        beside = next((value for value in axis.values if value != axis.base), axis.base)
-        if _layers(sample({**base, axis.key: beside})) != layers:
-            base[axis.key] = axis.values[-1]
-        elif not axis.verified:
-            sizes.append(axis)
-    far: Point = {}
-    for axis in sizes:
-        times = FAR
-        while times > 1:
-            value = axis.base + (axis.values[-1] * times - axis.base) // axis.step * axis.step
-            if sample({**base, axis.key: value}) is not None:
-                far[axis.key] = value
-                break
-            times //= 2
-    points = [{**base, key: value} for key, value in far.items()]
-    together = {**base, **far}
-    if len(far) > 1 and sample(together) is not None:
-        points.append(together)
+        point = {**base, axis.key: axis.values[0]}
+        beside = {**base, axis.key: next(v for v in axis.values if v != axis.base)}
+        if axis.values[0] != axis.base and _operators(sample(beside)) != _operators(sample(base)):
+            points.append(point)
     return points
 
 
-def _layers(sampled: Sampled | None) -> int | None:
-    return None if sampled is None else len(sampled.types)
+def _operators(sampled: Sampled | None) -> int:
+    return 0 if sampled is None else len(sampled.lives.operators)
 
 
 def _ranked(
-    forms: Mapping[str, Polynomial], followed: _Followed, fit: Fit, far: Sequence[Point]
+    forms: Mapping[str, Polynomial], peaks: Sequence[int], fit: Fit, draws: Sequence[Point]
 ) -> PeakForm:
     """The forms that are the largest somewhere, each once."""
-    distinct = dict.fromkeys(forms.values())
-    largest = Largest(tuple(distinct))
-    leads: Counter[Polynomial] = Counter()
-    lived = [sample.lives for sample in followed.also[len(followed.also) - len(far) :]]
-    points = (*fit.fitted_at, *fit.verified_at, *far)
-    for point, lives in zip(points, (*followed.lives, *lived), strict=True):
-        if largest(point) != lives.peak:
-            at = " ".join(f"{key}={size}" for key, size in point.items())
-            return PeakForm(why_not=f"it is {lives.peak:,} at {at}, and not {largest(point):,}")
-        leads[largest.leading(point)] += 1
-    ranked = leads.most_common()
     moments: dict[Polynomial, str] = {}
     for moment, form in forms.items():
         moments.setdefault(form, moment)
+    largest = Largest(tuple(moments))
+    leads: Counter[Polynomial] = Counter()
+    for point, peak in zip((*fit.fitted_at, *fit.verified_at), peaks, strict=True):
+        if largest(point) != peak:
+            at = " ".join(f"{key}={size}" for key, size in point.items())
+            return PeakForm(why_not=f"it is {peak:,} at {at}, and not {int(largest(point)):,}")
+        leads[largest.leading(point)] += 1
+    elsewhere = Counter(largest.leading(point) for point in draws)
+    ranked = sorted({**leads, **elsewhere}, key=lambda form: (-leads[form], -elsewhere[form]))
     return PeakForm(
-        {moments[form]: form for form, _ in ranked},
-        tuple(number for _, number in ranked),
+        {moments[form]: form for form in ranked},
+        tuple(leads[form] for form in ranked),
         verified_at=fit.verified_at,
     )
+
+
+# -- sizes of which there is no sample -----------------------------------------------------------
+
+
+def _drawn(axes: Sequence[Axis]) -> list[Point]:
+    """Random sizes: as small as the samples', up to far larger ones; or those that somebody gave.
+    Small and large ones are as likely."""
+    draw = random.Random(0)
+    points = []
+    for _ in range(DRAWS):
+        point = {}
+        for axis in axes:
+            if axis.verified:
+                point[axis.key] = draw.choice(axis.verified)
+                continue
+            first, last = axis.values[0], axis.values[-1] * FAR
+            size = first * (last / first) ** draw.random()
+            point[axis.key] = first + int(size - first) // axis.step * axis.step
+        points.append(point)
+    return points
+
+
+def _elsewhere(
+    taken: Sequence[tuple[Point, Sampled]],
+    basis: Sequence[Polynomial],
+    draws: Sequence[Point],
+) -> list[str]:
+    """Moments that may be the peak at some of the draws. What is alive at each is taken for a
+    combination of what the storages of some go with: as far as floating point tells.
+
+    Args:
+        basis: monomials.
+    """
+    points, samples = zip(*taken, strict=True)
+    records = _moments(samples)
+    everywhere = sorted(set.intersection(*(set(each) for each in records)))
+    alive = np.array(
+        [
+            [s.lives.alive[at[m]] for m in everywhere]
+            for s, at in zip(samples, records, strict=True)
+        ],
+        dtype=float,
+    )
+    at_samples = np.array([[float(m(point)) for m in basis] for point in points])
+    at_draws = np.array([[float(m(point)) for m in basis] for point in draws])
+    weight = 1 / alive.max(axis=1, keepdims=True)
+    scale = np.abs(at_samples * weight).max(axis=0)
+    factors, *_ = np.linalg.lstsq(at_samples * weight / scale, alive * weight)
+    fits = np.abs(at_samples * weight / scale @ factors - alive * weight).max(axis=0) < EQUAL
+    predicted = np.where(fits, at_draws / scale @ factors, 0)
+    highest = predicted >= predicted.max(axis=1, keepdims=True) * (1 - EQUAL)
+    chosen = []
+    while highest.any():
+        place = int(highest.sum(axis=0).argmax())
+        chosen.append(everywhere[place])
+        highest = highest[~highest[:, place]]
+    return chosen
 
 
 class _Followed:
     """The moments at which the peak is seen, followed through samples.
 
     Args:
-        also: samples whose peaks are followed too.
+        also: points and samples whose peaks are followed too.
+
+    Attributes:
+        peaks: of the samples that were aligned last.
     """
 
-    def __init__(self, also: Sequence[Sampled]) -> None:
+    def __init__(self, also: Sequence[tuple[Point, Sampled]]) -> None:
         self.also = also
-        self.lives: list[Lives] = []
+        self.further: list[str] = []
+        self.peaks: list[int] = []
+
+    def add(self, moments: Sequence[str]) -> bool:
+        """Follow these too. Whether some of them are new."""
+        new = [moment for moment in moments if moment not in self.further]
+        self.further += new
+        return bool(new)
 
     def align(self, samples: Sequence[Sampled]) -> list[dict[Entry, int]]:
         """What is alive at each followed moment in every sample, under names that are the same in
         all of them. An entry's quantity is the moment."""
-        self.lives = [sample.lives for sample in samples]
+        self.peaks = [sample.lives.peak for sample in samples]
         given = set(map(id, samples))
-        every = [*samples, *(each for each in self.also if id(each) not in given)]
-        names = Names([sample.types for sample in every])
-        records = [_moments(sample, names) for sample in every]
+        every = [*samples, *(each for _, each in self.also if id(each) not in given)]
+        records = _moments(every)
         aligned: list[dict[Entry, int]] = [{} for _ in samples]
-        for moment in _peaks(every, records):
+        for moment in dict.fromkeys((*_peaks(every, records), *self.further)):
             at_moment = [
                 Sampled(_alive_at(moment, sample.lives, found.get(moment)), sample.types)
                 for sample, found in zip(samples, records, strict=False)
@@ -182,18 +252,39 @@ class _Followed:
         return aligned
 
 
-def _moments(sample: Sampled, names: Names) -> dict[str, int]:
-    """The record of each moment, under names that it has at all sizes: layers whose number varies
-    are counted from both ends, ``h.0``, ``h.-1``."""
-    ends = names.from_the_ends(sample.types)
-    seen: Counter[str] = Counter()
-    found: dict[str, int] = {}
-    for record, (layer, op, phase) in enumerate(sample.lives.operators):
-        for name in dict.fromkeys(ends.get(layer, (layer,))):
-            moment = f"{phase} of {op} in {name or ROOT}"
-            seen[moment] += 1
-            found[moment if seen[moment] == 1 else f"{moment}, number {seen[moment]}"] = record
+def _moments(samples: Sequence[Sampled]) -> list[dict[str, int]]:
+    """The record of each moment in every sample, under names that are the same in all of them:
+    where the number of layers varies, or how often an operator runs for one, it is counted from the
+    nearer end."""
+    names = Names([sample.types for sample in samples])
+    records: list[defaultdict[str, list[int]]] = []
+    for sample in samples:
+        place = names.places(sample.types)
+        running: defaultdict[str, list[int]] = defaultdict(list)
+        for record, (layer, op, phase) in enumerate(sample.lives.operators):
+            running[f"{phase} of {op} in {place.get(layer, layer) or ROOT}"].append(record)
+        records.append(running)
+    numbers: defaultdict[str, set[int]] = defaultdict(set)
+    for each in records:
+        for moment, times in each.items():
+            numbers[moment].add(len(times))
+    found: list[dict[str, int]] = []
+    for each in records:
+        found.append({})
+        for moment, times in each.items():
+            for index, record in enumerate(times):
+                number = index
+                if len(numbers[moment]) > 1:
+                    number = from_nearer_end(index, len(times))
+                found[-1][_numbered(moment, number)] = record
     return found
+
+
+def _numbered(moment: str, number: int) -> str:
+    """The moment, if it is not the first time."""
+    if number < 0:
+        return f"{moment}, the last" if number == -1 else f"{moment}, {-number} from the last"
+    return f"{moment}, number {number + 1}" if number else moment
 
 
 def _peaks(samples: Sequence[Sampled], records: Sequence[Mapping[str, int]]) -> list[str]:

@@ -17,7 +17,7 @@ from flopratio.closed_form.polynomial import polynomial_sum
 from flopratio.errors import UsageError
 from flopratio.text.grammar import unknown
 from flopratio.text.suggestions import not_among
-from flopratio.verbs.formula.entries import QUANTITIES, Entry
+from flopratio.verbs.formula.entries import PEAK, QUANTITIES, Entry
 from flopratio.verbs.formula.peak import PeakForm
 from flopratio.verbs.formula.solve import Solution, solve
 from flopratio.verbs.formula.trace import Tracer
@@ -28,9 +28,6 @@ SUMS: Mapping[str, tuple[str, ...]] = {
     "hardware": ("forward", "grad_input", "grad_weight", "recompute"),
 }
 """Quantities that are sums of others."""
-
-PEAK = "peak"
-"""The bytes that are alive at once at most: the largest of some forms."""
 
 VIEWS = ("total", "type", "layer")
 
@@ -236,7 +233,9 @@ class ClosedForm:
         whose form doesn't hold there. (A KEY at 0 or 1 is often another function.)"""
         at = {**self.fitted_at[0], **sizes}
         outside = [key for key, value in sizes.items() if value not in self.domains[key]]
-        large = any(sizes[key] >= 2 and self._is_structural(key) for key in outside)
+        large = any(
+            sizes[key] > self.domains[key][-1] and self._is_structural(key) for key in outside
+        )
         if not outside or large or not self._is_traceable(at):
             return set()
         try:

@@ -13,7 +13,7 @@ from flopratio.closed_form import Largest, Polynomial
 from flopratio.closed_form.threshold import largest_within, never_falls
 from flopratio.errors import UsageError
 from flopratio.text.byte_size import parse_bytes
-from flopratio.verbs.formula.entries import MEMORY
+from flopratio.verbs.formula.entries import MEMORY, PEAK
 
 MOST_DIGITS = 300
 """A number with more is a slip of the pen, and would take for ever."""
@@ -66,7 +66,7 @@ def question(text: str) -> tuple[str, str]:
 
 def limit_of(quantity: str, limit: str | float) -> Fraction:
     """A number as it is written: ``1e24`` is exactly that; of bytes with a unit too."""
-    if isinstance(limit, str) and quantity in MEMORY and limit[-1:].isalpha():
+    if isinstance(limit, str) and quantity in (*MEMORY, PEAK) and limit[-1:].isalpha():
         return Fraction(parse_bytes(quantity, limit))
     try:
         number = Decimal(str(limit).replace(",", ""))

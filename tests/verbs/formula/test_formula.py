@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def test_a_changed_number_is_refused_and_the_layer_named(monkeypatch: pytest.Mon
                 entry: value + (entry.layer == "hidden.0.linear" and entry.quantity == "forward")
                 for entry, value in sampled.entries.items()
             }
-            sampled = Sampled(entries, sampled.types, sampled.settings)
+            sampled = replace(sampled, entries=entries)
         return sampled
 
     monkeypatch.setattr(Tracer, "_trace", changed)
@@ -247,9 +248,10 @@ def test_segments_that_go_with_the_root_of_the_depth_are_refused() -> None:
         formula_of("mlp", ("depth",), {}, options, cached=False)
 
 
-def test_the_peak_is_declined(mlp: ClosedForm) -> None:
-    with pytest.raises(UsageError, match="the moment of the peak"):
-        _ = mlp["peak"]
+def test_what_the_allocator_hands_out_is_declined(mlp: ClosedForm) -> None:
+    for figure in ("peak_allocated", "peak_reserved"):
+        with pytest.raises(UsageError, match="the allocator's blocks change from size to size"):
+            _ = mlp[figure]
 
 
 # -- names ---------------------------------------------------------------------------------------

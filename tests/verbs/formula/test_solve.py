@@ -77,7 +77,7 @@ def test_nothing_is_told_of_steps_of_one(mlp: ClosedForm) -> None:
     ("quantity", "limit", "sizes", "sentence"),
     [
         ("hardwar", 1, {"for_": "width", "depth": 2}, "did you mean 'hardware'"),
-        ("peak", 1, {"for_": "width", "depth": 2}, "the moment of the peak"),
+        ("peak_reserved", 1, {"for_": "width", "depth": 2}, "the allocator's blocks"),
         ("hardware", 1, {"for_": "widt", "depth": 2}, "'widt' is no KEY: did you mean 'width'"),
         ("hardware", 1, {"for_": "width"}, "give one value for each of depth"),
         ("hardware", 10, {"for_": "width", "depth": 2}, "at width=2 already: give more than 10"),
