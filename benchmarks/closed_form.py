@@ -9,7 +9,10 @@ the processor's time beside the clock's, which others on the machine make longer
 
 from __future__ import annotations
 
+import os
 import resource
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -96,6 +99,33 @@ def main() -> None:
     sizes = ", ".join(f"{key} {value:,}" for key, value in POINT.items())
     seconds = timed(f"{sizes}, on fake tensors", one_point)
     print(f"  a million points would take {seconds * 1e6 / 3600 / 24:.1f} days")
+    print("cold: a new process, and nothing on disk")
+    for line in COLD:
+        timed_cold(line)
+
+
+COLD = (
+    "sweep hf:gpt2 batch=1..1024 seq=16..1024 --measure none",
+    "formula hf:gpt2 batch seq n_layer n_embd vocab_size",
+)
+
+
+def timed_cold(line: str) -> None:
+    """Print what a command takes from its start to its end, imports included."""
+    start, busy = perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    with tempfile.TemporaryDirectory() as folder:
+        verb, *rest = line.split()
+        output = ["-o", f"{folder}/swept"] if verb == "sweep" else []
+        subprocess.run(
+            [sys.executable, "-m", "flopratio", verb, *rest, *output],
+            env={**os.environ, "FLOPRATIO_CACHE": f"{folder}/cache"},
+            capture_output=True,
+            check=True,
+        )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = after.ru_utime + after.ru_stime - busy.ru_utime - busy.ru_stime
+    seconds = perf_counter() - start
+    print(f"  {line:<58}{seconds:>7.1f} s{processor:>8.1f} s of the processor")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Exit codes: 0 fine; 1 a claim or limit is violated; 2 a usage or input error, in
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import signal
@@ -22,6 +23,7 @@ from flopratio.cli.count import count_command
 from flopratio.cli.diff import diff_command
 from flopratio.cli.fit import fit_command
 from flopratio.cli.formula import formula_command
+from flopratio.cli.garbage import leave_it_to_the_end
 from flopratio.cli.graph import graph_command
 from flopratio.cli.options import Command, Group
 from flopratio.cli.profile import profile_command
@@ -76,9 +78,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; the process's own unless given. None at all asks
             for help.
     """
-    if arguments is None and hasattr(signal, "SIGPIPE"):
-        # `flopratio ... | head` ends as `cat ... | head` does, without a word.
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    if arguments is None:
+        atexit.register(leave_it_to_the_end)
+        if hasattr(signal, "SIGPIPE"):
+            # `flopratio ... | head` ends as `cat ... | head` does, without a word.
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # what it says is not about the count
     arguments = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
     try:

@@ -20,6 +20,7 @@ from flopratio.cli.options import (
     one_of,
     with_step_options,
 )
+from flopratio.cli.progress import now_and_then
 from flopratio.cli.step import model_and_settings, options_and_keys
 from flopratio.errors import UsageError
 from flopratio.report.show import print_page
@@ -72,7 +73,7 @@ def fit_command(
     start, and where --levers compares. Exit 1 when not even the smallest fits.
     """
     from flopratio.report.files import check_file
-    from flopratio.report.fit import FORMATS, failure, notes, to_json
+    from flopratio.report.fit import FORMATS, failure, notes, notes_beside_headline, to_json
     from flopratio.text.byte_size import parse_bytes
 
     model, settings = model_and_settings(
@@ -108,12 +109,14 @@ def fit_command(
 
         write_text(output, FORMATS[output.suffix.lower()](answer))
         print(output, file=sys.stderr)
+    beside = notes(answer)
     if not as_json and output is None:
         from flopratio.report.fit import page
 
         print_page(page(answer))
+        beside = notes_beside_headline(answer)
     failed = [] if answer.largest else [failure(answer)]
-    for note in [*failed, *([] if quiet else notes(answer))]:
+    for note in [*failed, *([] if quiet else beside)]:
         print(f"flopratio: {note}", file=sys.stderr)
     raise typer.Exit(1 if failed else 0)
 
@@ -122,7 +125,8 @@ def fit_command(
 def _progress(
     model: str, key: str, *, quiet: bool, verbose: bool
 ) -> Iterator[Callable[[Progress], None]]:
-    """A bar on stderr, if that is a terminal; and a line for each trace, if asked for."""
+    """A bar on stderr, if that is a terminal, else a line now and then; and a line for each trace,
+    if asked for."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn
     from rich.progress import Progress as Bar
@@ -141,11 +145,13 @@ def _progress(
         transient=True,
     )
     task = bar.add_task(f"fitting {model}", total=None)
+    log = now_and_then(f"fitting {model}", quiet=quiet or verbose or console.is_terminal)
 
     def tried(progress: Progress) -> None:
         size, peak = f"{key}={progress.tried.size}", progress.tried.peak
         outcome = f"{size} is refused" if peak is None else f"{size}: {quantity(peak, Kind.BYTES)}"
         bar.update(task, description=outcome, completed=progress.done, total=progress.total)
+        log(outcome)
         if verbose and not quiet:
             console.print(Text(f"{outcome} {progress.tried.refusal}".rstrip()), soft_wrap=True)
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Annotated, Any
 
 import typer
 
 from flopratio.cli.completion import models
+from flopratio.cli.garbage import few_collections
 from flopratio.cli.options import Debug, Json, Quiet, Verbose, one_of, with_step_options
 from flopratio.cli.progress import late_progress
 from flopratio.cli.step import options_and_keys
 from flopratio.errors import UsageError
+from flopratio.step.written import WrittenStep
 
 VIEWS = ("total", "type", "layer")
 
@@ -72,6 +75,7 @@ def formula_command(
     For example: flopratio formula hf:gpt2 batch seq n_layer n_embd
     or: flopratio formula hf:llama batch=8 seq=4096 --solve 'hardware = 1e18' --for hidden_size
     """
+    from flopratio.report.units import plural
     from flopratio.text.grammar import parse_arguments
     from flopratio.text.suggestions import not_among
 
@@ -94,10 +98,11 @@ def formula_command(
     asked = None
     if solve is not None or for_ is not None:
         keys = [_asked_for(solve, for_, keys)]
-        asked = _question(solve or "")
+        step_asked = WrittenStep.of(model, single, options)
+        asked = _question(solve or "", keys[0], step_asked)
         if by != "total" or latex or python:
             raise UsageError("--solve answers with numbers: leave --by, --latex and --python")
-    with late_progress(f"formula of {model}", quiet=quiet) as show:
+    with few_collections(), late_progress(f"formula of {model}", quiet=quiet) as show:
         from flopratio.step.options import StepOptions
         from flopratio.verbs.formula import formula_of
 
@@ -108,7 +113,7 @@ def formula_command(
             StepOptions(**options),
             verify=verify,
             cached=not no_cache,
-            progress=lambda traces: show(f"{traces} steps traced"),
+            progress=lambda traces: show(f"{plural(traces, 'step')} traced"),
         )
         solution = None
         if asked is not None:
@@ -161,12 +166,25 @@ def _asked_for(solve: str | None, key: str | None, keys: list[str]) -> str:
     return key
 
 
-def _question(solve: str) -> tuple[str, str]:
+def _question(solve: str, key: str, step: WrittenStep) -> tuple[str, str]:
     """A quantity and a number; refused before anything is traced, if they are none."""
-    from flopratio.verbs.formula.result import check_quantity
+    from flopratio.text.byte_size import parse_bytes
+    from flopratio.verbs.fit import FIGURES
+    from flopratio.verbs.formula.domain import SYNONYMS
+    from flopratio.verbs.formula.result import DECLINED, check_quantity
     from flopratio.verbs.formula.solve import limit_of, question
 
     quantity, number = question(solve)
+    if quantity in FIGURES:
+        memory = number if number[-1:].isalpha() else f"{int(limit_of(quantity, number))}B"
+        parse_bytes("memory", memory)
+        if step.model.startswith("hf:") and key in SYNONYMS:
+            key, *_ = SYNONYMS[key]  # which every configuration has as a name
+        figure = "" if quantity == FIGURES[0] else f" --figure {quantity}"
+        raise UsageError(
+            f"{DECLINED}; it is found by traces: flopratio fit {step} --key {key} --memory "
+            f"{shlex.quote(memory)}{figure}"
+        )
     check_quantity(quantity)
     limit_of(quantity, number)
     return quantity, number

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 PATIENCE_S = 2.0
 """Seconds in which nothing is said."""
+
+BETWEEN_LINES_S = 10.0
+"""Seconds between two lines in a log."""
 
 
 @contextmanager
@@ -26,9 +31,10 @@ def waiting(task: str, *, quiet: bool) -> Iterator[None]:
 
 @contextmanager
 def late_progress(task: str, *, quiet: bool) -> Iterator[Callable[[str], None]]:
-    """A line on stderr, if that is a terminal, from the moment on at which something takes time.
+    """A line on stderr from the moment on at which something takes time. In a terminal it changes
+    with what is done; elsewhere it is another line now and then.
 
-    The line is only written when what is done changes: a spinner would turn beside the step that is
+    It is only written when what is done changes: a spinner would turn beside the step that is
     timed, and take time from it.
 
     Yields:
@@ -40,7 +46,7 @@ def late_progress(task: str, *, quiet: bool) -> Iterator[Callable[[str], None]]:
 
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
-        yield lambda stage: None
+        yield now_and_then(task, quiet=quiet)
         return
     live = Live(console=console, auto_refresh=False, transient=True)
     text = Text(task)
@@ -67,3 +73,17 @@ def late_progress(task: str, *, quiet: bool) -> Iterator[Callable[[str], None]]:
         timer.cancel()
         with lock:
             live.stop()
+
+
+def now_and_then(task: str, *, quiet: bool) -> Callable[[str], None]:
+    """What to call with what is done, for a log: of what comes within seconds of the start or of
+    the last line, nothing is written to stderr."""
+    last = time.monotonic()
+
+    def show(stage: str) -> None:
+        nonlocal last
+        if not quiet and time.monotonic() - last >= BETWEEN_LINES_S:
+            last = time.monotonic()
+            print(f"flopratio: {task}: {stage}", file=sys.stderr, flush=True)
+
+    return show

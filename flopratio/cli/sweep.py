@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flopratio.cli.garbage import few_collections
 from flopratio.cli.options import (
     Debug,
     GridArguments,
@@ -22,7 +21,13 @@ from flopratio.cli.options import (
     with_step_options,
 )
 from flopratio.text.grammar import format_value, parse_arguments
-from flopratio.verbs.sweep.plan import MEASURES, SWEPT_DEFAULTS, make_plan, swept_options
+from flopratio.verbs.sweep.plan import (
+    MEASURES,
+    SWEPT_DEFAULTS,
+    is_for_closed_form,
+    make_plan,
+    swept_options,
+)
 
 if TYPE_CHECKING:
     from flopratio.verbs.sweep.file import SweepRow
@@ -77,8 +82,8 @@ def sweep_command(
     from flopratio.verbs.sweep.verdict import judge
 
     model, keys = parse_arguments(arguments or [])
-    if model is not None and _is_for_closed_form(model, keys, measure):
-        with _few_collections():
+    if model is not None and is_for_closed_form(model, keys, measure):
+        with few_collections():
             _by_closed_form(
                 model,
                 keys,
@@ -108,17 +113,6 @@ def sweep_command(
     raise typer.Exit(1 if failed else 0)
 
 
-def _is_for_closed_form(model: str, keys: dict[str, Any], measure: str) -> bool:
-    """Whether the closed form is used. It takes long to find out that it isn't."""
-    from flopratio.networks.library import NETWORKS
-
-    if model not in NETWORKS and ":" not in model:
-        return False
-    from flopratio.verbs.sweep.closed_form import is_for_closed_form
-
-    return is_for_closed_form(model, keys, measure)
-
-
 def _by_closed_form(
     model: str,
     keys: dict[str, Any],
@@ -136,17 +130,19 @@ def _by_closed_form(
     from rich.progress import Progress
 
     from flopratio.cli.progress import late_progress
-    from flopratio.verbs.sweep.closed_form import grid_form, hold_against_traces
+    from flopratio.report.units import plural
+    from flopratio.verbs.sweep.closed_form import verified_grid_form
     from flopratio.verbs.sweep.grid_file import check_directory, write_grid
 
     options = swept_options(**step)
     check_directory(model, keys, options, output, fresh=fresh)
     with late_progress(f"closed form of {model}", quiet=quiet) as show:
-        found = grid_form(
+        found, held = verified_grid_form(
             model,
             keys,
             options,
-            progress=lambda traces: show(f"{traces} steps traced"),
+            verify=verify,
+            progress=lambda traces: show(f"{plural(traces, 'step')} traced"),
         )
     console = Console(stderr=True)
     with Progress(console=console, disable=quiet) as progress:
@@ -158,10 +154,8 @@ def _by_closed_form(
             fresh=fresh,
             finished=lambda rows: progress.advance(task, rows),
         )
-    held = hold_against_traces(found, verify)
-    for point, difference in held.wrong:
-        at = " ".join(f"{key}={value}" for key, value in point.items())
-        print(f"flopratio: at {at} the closed form is not the trace: {difference}", file=sys.stderr)
+    for sentence in held.sentences():
+        print(f"flopratio: {sentence}", file=sys.stderr)
     summary = {
         "schema": "flopratio.sweep/1",
         "rows": found.size,
@@ -182,21 +176,6 @@ def _by_closed_form(
         for note in found.notes:
             print(f"flopratio: {note}", file=sys.stderr)
     raise typer.Exit(1 if held.wrong else 0)
-
-
-OBJECTS_BETWEEN_COLLECTIONS = 100_000
-"""Python collects garbage after 700 new objects otherwise."""
-
-
-@contextmanager
-def _few_collections() -> Iterator[None]:
-    """Modules and traces are many objects, and hardly any of them garbage."""
-    before = gc.get_threshold()
-    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 MOST_LAYERS = 10

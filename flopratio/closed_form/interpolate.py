@@ -33,7 +33,7 @@ MOST_JOINT = 40
 MOST_UNKNOWNS = 64
 """A function that takes more points or coefficients than these is given up."""
 
-JOINT = 3
+JOINT = 2
 """Points at which all KEYs differ from the base, to begin with."""
 
 
@@ -126,7 +126,9 @@ class _Interpolation:
         while True:
             outcomes = self._outcomes()
             wanted = [each for each in outcomes.values() if isinstance(each, _Wanted)]
-            if self._add_wanted(wanted) or (not self.joint and self._add_joint(JOINT)):
+            if self._add_wanted(wanted):
+                continue
+            if not self.joint and self._has_products(outcomes) and self._add_joint(JOINT):
                 continue
             fitted = len(self.points)
             fresh = self._new_points(verify)
@@ -259,6 +261,15 @@ class _Interpolation:
                 known[vector] = self._fitted(vector)
             outcomes[name] = _scaled(known[vector], factor)
         return outcomes
+
+    def _has_products(self, outcomes: Mapping[Hashable, Any]) -> bool:
+        """Whether there is more to tell than what each axis has told: a function of several KEYs
+        that nobody has guessed, or one that isn't there yet."""
+        return any(
+            not isinstance(outcome, Polynomial)
+            or (len(outcome.keys) > 1 and outcome != self.guesses.get(name))
+            for name, outcome in outcomes.items()
+        )
 
     def _failing(self, outcomes: Mapping[Hashable, Any], fresh: Sequence[int]) -> set[Hashable]:
         """The functions whose form is not equal at some of the points, or that were not there."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -92,6 +92,8 @@ class Example:
     """As in :class:`flopratio.models.built.Copy`."""
     directory: Path | None = None
     """Where the imports of the user's own code start."""
+    quiet: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Keeps to itself meanwhile what a model's package has to say of how it was built."""
 
     @property
     def inputs(self) -> Inputs:
@@ -112,7 +114,7 @@ class Example:
     def context(self) -> Iterator[None]:
         """The context in which forward, loss, backward and update of this example run."""
         enters = self.enter_mode and not self._has_sparse_values()
-        with importing_from(self.directory):
+        with importing_from(self.directory), self.quiet():
             if self.mode is None:
                 yield
                 return
@@ -152,6 +154,8 @@ class Draft:
     select_all: bool = False
     spread: bool = False
     """Both as in `StepMode`."""
+    quiet: Callable[[], AbstractContextManager[None]] = nullcontext
+    """As in `Example`."""
 
 
 @dataclass

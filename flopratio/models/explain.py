@@ -23,17 +23,18 @@ _OURS = str(Path(__file__).parent.parent) + os.sep
 _TORCH = str(Path(torch.__file__).parent) + os.sep
 _LONGEST = 240
 
-_INPUTS = {2: "8x64", 3: "8x128x64", 4: "8x3x224x224", 5: "8x3x16x224x224"}
-"""Number of sides -> an input of so many."""
-
 VALUE_READERS = (DataDependentOutputException, DynamicOutputShapeException)
 """What a fake tensor raises when a model asks for a value."""
 
 
-def explain_failure(error: BaseException, example: Example) -> ModelError:
+def explain_failure(error: BaseException, example: Example, *, runs_with: str = "") -> ModelError:
     """The sentence for an error that the step of `example` raised.
 
     It names the line of the model that reads a value, or the line that failed with the inputs.
+
+    Args:
+        runs_with: in the place of a guess, as the setting `input` has it, if such inputs were
+            found.
     """
     if isinstance(error, VALUE_READERS):
         reason = f"the model reads the value of a tensor{origin(error)}"
@@ -47,10 +48,11 @@ def explain_failure(error: BaseException, example: Example) -> ModelError:
     reason = f"{summary(error)}{origin(error)}"
     if example.guessed:
         (guess,) = example.args
+        cure = "return (module, example_inputs) from the factory, or "
+        cure += f"write input={runs_with or 'SHAPE'}"
         return ModelError(
             f"the model failed on the guessed input {'x'.join(map(str, guess.shape))}: {reason}; "
-            "return (module, example_inputs) from the factory, or say what it reads, such as "
-            f"input={_INPUTS[guess.dim()]}"
+            + (f"{cure}, with which it runs" if runs_with else cure)
         )
     failed = f"the model failed{inputs and f' on {inputs}'}: {reason}"
     reads = _first_layer_fails(error, example) if example.kind == "module" else ""

@@ -15,7 +15,13 @@ from flopratio.models.construct import construct, keywords, unknown_key
 from flopratio.models.example import Draft, Inputs, ModelError, Request
 from flopratio.models.guess import guess_input
 from flopratio.models.importing import importing_from
-from flopratio.models.inputs import refuse_beside_input, take_batch, take_input, with_values
+from flopratio.models.inputs import (
+    as_setting,
+    refuse_beside_input,
+    take_batch,
+    take_input,
+    with_values,
+)
 from flopratio.models.lazy import has_lazy_layers, materialise
 from flopratio.models.torchvision_operators import torchvision_importable
 from flopratio.models.user_code import directory_of, imported
@@ -52,7 +58,7 @@ def factory_draft(request: Request) -> Draft:
         draft = Draft(module, (guess_input(request, module),), guessed=True)
     else:
         draft = Draft(module, *_example_inputs(request, inputs))
-    _refuse_unused_sizes(request, guessed=draft.guessed)
+    _refuse_unused_sizes(request, draft)
     if has_lazy_layers(module):
         args, kwargs = draft.args, draft.kwargs
         if request.device is not None:
@@ -93,20 +99,23 @@ def _floating_as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
-def _refuse_unused_sizes(request: Request, *, guessed: bool) -> None:
+def _refuse_unused_sizes(request: Request, draft: Draft) -> None:
     """A size that changed nothing would make the count of another model than was asked for."""
+    inputs = [*draft.args, *draft.kwargs.values()]
+    has_shapes = not draft.kwargs and all(isinstance(x, Tensor) and x.dim() for x in inputs)
+    written = f"input={as_setting(inputs) if has_shapes else ','.join(['SHAPE'] * len(inputs))}"
     for key in _SIZES:
         if "input" in request.used and key not in ("input", "batch"):
             refuse_beside_input(request, key)
         if key in request.settings and key not in request.used:
-            if guessed:
+            if draft.guessed:
                 raise ModelError(
                     f"{request.spec} takes no '{key}', nor does its first layer read any: give it "
-                    "an argument of that name, or say input=8x3x224x224"
+                    f"an argument of that name, or say all of its input, {written}"
                 )
             raise ModelError(
                 f"{request.spec} makes its own inputs and takes no '{key}': give it an argument of "
-                "that name, or say input=8x3x224x224"
+                f"that name, or say others, such as {written}"
             )
 
 

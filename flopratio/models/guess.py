@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 
 from torch import Tensor, nn
 
@@ -14,6 +15,9 @@ CONVOLUTIONS = (
 )
 
 _SEQ, _IMAGE, _FRAMES = 128, (224, 224), 16
+
+_SIDES = (28, 32, 64, 96, 112, 128, 256, 299, 384, 512)
+"""Of the images that models are made for, beside those of 224."""
 
 
 def guess_input(request: Request, module: nn.Module) -> Tensor:
@@ -27,10 +31,18 @@ def guess_input(request: Request, module: nn.Module) -> Tensor:
             guess = _input_of(layer, request)
             if guess is not None:
                 return guess
+    shapes = ",".join(["SHAPE"] * max(len(needed), 1))
     raise ModelError(
         f"the inputs of {request.spec}, forward({', '.join(needed)}), can't be guessed: return "
-        "(module, example_inputs) from the factory, or write input=8x3x224x224"
+        f"(module, example_inputs) from the factory, or write input={shapes}"
     )
+
+
+def other_guesses(guess: Tensor) -> Iterator[Tensor]:
+    """What a model may read that fails on a guess: images of the usual other sizes. (Behind a
+    flattened image, a linear layer takes those of one size.)"""
+    if guess.dim() >= 4:
+        yield from (floats(*guess.shape[:-2], side, side) for side in _SIDES)
 
 
 def first_layer(module: nn.Module) -> tuple[nn.Module | None, str]:

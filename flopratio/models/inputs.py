@@ -68,7 +68,7 @@ def take_input(request: Request) -> list[Tensor]:
         return inputs
     batch, before = request.take_int("batch", 2), inputs[0].size(0)
     inputs = [_of_batch(batch, x) if x.size(0) == before else x for x in inputs]
-    request.used["input"] = ",".join(map(_written, inputs))
+    request.used["input"] = as_setting(inputs)
     return inputs
 
 
@@ -76,8 +76,12 @@ def _of_batch(batch: int, tensor: Tensor) -> Tensor:
     return tensor.new_zeros(batch, *tensor.shape[1:])
 
 
+def as_setting(inputs: Sequence[Tensor]) -> str:
+    """Tensors as the setting `input` has them."""
+    return ",".join(map(_written, inputs))
+
+
 def _written(tensor: Tensor) -> str:
-    """A tensor as the setting `input` has it."""
     dtype = "" if tensor.dtype is torch.float32 else f":{dtype_name(tensor.dtype)}"
     return "x".join(map(str, tensor.shape)) + dtype
 

@@ -33,8 +33,9 @@ from flopratio.models.factories import (
     name_a_factory,
 )
 from flopratio.models.fakes import StepMode, fake, fake_module
+from flopratio.models.guess import other_guesses
 from flopratio.models.importing import importing_from
-from flopratio.models.inputs import refuse_beside_input, with_values
+from flopratio.models.inputs import as_setting, refuse_beside_input, with_values
 from flopratio.models.timm_models import timm_draft
 from flopratio.models.torchvision_models import torchvision_draft
 from flopratio.models.torchvision_operators import torchvision_importable
@@ -129,7 +130,24 @@ def _own_example(request: Request) -> Example:
         return example
     draft = factory_draft(request)  # anew, for a forward that fails halfway may leave a trace
     draft.enter_mode = False
-    return _first_running(draft, request)
+    example = _examples(draft, request)(draft.kwargs)
+    failure = _failure(example)
+    if failure is None:
+        return example
+    raise explain_failure(failure, example, runs_with=_input_that_runs(draft, failure, request))
+
+
+def _input_that_runs(draft: Draft, failure: BaseException, request: Request) -> str:
+    """What the user's own model runs with in the place of a guess that it fails on, as the setting
+    `input` has it; empty if none is known."""
+    if not draft.guessed or isinstance(failure, VALUE_READERS):
+        return ""
+    for guess in other_guesses(*draft.args):
+        other = factory_draft(request)
+        other.args, other.enter_mode = (guess,), False
+        if _failure(_examples(other, request)(other.kwargs)) is None:
+            return as_setting([guess])
+    return ""
 
 
 def _first_running(draft: Draft, request: Request) -> Example:
@@ -272,6 +290,7 @@ def _examples(draft: Draft, request: Request) -> Callable[[dict[str, Any]], Exam
             tokens=draft.tokens,
             for_loss=draft.for_loss,
             guessed=draft.guessed,
+            quiet=draft.quiet,
         )
 
     return example

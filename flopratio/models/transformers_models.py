@@ -62,7 +62,7 @@ def transformers_draft(request: Request) -> Draft:
     with suppress(ModelError):  # transformers imports it, but can do without
         import_torchvision()
     transformers = import_package("transformers")
-    with _quiet(transformers):
+    with _quiet():
         try:
             return _draft(request, transformers)
         except ModelError as error:
@@ -110,6 +110,7 @@ def _draft(request: Request, transformers: Any) -> Draft:
         for_loss=FOR_LOSS,
         cast=False,
         spread=True,
+        quiet=_quiet,
     )
 
 
@@ -231,8 +232,10 @@ def _kind_by_input(model_class: Any) -> str:
 
 
 @contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
-    """Without what transformers has to say of configurations; errors are raised anyhow."""
+def _quiet() -> Iterator[None]:
+    """Without what transformers has to say of configurations, as it builds a model or at its first
+    forward; errors are raised anyhow."""
+    transformers = import_package("transformers")
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     try:

@@ -170,14 +170,20 @@ def remarks(fit: Fit) -> list[Remark]:
 
 
 def notes(fit: Fit) -> list[str]:
-    """What is to be known beside the answer, a sentence each."""
-    key, sentences = fit.key, []
+    """What is to be known beside the answer, a sentence each, for who doesn't see the headline."""
+    sentences = []
     if fit.largest and fit.peak_reserved > fit.limit and fit.figure != "peak_reserved":
         reserved = _beside_memory(fit, fit.peak_reserved)
         sentences.append(
-            f"at {key}={fit.largest} the allocator would reserve {reserved}, more "
-            f"than {limit_text(fit)}: --figure peak_reserved finds the {key} that fits with it"
+            f"at {fit.key}={fit.largest} the allocator would reserve {reserved}, more than "
+            f"{limit_text(fit)}: --figure peak_reserved finds the {fit.key} that fits with it"
         )
+    return [*sentences, *notes_beside_headline(fit)]
+
+
+def notes_beside_headline(fit: Fit) -> list[str]:
+    """What is to be known beside the answer that its headline doesn't say."""
+    key, sentences = fit.key, []
     for low, high in fit.falls:
         sentences.append(
             f"peaks do not rise with {key} alone: {_bytes(low.memory[fit.figure])} at "
@@ -298,7 +304,7 @@ def to_csv(fit: Fit) -> str:
 def to_markdown(fit: Fit) -> str:
     """The document, ending in a newline."""
     lines = [f"- {remark.about}: {remark.text}" for remark in remarks(fit)]
-    lines += [f"- note: {note}" for note in notes(fit)]
+    lines += [f"- note: {note}" for note in notes_beside_headline(fit)]
     parts = [f"**{escape(headline(fit))}**", "\n".join(map(escape, lines))]
     if fit.levers:
         columns = lever_columns(fit)

@@ -28,10 +28,6 @@ def parse_device(name: str | torch.device) -> torch.device:
     Raises:
         UsageError: it is of another kind, or this machine or this torch has none such.
     """
-    if str(name).partition(":")[0].casefold() == "gpu":
-        raise UsageError(
-            f"device={name} should be one of {', '.join(DEVICES)}: did you mean 'cuda'?"
-        )
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError):

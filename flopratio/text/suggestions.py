@@ -11,6 +11,9 @@ from flopratio.errors import UsageError
 MOST_LISTED = 20
 """More names than these are no help in a sentence."""
 
+MEANT = {"gpu": "cuda", "nvidia": "cuda"}
+"""What people call a name that isn't like it."""
+
 Error = TypeVar("Error", bound=UsageError)
 
 
@@ -44,8 +47,12 @@ def unknown_key(model: str, key: str, known: Iterable[str], kind: type[Error]) -
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
-    """The one or two known names that are near, in any case of letters; the nearest first."""
+    """The one or two known names that are near, in any case of letters, the nearest first; or the
+    one that is meant by it."""
     folded = {one.casefold(): one for one in known}
+    meant = MEANT.get(name.casefold().partition(":")[0])  # gpu:1
+    if meant in folded:
+        return [folded[meant]]
     return [folded[one] for one in get_close_matches(name.casefold(), folded, n=2)]
 
 

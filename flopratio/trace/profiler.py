@@ -20,6 +20,7 @@ from flopratio.formulas.attention import CAUSAL
 from flopratio.ledger import Ledger
 from flopratio.memory import Memory
 from flopratio.models.nonzeros import nonzeros_of
+from flopratio.text.suggestions import not_among
 from flopratio.torch_private import (
     check_version,
     class_name,
@@ -106,7 +107,7 @@ class Profiler:
             raise UsageError(f"fr.Profiler's model should be a torch.nn.Module, not {what}")
         for name, value, choices in (("target", target, targets()), ("causal", causal, CAUSAL)):
             if value not in choices:
-                raise UsageError(f"{name}={value} should be one of {', '.join(choices)}")
+                raise not_among(name, value, choices)
         trained = given_tensors(parameters)
         check_version()
         self.recording = Recording(target, causal)

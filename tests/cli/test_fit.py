@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import flopratio as fr
-from flopratio.cli import main
+from flopratio.cli import main, progress
 from flopratio.verbs import fit as fitting
 from flopratio.verbs.fit import Progress
 from tests.verbs.fit.small import nothing_fits, small_fit, small_levers, tried
@@ -137,6 +137,28 @@ def test_notes_go_to_stderr_unless_quiet(engine, capsys):
     assert json.loads(printed.out)["peak_reserved"] == 4_200
     main(["fit", "toy", "--memory", "4KiB", "--json", "-q"])
     assert capsys.readouterr().err == ""
+
+
+def test_a_log_has_a_line_where_it_takes_long(engine, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "BETWEEN_LINES_S", 0.0)
+    assert main(["fit", "toy", "--memory", "4KiB"]) == 0
+    assert capsys.readouterr().err == "flopratio: fitting toy: batch=4: 3.906 KiB\n"
+    assert main(["fit", "toy", "--memory", "4KiB", "-v"]) == 0
+    assert capsys.readouterr().err == "batch=4: 3.906 KiB\n"
+    assert main(["fit", "toy", "--memory", "4KiB", "-q"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_the_allocator_is_told_of_once(engine, capsys, tmp_path):
+    engine.found = small_fit(peak_reserved=4_200)
+    assert main(["fit", "toy", "--memory", "4KiB"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.count("would reserve") == 1
+    assert printed.err == ""
+    for name in ("fit.md", "fit.html"):
+        assert main(["fit", "toy", "--memory", "4KiB", "-q", "-o", str(tmp_path / name)]) == 0
+        read, _, _ = (tmp_path / name).read_text().partition("<script")
+        assert read.count("would reserve") == 1
 
 
 def test_what_does_not_fit_fails(engine, capsys):

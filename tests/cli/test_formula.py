@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import sympy
 
-from flopratio.cli import main
+from flopratio.cli import main, progress
 
 NET = """
 from torch import nn
@@ -40,6 +40,17 @@ def test_json_has_forms_that_sympy_reads(net: str, capsys: pytest.CaptureFixture
     )
     assert document["verified_at"]
     assert {"grad_input", "grad_weight", "backward", "update", "saved_bytes"} <= document.keys()
+
+
+def test_a_log_has_each_trace_where_it_takes_long(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "BETWEEN_LINES_S", 0.0)
+    assert main(["formula", "mlp", "batch", "depth=1", "--verify", "1", "--no-cache"]) == 0
+    first, *rest = capsys.readouterr().err.splitlines()
+    assert first == "flopratio: formula of mlp: 1 step traced"
+    assert rest == [f"flopratio: formula of mlp: {n + 2} steps traced" for n in range(len(rest))]
+    assert len(rest) > 3
 
 
 def test_a_question_is_answered(capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,6 +91,19 @@ def test_a_grid_is_swept_by_closed_form(
         (["mlp", "--solve", "1e9", "--for", "width"], "'1e9' is no question"),
         (["mlp", "batch", "--solve", "hardware=1e9", "--for", "width"], "give batch a value"),
         (["mlp", "--solve", "hardware=1e9", "--for", "width", "--latex"], "leave --by, --latex"),
+        (
+            ["hf:gpt2", "--solve", "peak = 40GiB", "--for", "width", "seq=64"],
+            "have no closed form: the moment of the peak, and the allocator's blocks, change from "
+            "size to size; it is found by traces: flopratio fit hf:gpt2 seq=64 --key hidden_size "
+            "--memory 40GiB\n",
+        ),
+        (
+            ["mlp", "--solve", "peak_reserved=1.5e9", "--for", "depth", "--optimizer", "adamw"],
+            ": flopratio fit mlp --optimizer adamw --key depth --memory 1500000000B --figure "
+            "peak_reserved\n",
+        ),
+        (["mlp", "--solve", "peak = 4Gi", "--for", "width"], "Gi in memory=4Gi is no unit"),
+        (["mlp", "--solve", "peak = 4z9", "--for", "width"], "peak = 4z9 is no number"),
     ],
 )
 def test_bad_input_exits_2(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -60,3 +61,33 @@ def test_quietly_nothing_is_said(terminal: io.StringIO, monkeypatch: pytest.Monk
     with late_progress("profiling mlp", quiet=True) as show:
         show("timing")
     assert terminal.getvalue() == ""
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Its one number is what the time is."""
+    now = [100.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+def test_a_log_has_a_line_now_and_then(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with late_progress("formula of mlp", quiet=False) as show:
+        for traces in range(1, 8):
+            clock[0] += 4.0
+            show(f"{traces} steps traced")
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.splitlines() == [
+        "flopratio: formula of mlp: 3 steps traced",
+        "flopratio: formula of mlp: 6 steps traced",
+    ]
+
+
+def test_and_quietly_none(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    with late_progress("formula of mlp", quiet=True) as show:
+        clock[0] += 40.0
+        show("12 steps traced")
+    assert capsys.readouterr().err == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
 from collections.abc import Callable
@@ -114,6 +115,9 @@ def annotated(width: int = 3, rate: "float" = 0.5, bias: bool = True, name: str 
 
 def reshapes_a_guess():
     return Reshapes(nn.Linear(4, 4))
+
+def for_digits():
+    return nn.Sequential(nn.Conv2d(1, 6, 5), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(864, 10))
 
 def solves():
     module = nn.Linear(4, 3)
@@ -326,6 +330,31 @@ class TestTransformers:
         ):
             example = load(spec, {"batch": 1, "seq": 16, "head": head})
             assert example.module(**example.kwargs).loss.requires_grad
+
+    def test_the_package_keeps_quiet_about_how_it_was_built(self) -> None:
+        """GPT-2 tells at its first loss that it takes the usual one, in Python too."""
+        import transformers
+
+        said: list[str] = []
+        log = logging.getLogger("transformers")
+        handler = logging.Handler()
+        handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+        verbosity = transformers.logging.get_verbosity()
+        log.addHandler(handler)
+        try:
+            transformers.logging.set_verbosity_warning()
+            example = load("hf:gpt2", {"batch": 1, "seq": 8, "n_layer": 1})
+            once = transformers.utils.logging.warning_once
+            once.cache_clear()  # what is said once may have been said
+            train_step(example)
+            assert said == []
+            assert transformers.logging.get_verbosity() == transformers.logging.WARNING
+            once.cache_clear()
+            example.module(**example.kwargs)  # somebody's own forward
+            assert any("loss_type" in message for message in said)
+        finally:
+            transformers.logging.set_verbosity(verbosity)
+            log.removeHandler(handler)
 
     def test_head_chooses_another(self) -> None:
         assert load("hf:bert", {"head": "masked-lm"}).kind == "masked-lm"
@@ -678,7 +707,17 @@ class TestBadInput:
             ("misfit", {}, "the model failed on input 0 of 2x5"),
             ("misfit", {}, "its first layer, Linear reads ...x4"),
             ("reshapes_a_guess", {}, "the model failed on the guessed input 2x4: RuntimeError"),
-            ("reshapes_a_guess", {}, "or say what it reads, such as input=8x64"),
+            (
+                "reshapes_a_guess",
+                {},
+                "return (module, example_inputs) from the factory, or write input=SHAPE",
+            ),
+            ("for_digits", {"batch": 8}, "the model failed on the guessed input 8x1x224x224: "),
+            ("for_digits", {"batch": 8}, "or write input=8x1x28x28, with which it runs"),
+            ("two_inputs", {}, "or write input=SHAPE,SHAPE"),
+            ("reshapes_a_guess", {"image": 32}, "or say all of its input, input=2x4"),
+            ("with_inputs", {"seq": 3}, "or say others, such as input=4x8"),
+            ("with_keywords", {"seq": 3}, "or say others, such as input=SHAPE,SHAPE"),
             ("annotated", {"width": "abc"}, "width=abc is no whole number, and"),
             ("annotated", {"width": 1.5}, "annotated takes width: int"),
             ("annotated", {"rate": (8, 3)}, "rate=8x3 is no number"),

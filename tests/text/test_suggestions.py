@@ -3,7 +3,7 @@
 import pytest
 
 from flopratio.errors import UsageError
-from flopratio.text.suggestions import MOST_LISTED, did_you_mean, unknown_key
+from flopratio.text.suggestions import MOST_LISTED, did_you_mean, not_among, unknown_key
 
 NAMES = ["resnet18", "resnet34", "vgg16"]
 
@@ -19,6 +19,17 @@ NAMES = ["resnet18", "resnet34", "vgg16"]
 )
 def test_near_names_are_suggested_and_few_are_listed(name, ending):
     assert did_you_mean(name, NAMES) == ending
+
+
+@pytest.mark.parametrize("name", ["gpu", "GPU", "gpu:1", "nvidia"])
+def test_a_name_that_people_have_for_another_means_that(name):
+    assert did_you_mean(name, ["cpu", "cuda"]) == ": did you mean 'cuda'?"
+    error = not_among("measure", name, ["auto", "cpu", "cuda", "none"])
+    assert str(error).endswith("should be one of auto, cpu, cuda, none: did you mean 'cuda'?")
+
+
+def test_and_nothing_where_there_is_no_such():
+    assert did_you_mean("gpu", ["cpu", "tpu"]) == ": did you mean 'tpu' or 'cpu'?"
 
 
 def test_too_many_names_are_not_listed():

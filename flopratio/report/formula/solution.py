@@ -31,6 +31,11 @@ def lines(closed: ClosedForm, solution: Solution) -> Iterator[str]:
     yield ""
     yield f"{quantity} = {pretty(solution.form)}"
     yield f"{key} = {sympy.N(root(solution), 12)} as a real number"
+    if solution.step > 1:
+        yield (
+            f"{key} goes in steps of {solution.step:,}: values between are refused, or other "
+            "operators run with them"
+        )
     yield ""
     rows = ((solution.value, solution.there), (solution.following, solution.beyond))
     width = max(len(f"{value:,}") for value, _ in rows)
@@ -57,6 +62,7 @@ def document(closed: ClosedForm, solution: Solution) -> dict[str, Any]:
         "there": solution.there,
         "next": solution.following,
         "at_next": solution.beyond,
+        "step": solution.step,
         "traced": list(solution.traced),
     }
 

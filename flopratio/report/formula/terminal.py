@@ -46,7 +46,7 @@ def lines(closed: ClosedForm, by: str = "total") -> Iterator[str]:
     for quantity, reason in closed.why_not.items():
         if quantity not in SUMS:
             yield f"{quantity}: none. {reason}"
-    words = list(sentences(closed.totals, closed.keys))
+    words = list(sentences(closed.totals, closed.keys, names))
     if words:
         yield ""
         yield from words

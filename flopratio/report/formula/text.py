@@ -57,6 +57,9 @@ class _Pretty(StrPrinter):  # type: ignore[misc]  # which has no types
         return text
 
     def _print_Mul(self, expression: Any) -> str:  # noqa: N802 - SymPy's
+        above, below = sympy.fraction(expression, exact=True)
+        if below.free_symbols:
+            return f"{self.parenthesize(above, 50, strict=True)}/{self.parenthesize(below, 50)}"
         coefficient, factors = expression.as_coeff_mul()
         ordered = sorted(
             factors, key=lambda factor: (bool(factor.args) and factor.is_Add, str(factor))
@@ -68,11 +71,16 @@ class _Pretty(StrPrinter):  # type: ignore[misc]  # which has no types
             parts.insert(0, self._number(coefficient))
         return "·".join(parts)
 
+    def _print_Infinity(self, expression: Any) -> str:  # noqa: N802 - SymPy's
+        return "∞"
+
     def _number(self, number: Any) -> str:
         return str(number) if number.is_Integer else f"({number})"
 
     def _print_Pow(self, expression: Any, rational: bool = False) -> str:  # noqa: N802
         base, exponent = expression.args
+        if exponent.is_negative:
+            return f"1/{self.parenthesize(1 / expression, 50)}"
         text: str = self.parenthesize(base, 60) + str(exponent).translate(SUPERSCRIPTS)
         return text
 
@@ -97,6 +105,17 @@ def _largest_first(term: Any) -> tuple[Any, ...]:
 def pretty(form: Polynomial, names: Mapping[str, str] | None = None) -> str:
     """The form for people: factored, the largest term first."""
     text: str = _Pretty().doprint(factored(form, names))
+    return text
+
+
+def pretty_expression(expression: Any, names: Mapping[str, str] | None = None) -> str:
+    """An expression in the symbols of KEYs for people, as it stands.
+
+    Args:
+        names: KEY -> its letter.
+    """
+    letter = {symbol(key): symbol(name) for key, name in (names or {}).items()}
+    text: str = _Pretty().doprint(expression.xreplace(letter))
     return text
 
 

@@ -12,7 +12,7 @@ from flopratio.report.fit import (
     limit_text,
     model_text,
     needed,
-    notes,
+    notes_beside_headline,
     refused,
     remarks,
 )
@@ -54,11 +54,10 @@ def fit_page(fit: Fit) -> str:
         Cards(_cards(fit)),
         Beside([*([shares_grid(held)] if held else []), _tried(fit)]),
     ]
+    notes = [Remark("note", note) for note in notes_beside_headline(fit)]
     sections = [
         Section("At a glance", glance),
-        Section(
-            "Remarks", [Remarks([*remarks(fit), *(Remark("note", note) for note in notes(fit))])]
-        ),
+        Section("Remarks", [Remarks([*remarks(fit), *notes])]),
     ]
     if fit.levers:
         columns = lever_columns(fit)

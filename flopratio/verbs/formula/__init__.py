@@ -11,7 +11,7 @@ from flopratio.errors import UsageError
 from flopratio.step.options import AUTO, DEFAULTS, StepOptions, takes_step_options
 from flopratio.text.grammar import Value, parse_values
 from flopratio.verbs.count import checked
-from flopratio.verbs.formula.domain import choose_axes
+from flopratio.verbs.formula.domain import choose_axes, own_name
 from flopratio.verbs.formula.entries import Entry, Sampled, align, types_of
 from flopratio.verbs.formula.result import ClosedForm
 from flopratio.verbs.formula.trace import Tracer, UncertainError
@@ -66,7 +66,7 @@ def formula_of(
         tracer: of the same model and options, with what it has sampled; a new one unless given.
         guesses: what forms may be, as they are of the model with other settings: one that is equal
             at all points is taken.
-        progress: called with the number of traces so far.
+        progress: called after each trace with their number so far.
     """
     fixed = {key: each[0] for key, each in values.items() if len(each) == 1}
     checked(model, None, fixed, "formula")
@@ -83,7 +83,8 @@ def formula_of(
             f"a closed form in which sizes? name KEYs, as in flopratio formula {model} batch"
         )
     tracer = (tracer or Tracer(model, {}, options, cached=cached)).within(fixed)
-    symbols = tuple(dict.fromkeys(_own_name(tracer, key) for key in symbols))
+    tracer.announce = progress
+    symbols = tuple(dict.fromkeys(own_name(tracer, key) for key in symbols))
     axes = choose_axes(tracer, symbols, given)
     _refuse_varying_segments(tracer, options, axes_start := {a.key: a.base for a in axes}, axes)
     if (
@@ -94,7 +95,6 @@ def formula_of(
         raise UncertainError(f"{model} has no closed form: two traces of one point differ")
 
     def sample(point: Point) -> Sampled | None:
-        progress(tracer.traces)
         try:
             return tracer.sample(point)
         except UncertainError:
@@ -122,21 +122,6 @@ def formula_of(
         reason = next(iter(closed.why_not.values()))
         raise UsageError(f"{model} has no closed form in {' and '.join(symbols)}: {reason}")
     return closed
-
-
-SYNONYMS = {
-    "width": ("hidden_size", "n_embd", "d_model"),
-    "depth": ("num_hidden_layers", "n_layer", "num_layers"),
-}
-"""What models of transformers call these sizes."""
-
-
-def _own_name(tracer: Tracer, key: str) -> str:
-    """What the model calls a KEY."""
-    if key not in SYNONYMS or not tracer.model.startswith("hf:"):
-        return key
-    sizes = tracer.sample({}).settings
-    return next((name for name in (key, *SYNONYMS[key]) if name in sizes), key)
 
 
 def _refuse_varying_segments(

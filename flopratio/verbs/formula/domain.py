@@ -27,9 +27,28 @@ SMALL = (2, 3, 4)
 FEWEST_VALUES = 61
 """A KEY's values reach at least so far: over a few of the multiples that kernels round to."""
 
-FEW_VALUES = 4 * max(PERIODS) + 1
+FEW_VALUES = 3 * max(PERIODS) + 1
 """Of a range with fewer values the next ones are traced too: what is rounded to the largest
 multiple has at least four values there, of which three tell a square and one is held against it."""
+
+
+SYNONYMS = {
+    "width": ("hidden_size", "n_embd", "d_model"),
+    "depth": ("num_hidden_layers", "n_layer", "num_layers"),
+}
+"""What models of transformers call these sizes."""
+
+
+def own_name(tracer: Tracer, key: str, point: Mapping[str, Value] | None = None) -> str:
+    """What the model calls a KEY.
+
+    Args:
+        point: at which it runs.
+    """
+    if key not in SYNONYMS or not tracer.model.startswith("hf:"):
+        return key
+    sizes = tracer.sample(point or {}).settings
+    return next((name for name in (key, *SYNONYMS[key]) if name in sizes), key)
 
 
 def choose_axes(
@@ -44,8 +63,8 @@ def choose_axes(
         UsageError: the model has no such KEY, it is no size, or has one admissible value.
     """
     point = _start(tracer, keys, given)
-    structural: dict[str, bool] = {}
-    for key in keys:
+    structural: dict[str, bool] = {}  # the depth first: the others' traces are quicker then
+    for key in sorted(keys, key=lambda key: key not in (*SYNONYMS["depth"], "depth")):
         structural[key] = _shrink(tracer, key, point, given.get(key))
     axes = []
     values: Sequence[int]

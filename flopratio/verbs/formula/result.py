@@ -50,7 +50,7 @@ def check_quantity(quantity: str) -> None:
         UsageError: none that a closed form has.
     """
     if quantity.startswith("peak"):
-        raise UsageError(DECLINED)
+        raise UsageError(f"{DECLINED}; flopratio fit finds the largest size by tracing steps")
     if quantity not in (*QUANTITIES, *SUMS):
         raise not_among("quantity", quantity, (*QUANTITIES, *SUMS))
 

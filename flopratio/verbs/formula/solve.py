@@ -44,6 +44,11 @@ class Solution:
     beyond: int
     traced: tuple[int, ...] = ()
 
+    @property
+    def step(self) -> int:
+        """From one admissible value to the next."""
+        return self.following - self.value
+
 
 _QUESTION = re.compile(r"\s*(\w+)\s*(?:<=|=)\s*(.+?)\s*")
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from copy import copy
 from functools import cache
@@ -43,6 +43,7 @@ class Tracer:
 
     Attributes:
         traces: how many steps were traced, not read.
+        announce: called with that number after each.
         sampled: what was found, by point; a sentence where the model refuses.
     """
 
@@ -51,6 +52,7 @@ class Tracer:
     ) -> None:
         self.model, self.settings, self.options = model, dict(settings), options
         self.traces = 0
+        self.announce: Callable[[int], None] = lambda traces: None
         self.sampled: dict[tuple[tuple[str, Value], ...], Sampled | str] = {}
         folder = cache_folder() if cached and _is_cacheable(model, options) else None
         self._folder = None if folder is None else folder / "formula"
@@ -101,6 +103,7 @@ class Tracer:
             step = step_of(self.model, settings, self.options)
             recording = trace_step(step).recording
         self.traces += 1
+        self.announce(self.traces)
         attribution = attribute(recording)
         ledger = reconcile(recording, attribution=attribution)
         at = " ".join(f"{key}={value}" for key, value in settings.items())

@@ -23,7 +23,7 @@ from flopratio.networks.library import NETWORKS, describe
 from flopratio.step.options import StepOptions
 from flopratio.text.grammar import Value
 from flopratio.verbs.formula import formula_of
-from flopratio.verbs.formula.domain import at_steps
+from flopratio.verbs.formula.domain import at_steps, own_name
 from flopratio.verbs.formula.entries import QUANTITIES, Entry
 from flopratio.verbs.formula.result import ClosedForm
 from flopratio.verbs.formula.trace import Tracer
@@ -31,15 +31,13 @@ from flopratio.verbs.formula.trace import Tracer
 Array = NDArray[Any]
 Grid = dict[str, tuple[int, ...]]
 
-FROM_POINTS = 200
-"""Of a grid with fewer points each is traced."""
-
-FROM_POINTS_BUILT_IN = 10_000
-"""The same of the built-in networks: the claims of the field are judged on what is traced."""
-
-VERIFY = 2
+VERIFY = 1
 """Points at which the form of each part is held against fresh traces, before random points of the
 whole grid are."""
+
+FEW_LAYERS = (2, 3, 4)
+"""A deeper model is traced at these depths, the depth being one symbol more: a trace takes as long
+as there are layers."""
 
 WHOLE = (
     "forward",
@@ -81,6 +79,8 @@ class GridForm:
         pieces: what has a form. Where parts overlap the first holds.
         notes: what has none, a sentence each.
         traces: how many steps were traced.
+        from_few_layers: whether the layers beyond the first few were taken to be like those. What
+            tells is a trace of all of them.
     """
 
     model: str
@@ -91,6 +91,7 @@ class GridForm:
     pieces: list[Piece] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     traces: int = 0
+    from_few_layers: bool = False
 
     @property
     def size(self) -> int:
@@ -207,28 +208,19 @@ def _places(chosen: Mapping[str, list[int]]) -> tuple[Any, ...]:
     return np.ix_(*chosen.values())
 
 
-def is_for_closed_form(
-    model: str | None, keys: Mapping[str, Sequence[Value]], measure: str
-) -> bool:
-    """Whether a grid is swept by closed form: nothing is timed, and it has many points."""
-    points = math.prod(map(len, keys.values()))
-    enough = FROM_POINTS_BUILT_IN if model in NETWORKS else FROM_POINTS
-    several = [values for values in keys.values() if len(values) > 1]
-    sizes = all(type(value) is int for values in several for value in values)
-    return model is not None and measure == "none" and points > enough and sizes
-
-
 def grid_form(
     model: str,
     keys: Mapping[str, Sequence[Value]],
     options: StepOptions,
     *,
+    few_layers: bool = False,
     progress: Callable[[int], None] = lambda traces: None,
 ) -> GridForm:
     """The forms of a grid.
 
     Args:
         keys: KEY -> values.
+        few_layers: whether to trace a deep model at small depths, see :func:`verified_grid_form`.
         progress: called with the number of traces so far.
 
     Raises:
@@ -244,10 +236,68 @@ def grid_form(
     tracer = Tracer(model, fixed, options, cached=True)
     if model in NETWORKS:
         grid = {key: _described(model, fixed, key, values) for key, values in grid.items()}
-    _add_pieces(found, tracer, {}, grid, progress, {})
+    if not (few_layers and _add_from_few_layers(found, tracer, grid, progress)):
+        _add_pieces(found, tracer, {}, grid, progress, {})
     found.traces += tracer.traces
     found.dtype = next((sampled.dtype or "" for sampled in tracer.found), "")
     return found
+
+
+def verified_grid_form(
+    model: str,
+    keys: Mapping[str, Sequence[Value]],
+    options: StepOptions,
+    *,
+    verify: int,
+    progress: Callable[[int], None] = lambda traces: None,
+) -> tuple[GridForm, Held]:
+    """The forms of a grid, and what fresh traces at random points of it say of them.
+
+    A deep model is traced at small depths first. Where its layers turn out to be of several kinds,
+    it is traced again with all of them.
+
+    Args:
+        verify: how many points are traced afresh.
+    """
+    found = grid_form(model, keys, options, few_layers=verify > 0, progress=progress)
+    held = hold_against_traces(found, verify)
+    if found.from_few_layers and held.wrong:
+        found = grid_form(model, keys, options, progress=progress)
+        held = hold_against_traces(found, verify)
+    return found, held
+
+
+def _add_from_few_layers(
+    found: GridForm, tracer: Tracer, grid: Grid, progress: Callable[[int], None]
+) -> bool:
+    """Add the pieces of a grid from traces at small depths. Whether that went well: whether there
+    is one form of everything, and at the least point it is what a trace of all layers says."""
+    least = {key: min((x for x in each if x >= 2), default=each[0]) for key, each in grid.items()}
+    try:
+        key = own_name(tracer, "depth", least)
+        depth = tracer.sample(least).settings.get(key)
+        if key in grid or type(depth) is not int or depth <= FEW_LAYERS[-1]:
+            return False
+        fixed = {other: value for other, value in found.fixed.items() if other != key}
+        few = GridForm(found.model, found.options, {**grid, key: FEW_LAYERS}, fixed)
+        of_few = Tracer(found.model, fixed, found.options, cached=True)
+        _add_pieces(few, of_few, {}, few.grid, progress, {})
+    except UsageError:
+        return False  # the grid itself is told what is wrong with it
+    whole = frozenset(FEW_LAYERS)
+    found.traces += few.traces + of_few.traces
+    if any(piece.where[key] != whole or {*WHOLE} - {*piece.forms} for piece in few.pieces):
+        return False
+    for piece in few.pieces:
+        where = {other: values for other, values in piece.where.items() if other != key}
+        forms = {name: form.substitute({key: depth}) for name, form in piece.forms.items()}
+        found.pieces.append(Piece(where, forms))
+    found.from_few_layers = not list(_differences(found, tracer, least))
+    if found.from_few_layers:
+        found.notes += few.notes
+    else:
+        found.pieces.clear()
+    return found.from_few_layers
 
 
 def _described(
@@ -483,6 +533,14 @@ class Held(NamedTuple):
     points: int
     equal: int
     wrong: list[tuple[dict[str, int], str]]
+
+    def sentences(self) -> list[str]:
+        """What differs, a sentence each."""
+        return [
+            f"at {' '.join(f'{key}={value}' for key, value in point.items())} the closed form is "
+            f"not the trace: {difference}"
+            for point, difference in self.wrong
+        ]
 
 
 def hold_against_traces(found: GridForm, number: int, *, seed: int = 0) -> Held:

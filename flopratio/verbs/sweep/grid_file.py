@@ -247,6 +247,16 @@ class _Writer:
                 each.close()
 
 
+def constants(found: GridForm) -> dict[str, str]:
+    """What all rows have in common, by column."""
+    return {
+        "model": found.model,
+        "device": "fake cpu",
+        "dtype": found.dtype,
+        "torch": torch.__version__,
+    }
+
+
 def _table(found: GridForm, part: Mapping[str, Sequence[int]]) -> pa.Table:
     import pyarrow as pa
 
@@ -254,15 +264,9 @@ def _table(found: GridForm, part: Mapping[str, Sequence[int]]) -> pa.Table:
     rows = len(columns["status"])
     zeros = pa.array(np.zeros(rows, np.int8))
     names = ("model", *part, *COLUMNS)
-    constants = {
-        "model": found.model,
-        "device": "fake cpu",
-        "dtype": found.dtype,
-        "torch": torch.__version__,
-    }
     arrays: dict[str, Any] = {
         name: pa.DictionaryArray.from_arrays(zeros, [value], safe=False)
-        for name, value in constants.items()
+        for name, value in constants(found).items()
     }
     for name in UNKNOWN:
         kind = pa.int64() if COLUMN_TYPES[name] is int else pa.float64()

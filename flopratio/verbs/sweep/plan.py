@@ -42,6 +42,29 @@ MEASURES = ("auto", "cpu", "cuda", "none")
 """Where steps may be timed; ``auto``: on CUDA where there is a device."""
 
 
+FROM_POINTS = 200
+"""Of a grid with fewer points each is traced."""
+
+FROM_POINTS_BUILT_IN = 10_000
+"""The same of the built-in networks: the claims of the field are judged on what is traced."""
+
+
+def is_for_closed_form(
+    model: str | None, keys: Mapping[str, Sequence[Value]], measure: str
+) -> bool:
+    """Whether a grid is swept by closed form: nothing is timed, it has many points, and only sizes
+    vary."""
+    several = [values for values in keys.values() if len(values) > 1]
+    points = math.prod(map(len, several))
+    if model is None or measure != "none" or points <= FROM_POINTS:
+        return False
+    built_in = model in _built_in()
+    if not built_in and not is_spec(model):
+        return False
+    sizes = all(type(value) is int for values in several for value in values)
+    return sizes and points > (FROM_POINTS_BUILT_IN if built_in else FROM_POINTS)
+
+
 class Sweepable(Protocol):
     """What a plan must know of a MODEL."""
 

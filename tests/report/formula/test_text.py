@@ -84,3 +84,22 @@ def test_limits() -> None:
     assert "lim width→∞ backward/forward = 2" in words
     assert "lim batch→∞ backward/forward = (4·width + 1)/(2·width + 1)" in words
     assert "lim width→∞ (backward + update)/forward = 2·(batch + 1)/batch" in words
+
+
+def test_sentences_have_the_letters_of_the_forms() -> None:
+    forms = {"forward": batch * (width + 1) + 3, "backward": seq**2 * width, "update": width * 2}
+    assert list(sentences(forms, ("batch", "seq", "width"), letters(KEYS))) == [
+        "forward is linear in B: it goes with B·(d + 1)",
+        "forward doesn't depend on S",
+        "forward is linear in d: it goes with B·d",
+        "lim B→∞ backward/forward = 0",
+        "lim S→∞ backward/forward = ∞",
+        "lim d→∞ backward/forward = S²/B",
+        "lim B→∞ (backward + update)/forward = 0",
+        "lim S→∞ (backward + update)/forward = ∞",
+        "lim d→∞ (backward + update)/forward = (S² + 2)/B",
+    ]
+    forward = batch * width**4 * Polynomial.constant(Fraction(3, 2)) + batch
+    words = list(sentences({"forward": forward, "backward": batch}, KEYS, letters(KEYS)))
+    assert "forward is of degree 4 in d: it goes with (3/2)·B·d⁴" in words
+    assert "lim B→∞ backward/forward = 2/(3·d⁴ + 2)" in words

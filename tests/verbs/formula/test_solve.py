@@ -55,6 +55,24 @@ def test_views(mlp: ClosedForm) -> None:
     assert written["limit"] == 10**9
 
 
+def test_the_steps_of_a_key_are_told() -> None:
+    """Heads divide a width, and kernels take some widths of a head."""
+    closed = fr.formula("transformer", "width", batch=2, seq=4, depth=1, heads=4, verify=1)
+    found = closed.solve("parameters", 1e6)
+    assert (found.step, found.value % 16) == (16, 0)
+    page = list(lines(closed, found))
+    assert (
+        "width goes in steps of 16: values between are refused, or other operators run with them"
+        in page
+    )
+    assert document(closed, found)["step"] == 16
+
+
+def test_nothing_is_told_of_steps_of_one(mlp: ClosedForm) -> None:
+    page = "\n".join(lines(mlp, mlp.solve("forward", "1e9", for_="width", depth=2)))
+    assert "steps" not in page
+
+
 @pytest.mark.parametrize(
     ("quantity", "limit", "sizes", "sentence"),
     [

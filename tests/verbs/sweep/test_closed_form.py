@@ -20,7 +20,7 @@ from flopratio.verbs.sweep.closed_form import (
     Piece,
     grid_form,
     hold_against_traces,
-    is_for_closed_form,
+    verified_grid_form,
 )
 from flopratio.verbs.sweep.plan import swept_options
 from tests.verbs.sweep.grids import made, piece
@@ -130,17 +130,6 @@ def test_where_a_model_ends_is_what_its_sentence_says(
     assert f"up to s={limit:,}" in found.notes[0]
 
 
-def test_which_grids_are_swept_so() -> None:
-    many = {"batch": tuple(range(1, 300))}
-    assert is_for_closed_form("hf:gpt2", many, "none")
-    assert not is_for_closed_form("hf:gpt2", many, "cpu")
-    assert not is_for_closed_form("hf:gpt2", {"batch": (1, 2)}, "none")
-    assert not is_for_closed_form(None, many, "none")
-    assert not is_for_closed_form("hf:gpt2", {**many, "dtype": ("a", "b")}, "none")
-    assert not is_for_closed_form("mlp", many, "none")  # the claims are judged on it
-    assert is_for_closed_form("mlp", {"batch": tuple(range(1, 10_002))}, "none")
-
-
 def test_sizes_of_which_there_is_no_network_are_left_out() -> None:
     widths = tuple(range(61, 70))
     assert closed_form._described("transformer", {"heads": 4}, "width", widths) == (64, 68)
@@ -245,3 +234,70 @@ def test_one_of_two_sizes_is_not_one_of_each(tmp_path: Path) -> None:
         for s in (1, 2)
     ]
     assert columns["elementwise_backward"].tolist() == counted
+
+
+DEEP = """
+import torch
+from torch import nn
+
+class Layer(nn.Module):
+    def __init__(self, tokens=10**6, width=3):
+        super().__init__()
+        self.tokens, self.linear = tokens, nn.Linear(3, width)
+
+    def forward(self, x):
+        some = x.index_select(1, torch.arange(min(self.tokens, x.shape[1])))
+        return x + self.linear(some)[..., :3].sum()
+
+class Stack(nn.Module):
+    def __init__(self, layers):
+        super().__init__()
+        self.h = nn.ModuleList(layers)
+
+    def forward(self, x):
+        for layer in self.h:
+            x = layer(x)
+        return x
+
+def alike(batch=2, seq=3, depth=7):
+    return Stack(Layer() for _ in range(depth)), torch.randn(batch, seq, 3)
+
+def wider(batch=2, seq=3, depth=7):
+    layers = [Layer(width=3 if index < 4 else 5) for index in range(depth)]
+    return Stack(layers), torch.randn(batch, seq, 3)
+
+def shorter(batch=2, seq=3, depth=7):
+    layers = [Layer(tokens=10**6 if index < 4 else 2) for index in range(depth)]
+    return Stack(layers), torch.randn(batch, seq, 3)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "few"),
+    [
+        ("alike", {}, True),
+        ("alike", {"depth": (9,)}, True),
+        ("alike", {"depth": (4,)}, False),  # as few layers as there are
+        ("alike", {"depth": (6, 7, 8)}, False),  # it is asked for
+        ("wider", {}, False),  # as the first trace tells, of all layers
+        ("shorter", {}, False),  # as random points tell
+    ],
+)
+def test_a_deep_model_is_traced_at_small_depths_if_its_layers_are_alike(
+    name: str, settings: dict[str, Sequence[int]], few: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "toy.py").write_text(DEEP)
+    model = f"{tmp_path}/toy.py:{name}"
+    keys = {"seq": range(1, 40), **settings}
+    found, held = verified_grid_form(model, keys, swept_options(), verify=3)
+    assert (found.from_few_layers, held.equal, held.wrong) == (few, 3, [])
+    deep = grid_form(model, keys, swept_options())
+    for name, column in deep.columns(deep.grid).items():
+        assert found.columns(found.grid)[name].tolist() == column.tolist(), name
+
+
+def test_without_fresh_traces_all_layers_are_traced(tmp_path: Path) -> None:
+    (tmp_path / "toy.py").write_text(DEEP)
+    keys = {"seq": range(1, 40)}
+    found, held = verified_grid_form(f"{tmp_path}/toy.py:shorter", keys, swept_options(), verify=0)
+    assert (found.from_few_layers, held) == (False, (0, 0, []))

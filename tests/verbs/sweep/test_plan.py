@@ -7,7 +7,7 @@ import torch
 
 from flopratio.errors import UsageError
 from flopratio.verbs.sweep.file import COLUMNS
-from flopratio.verbs.sweep.plan import make_plan, swept_options
+from flopratio.verbs.sweep.plan import is_for_closed_form, make_plan, swept_options
 from tests import toy
 
 
@@ -121,3 +121,15 @@ def test_widths_layer_by_layer_are_swept_in_the_place_of_depth_and_width():
     assert "hidden" not in make_plan("mlp", {"depth": (2,)}).columns
     with pytest.raises(UsageError, match="leave out depth, or hidden"):
         make_plan("mlp", {"hidden": ((300, 100),), "depth": (1, 2)})
+
+
+def test_which_grids_are_swept_by_closed_form() -> None:
+    many = {"batch": tuple(range(1, 300))}
+    assert is_for_closed_form("hf:gpt2", many, "none")
+    assert not is_for_closed_form("hf:gpt2", many, "cpu")
+    assert not is_for_closed_form("hf:gpt2", {"batch": (1, 2)}, "none")
+    assert not is_for_closed_form(None, many, "none")
+    assert not is_for_closed_form("gpt2", many, "none")  # a slip of the pen
+    assert not is_for_closed_form("hf:gpt2", {**many, "dtype": ("a", "b")}, "none")
+    assert not is_for_closed_form("mlp", many, "none")  # the claims are judged on it
+    assert is_for_closed_form("mlp", {"batch": tuple(range(1, 10_002))}, "none")
