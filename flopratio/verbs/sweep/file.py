@@ -16,6 +16,7 @@ from typing import Any
 
 from flopratio.errors import UsageError
 from flopratio.text.grammar import Value, format_value
+from flopratio.text.spreadsheets import as_text
 
 COLUMNS: Mapping[str, type] = {
     "forward": int,
@@ -182,7 +183,8 @@ def open_sweep(
 
 
 def _text(value: Value | None) -> str:
-    return "" if value is None else format_value(value)
+    text = "" if value is None else format_value(value)
+    return as_text(text) if isinstance(value, str) else text
 
 
 def _resume(

@@ -16,6 +16,7 @@ from flopratio.closed_form.grid import chunks
 from flopratio.errors import UsageError
 from flopratio.step.options import StepOptions
 from flopratio.text.grammar import Value, format_value
+from flopratio.text.spreadsheets import as_text
 from flopratio.verbs.sweep.closed_form import RATIOS, WHOLE, GridForm
 from flopratio.verbs.sweep.file import COLUMNS as COLUMN_TYPES
 from flopratio.verbs.sweep.plan import SWEPT_DEFAULTS
@@ -122,6 +123,7 @@ def write_grid(
     check_directory(found.model, found.keys, found.options, output, fresh=fresh)
     path = output / f"sweep.{kind}"
     unfinished = path.with_name(path.name + UNFINISHED)
+    model = as_text(found.model) if kind == "csv" else found.model
     try:
         output.mkdir(parents=True, exist_ok=True)
         for each in FORMATS:  # of a run that was killed
@@ -129,7 +131,7 @@ def write_grid(
         try:
             with _Writer(found, unfinished, kind) as write:
                 for part in chunks(found.grid, AT_ONCE):
-                    table = _table(found, part)
+                    table = _table(found, part, model)
                     write(table)
                     finished(table.num_rows)
         except BaseException:
@@ -257,7 +259,7 @@ def constants(found: GridForm) -> dict[str, str]:
     }
 
 
-def _table(found: GridForm, part: Mapping[str, Sequence[int]]) -> pa.Table:
+def _table(found: GridForm, part: Mapping[str, Sequence[int]], model: str) -> pa.Table:
     import pyarrow as pa
 
     columns = found.columns(part)
@@ -266,7 +268,7 @@ def _table(found: GridForm, part: Mapping[str, Sequence[int]]) -> pa.Table:
     names = ("model", *part, *COLUMNS)
     arrays: dict[str, Any] = {
         name: pa.DictionaryArray.from_arrays(zeros, [value], safe=False)
-        for name, value in constants(found).items()
+        for name, value in {**constants(found), "model": model}.items()
     }
     for name in UNKNOWN:
         kind = pa.int64() if COLUMN_TYPES[name] is int else pa.float64()

@@ -132,7 +132,7 @@ def test_the_batch_of_an_input_that_is_said(models, factory) -> None:
 
 
 def test_a_module_that_makes_its_own_inputs_says_what_would_do(models) -> None:
-    with pytest.raises(UsageError, match=r"takes no 'batch': give it an argument.*input=8x3x224"):
+    with pytest.raises(UsageError, match=r"takes no 'batch': give it an argument.*input=2x6"):
         fr.fit(models + "fixed", memory="10kB")
 
 

@@ -50,6 +50,17 @@ def test_rows_read_back_as_they_were_written(tmp_path):
     assert written[1]["time_ratio"] is None
 
 
+def test_a_spreadsheet_runs_no_model(tmp_path):
+    """And a sweep of such a name resumes."""
+    point = {**POINTS[0], "model": "@mine.py:net", "freeze": "-x*"}
+    written = make_row(FILE_COLUMNS, point, {"forward": 1, "status": "ok"})
+    write(tmp_path, written, points=[point])
+    _, line = (tmp_path / "sweep.csv").read_text().splitlines()
+    assert line.startswith("'@mine.py:net,1,true,1,")
+    assert ",'-x*," in line
+    assert write(tmp_path, points=[point]) == [written]
+
+
 def test_each_row_is_in_the_file_before_the_next_point_runs(tmp_path):
     with open_sweep(tmp_path, FILE_COLUMNS, POINTS, ENVIRONMENT) as (_, append):
         for number in (0, 1):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,13 @@ def test_files_have_a_row_a_point(grid: GridForm, kind: str, tmp_path: Path) -> 
     assert rows == [{"batch": b, "width": w} for b in range(1, 31) for w in range(1, 21)]
     assert table["forward"].to_pylist() == grid.columns(grid.grid)["forward"].tolist()
     assert json.loads((tmp_path / "environment.json").read_text())["sweep"]["model"] == "mlp"
+
+
+def test_a_spreadsheet_runs_no_model(grid: GridForm, tmp_path: Path) -> None:
+    grid = replace(grid, model="@mine.py:net")
+    for kind, written in (("csv", "'@mine.py:net"), ("parquet", "@mine.py:net")):
+        table = read(write_grid(grid, tmp_path / kind, kind=kind, fresh=False))
+        assert table["model"].unique().to_pylist() == [written]
 
 
 def test_both_kinds_of_sweep_have_the_same_columns_in_the_same_order() -> None:
