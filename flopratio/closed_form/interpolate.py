@@ -17,8 +17,9 @@ from fractions import Fraction
 from math import gcd, prod
 from typing import Any, NamedTuple
 
-from flopratio.closed_form.axis import Axis, Open, fit_axis
+from flopratio.closed_form.axis import Axis
 from flopratio.closed_form.linear import solve
+from flopratio.closed_form.one_key import Open, fit_axis
 from flopratio.closed_form.polynomial import Polynomial, monomials, polynomial_sum
 
 Point = dict[str, int]
@@ -342,7 +343,11 @@ class _Interpolation:
         self, vector: tuple[int, ...], functions: Mapping[str, Polynomial]
     ) -> Polynomial | _Wanted | Refusal:
         # A monomial of the sum leaves its part on every axis, if the others don't cancel it there.
-        parts = [tuple(monomials(each)) for each in functions.values()]
+        # Where the base makes it 0, an axis tells nothing: there it may be linear.
+        parts = [
+            tuple(monomials(each)) or (Polynomial.constant(1), Polynomial.of(key))
+            for key, each in functions.items()
+        ]
         everywhere = range(len(self.points))
         if prod(map(len, parts)) > MOST_UNKNOWNS:
             return Refusal("", self._samples(vector, everywhere))

@@ -10,7 +10,7 @@ and by which operators, so that each executed product finds the operand that it 
 from __future__ import annotations
 
 import gc
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,7 +42,8 @@ class Attribution:
         uncounted_in_backward: those of them that ran in backward, or whose gradients can't be told;
             and operators whose formula tells none, where a user's backward computes some.
         ran: the nodes that ran an operator: the place of the graph, and the sequence number.
-        keepers: storage that is kept when most is -> index of the row that it is in.
+        keepers: storage that is kept when most is -> index of the row that it is in; and which of
+            the tensors it is that its node keeps.
     """
 
     rows: list[Row]
@@ -52,7 +53,7 @@ class Attribution:
     uncounted_ops: dict[str, int]
     uncounted_in_backward: frozenset[str]
     ran: frozenset[tuple[int, int]]
-    keepers: dict[int, int]
+    keepers: dict[int, tuple[int, int]]
 
     @property
     def forward_calls(self) -> dict[int, list[ForwardCall]]:
@@ -144,7 +145,7 @@ class _Pass:
         """Sequence number of a node -> the row of the (first) operator behind it."""
         self._graphs = self._graph_of_each_record()
         self._executed = self._executed_by_node()
-        self.keepers: dict[int, int] = {}
+        self.keepers: dict[int, tuple[int, int]] = {}
         self.runs: dict[tuple[int, int], NodeRun] = {}
         """Graph and sequence number -> the run of that node."""
 
@@ -294,11 +295,15 @@ class _Pass:
         if not self.rows:
             return
         saved: defaultdict[int, int] = defaultdict(int)
+        places: Counter[int] = Counter()
+        """Node -> how many tensors it keeps, so far."""
         for kept in most_kept(self.recording).kept:
             if kept.storage not in self.keepers:
                 following = self.first_rows[min(kept.born, len(self.first_rows) - 1)]
-                row = self.keepers[kept.storage] = self._rows_of_nodes.get(kept.node, following)
+                row = self._rows_of_nodes.get(kept.node, following)
+                self.keepers[kept.storage] = row, places[kept.node]
                 saved[row] += self.recording.storages[kept.storage].nbytes
+            places[kept.node] += 1
         for row, nbytes in saved.items():
             self.rows[row] = self.rows[row]._replace(saved_bytes=nbytes)
 

@@ -29,7 +29,7 @@ def test_so_many_are_exact() -> None:
 
 
 def test_closed_forms_are_equal_to_fresh_traces() -> None:
-    """``results/formulas.csv``: at ten random points each; forward has a form in every model."""
+    """``results/formulas.csv``: at ten random points each; every quantity has a form."""
     with (ROOT / "results" / "formulas.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert {row["model"] for row in rows} <= {line.split()[0] for line in MODELS}
@@ -37,3 +37,4 @@ def test_closed_forms_are_equal_to_fresh_traces() -> None:
     for row in rows:
         assert (row["checked"], row["unequal"]) == ("10", "0"), row["model"]
         assert row["forward"], row["model"]
+        assert not row["refused"], row["model"]

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from flopratio.closed_form.axis import PERIODS, Axis
+from flopratio.closed_form.axis import Axis
+from flopratio.closed_form.families import PERIODS
 from flopratio.errors import UsageError
 from flopratio.models import FixedSizeError
 from flopratio.text.grammar import Value, format_value

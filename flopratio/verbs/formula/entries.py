@@ -51,6 +51,7 @@ class Entry(NamedTuple):
     """Its path; where the number of layers varies, ``h.*`` stands for all of them."""
     op: str
     autograd: str = ""
+    """The node that runs it; of saved bytes, which of the tensors it is that the node keeps."""
     occurrence: int | None = 0
     """Which of several in its layer; None where their number varies: all of them."""
 
@@ -92,9 +93,11 @@ def entries_of(ledger: Ledger, recording: Recording, attribution: Attribution) -
     for row in ledger.rows:
         add(row.flops, row.phase, row.layer, row.op, row.autograd)
         add(row.elementwise, _OF_ROWS[row.phase], row.layer, row.op, row.autograd + " ")
-    for storage, index in attribution.keepers.items():
+    for storage, (index, place) in attribution.keepers.items():
         keeper: Row = ledger.rows[index]
-        add(recording.storages[storage].nbytes, "saved_bytes", keeper.layer, keeper.op)
+        nbytes = recording.storages[storage].nbytes
+        # By its place: whether an operator shares one of its tensors may change with a size.
+        add(nbytes, "saved_bytes", keeper.layer, keeper.op, f"tensor {place}")
     for layer, number in ledger.parameters.items():
         add(number, "parameters", layer, "")
     for category in AT_A_MOMENT:

@@ -11,7 +11,7 @@ from math import gcd
 from typing import Any
 
 from flopratio.closed_form import Largest, Polynomial, Refusal
-from flopratio.closed_form.axis import HIGHEST_DEGREE
+from flopratio.closed_form.families import HIGHEST_DEGREE
 from flopratio.closed_form.interpolate import Point
 from flopratio.closed_form.polynomial import polynomial_sum
 from flopratio.errors import UsageError
