@@ -34,7 +34,7 @@ MOST_UNKNOWNS = 64
 """A function that takes more points or coefficients than these is given up."""
 
 FEW = 8
-"""A KEY with at most so many values has one of them at many points."""
+"""Of a KEY with at most so many values each is taken as often as the others."""
 
 JOINT = 2
 """Points at which all KEYs differ from the base, to begin with."""
@@ -218,8 +218,7 @@ class _Interpolation:
         return bool(indices)
 
     def _new_points(self, number: int) -> list[int]:
-        """Sample points at which every KEY that can has a value that is new, or not the base; known
-        ones first."""
+        """Sample points at which every KEY that can has a value that is new; known ones first."""
         fresh = [point for point in self.known if point not in self.points][:number]
         indices = [index for point in fresh if (index := self._take(point)) is not None]
         for _ in range(40 * number):
@@ -227,9 +226,9 @@ class _Interpolation:
                 break
             point = {}
             for key, axis in self.axes.items():
-                values = axis.verified or axis.values
-                # Of few values those that are new may be one, the same at all points.
-                seen = self.on_axis[key] if len(values) > FEW else {self.base[key]}
+                values, seen = axis.verified or axis.values, {*self.on_axis[key]}
+                if len(values) <= FEW:
+                    values, seen = self._least_taken(key, values), set()
                 point[key] = self.random.choice(values)
                 for _ in range(8):
                     if point[key] in seen:
@@ -239,6 +238,14 @@ class _Interpolation:
                 if index is not None:
                     indices.append(index)
         return indices
+
+    def _least_taken(self, key: str, values: Sequence[int]) -> Sequence[int]:
+        """Of few values those that the fewest points were tried with, but not the base."""
+        taken = Counter({value: 0 for value in values if value != self.base[key]})
+        tried = (*self.points, *map(dict, self.impossible))
+        taken.update(point[key] for point in tried if point[key] in taken)
+        fewest = min(taken.values(), default=0)
+        return [value for value, times in taken.items() if times == fewest] or values
 
     def _learn_from(self, fresh: Iterable[int]) -> None:
         """Fit points that were there to be held against, and failed."""
