@@ -124,6 +124,8 @@ class _Interpolation:
         self.on_axis: dict[str, dict[int, int]] = {key: {} for key in self.axes}
         """KEY -> value -> index of the point that has it, and else the base's values."""
         self.joint: list[int] = []
+        self.vectors: tuple[int, dict[Hashable, tuple[int, ...]]] = 0, {}
+        """Of how many points, and the values of each function at them."""
         self.memo: dict[Any, Polynomial | Open] = {}
         self.found: dict[str, dict[Polynomial, None]] = {key: {} for key in self.axes}
 
@@ -259,9 +261,12 @@ class _Interpolation:
 
     def _vectors(self) -> dict[Hashable, tuple[int, ...]]:
         """The values of each function at all points."""
-        aligned = self.align(self.sampled)
-        names = dict.fromkeys(itertools.chain.from_iterable(aligned))
-        return {name: tuple(values.get(name, 0) for values in aligned) for name in names}
+        if self.vectors[0] != len(self.points):
+            aligned = self.align(self.sampled)
+            names = dict.fromkeys(itertools.chain.from_iterable(aligned))
+            found = {name: tuple(values.get(name, 0) for values in aligned) for name in names}
+            self.vectors = len(self.points), found
+        return self.vectors[1]
 
     def _outcomes(self) -> dict[Hashable, Polynomial | Refusal | _Wanted]:
         """What is known of each function; those that differ by a factor are fitted once."""

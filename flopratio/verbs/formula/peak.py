@@ -75,7 +75,7 @@ def find_peak(
     base = fit.fitted_at[0]
     seen = [*fit.fitted_at, *fit.verified_at]
     joint = [p for p in seen if sum(p[key] != base[key] for key in base) > 1 or len(base) == 1]
-    seen += _with_fewest(sample, axes, base)
+    seen += _with_fewest(sample, axes, fit.fitted_at)
     taken = [(point, found) for point in seen if (found := sample(point)) is not None]
     followed = _Followed(taken)
     more: list[Point] = []
@@ -116,15 +116,18 @@ def find_peak(
 
 
 def _with_fewest(
-    sample: Callable[[Point], Sampled | None], axes: Sequence[Axis], base: Point
+    sample: Callable[[Point], Sampled | None], axes: Sequence[Axis], fitted_at: Sequence[Point]
 ) -> list[Point]:
-    """Points with a KEY at its smallest, if other operators run there: some moments are missing."""
+    """Points with a KEY at its smallest, if it changes how many operators run: some moments are
+    missing there."""
+    base, *others = fitted_at
     points = []
     for axis in axes:
-        point = {**base, axis.key: axis.values[0]}
-        beside = {**base, axis.key: next(v for v in axis.values if v != axis.base)}
-        if axis.values[0] != axis.base and _operators(sample(beside)) != _operators(sample(base)):
-            points.append(point)
+        along = [p for p in others if p == {**base, axis.key: p[axis.key]}]
+        if axis.values[0] != base[axis.key] and any(
+            _operators(sample(point)) != _operators(sample(base)) for point in along
+        ):
+            points.append({**base, axis.key: axis.values[0]})
     return points
 
 
@@ -305,10 +308,10 @@ def _peaks(samples: Sequence[Sampled], records: Sequence[Mapping[str, int]]) -> 
 
 
 def _alive_at(moment: str, lives: Lives, record: int | None) -> dict[Entry, int]:
-    seen: Counter[Entry] = Counter()
+    seen: Counter[tuple[str, str]] = Counter()
     entries: dict[Entry, int] = {}
     for life in () if record is None else lives.at(record):
-        entry = Entry(moment, life.layer, life.op)
-        entries[entry._replace(occurrence=seen[entry])] = life.nbytes
-        seen[entry] += 1
+        of = life.layer, life.op
+        entries[Entry(moment, *of, "", seen[of])] = life.nbytes
+        seen[of] += 1
     return entries
