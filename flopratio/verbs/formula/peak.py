@@ -75,7 +75,9 @@ def find_peak(
     base = fit.fitted_at[0]
     seen = [*fit.fitted_at, *fit.verified_at]
     joint = [p for p in seen if sum(p[key] != base[key] for key in base) > 1 or len(base) == 1]
-    seen += _with_fewest(sample, axes, fit.fitted_at)
+    structural = _structural(sample, axes, fit.fitted_at)
+    # With fewest operators: some moments are missing there.
+    seen += [{**base, a.key: a.values[0]} for a in structural if a.values[0] != base[a.key]]
     taken = [(point, found) for point in seen if (found := sample(point)) is not None]
     followed = _Followed(taken)
     more: list[Point] = []
@@ -94,6 +96,8 @@ def find_peak(
     while not fitted.refused:
         forms_so_far = (*bytes_go_with, *fitted.forms.values())
         basis = dict.fromkeys(m for form in forms_so_far for m in monomials(form))
+        for axis in structural:  # what all layers have together, and what one has
+            basis |= dict.fromkeys(_without(monomial, axis.key) for monomial in basis)
         if not followed.add(_elsewhere(followed.also, tuple(basis), draws)):
             break
         fitted = interpolate(limited, axes, align=followed.align, verify=verify, known=joint)
@@ -115,20 +119,26 @@ def find_peak(
     return _ranked(moments, followed.peaks, fitted, draws)
 
 
-def _with_fewest(
+def _structural(
     sample: Callable[[Point], Sampled | None], axes: Sequence[Axis], fitted_at: Sequence[Point]
-) -> list[Point]:
-    """Points with a KEY at its smallest, if it changes how many operators run: some moments are
-    missing there."""
+) -> list[Axis]:
+    """The KEYs that change how many operators run."""
     base, *others = fitted_at
-    points = []
-    for axis in axes:
-        along = [p for p in others if p == {**base, axis.key: p[axis.key]}]
-        if axis.values[0] != base[axis.key] and any(
-            _operators(sample(point)) != _operators(sample(base)) for point in along
-        ):
-            points.append({**base, axis.key: axis.values[0]})
-    return points
+    number = _operators(sample(base))
+    return [
+        axis
+        for axis in axes
+        if any(
+            _operators(sample(point)) != number
+            for point in others
+            if point == {**base, axis.key: point[axis.key]}
+        )
+    ]
+
+
+def _without(monomial: Polynomial, key: str) -> Polynomial:
+    ((atoms, _),) = monomial.terms.items()
+    return Polynomial({tuple((atom, power) for atom, power in atoms if atom != key): 1})
 
 
 def _operators(sampled: Sampled | None) -> int:
