@@ -71,6 +71,7 @@ COLUMNS = (
     "checked",
     "unequal",
     "forward",
+    "peak",
     "seconds",
 )
 
@@ -104,6 +105,7 @@ def trial(line: str) -> dict[str, object]:
         "checked": checked,
         "unequal": len(unequal),
         "forward": str(form.totals.get("forward", "")),
+        "peak": str(form.peak or ""),
         "seconds": round(time.process_time() - start, 1),
     }
 
