@@ -79,8 +79,8 @@ def _peak(closed: ClosedForm, names: Mapping[str, str]) -> Iterator[str]:
         written = pretty(form, names)
         if several:
             yield f"  {written}"
-            where = f"at {times} of {points} points" if times else "at none of them, but at others"
-            yield f"    in {moment}: {where}"
+            where = f"at {times or 'none'} of {points} points"
+            yield f"    in {moment}: {where}{'' if times else ', but at other sizes'}"
         else:
             yield f"{'peak':<{width}} = {written}, in {moment}"
 
