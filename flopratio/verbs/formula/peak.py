@@ -182,7 +182,7 @@ def _drawn(axes: Sequence[Axis]) -> list[Point]:
             if axis.verified:
                 point[axis.key] = draw.choice(axis.verified)
                 continue
-            first, last = axis.values[0], axis.values[-1] * FAR
+            first, last = max(axis.values[0], 1), axis.values[-1] * FAR
             size = first * (last / first) ** draw.random()
             point[axis.key] = first + int(size - first) // axis.step * axis.step
         points.append(point)
@@ -203,21 +203,17 @@ def _elsewhere(
     points, samples = zip(*taken, strict=True)
     records = _moments(samples)
     everywhere = sorted(set.intersection(*(set(each) for each in records)))
-    alive = np.array(
-        [
-            [s.lives.alive[at[m]] for m in everywhere]
-            for s, at in zip(samples, records, strict=True)
-        ],
-        dtype=float,
-    )
+    both = list(zip(samples, records, strict=True))
+    alive = np.array([[s.lives.alive[at[m]] for m in everywhere] for s, at in both], dtype=float)
     at_samples = np.array([[float(m(point)) for m in basis] for point in points])
     at_draws = np.array([[float(m(point)) for m in basis] for point in draws])
     weight = 1 / alive.max(axis=1, keepdims=True)
-    scale = np.abs(at_samples * weight).max(axis=0)
+    largest = np.abs(at_samples * weight).max(axis=0)
+    scale = np.where(largest == 0, 1, largest)
     factors, *_ = np.linalg.lstsq(at_samples * weight / scale, alive * weight)
     fits = np.abs(at_samples * weight / scale @ factors - alive * weight).max(axis=0) < EQUAL
     predicted = np.where(fits, at_draws / scale @ factors, 0)
-    highest = predicted >= predicted.max(axis=1, keepdims=True) * (1 - EQUAL)
+    highest = (predicted > 0) & (predicted >= predicted.max(axis=1, keepdims=True) * (1 - EQUAL))
     chosen = []
     while highest.any():
         place = int(highest.sum(axis=0).argmax())
