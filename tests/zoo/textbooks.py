@@ -155,6 +155,7 @@ def test_gpt2_of_transformers() -> None:
     second = form(batch=2, seq=777, n_layer=36, n_embd=1296, vocab_size=32003)
     assert (first["forward"], first["saved_bytes"]) == (2_333_186_457_600, 10_316_652_740)
     assert (second["forward"], second["saved_bytes"]) == (2_609_394_201_792, 8_486_150_836)
+    assert (first["peak"], second["peak"]) == (15_103_573_788, 18_112_088_572)
 
 
 def test_gpt2_with_its_blocks_again_is_megatrons() -> None:

@@ -21,7 +21,7 @@ from tests.verbs.formula.textbooks import same_as_the_formulas
 def form_of(model: str, *keys: str, optimizer: str = "sgd", **values: Any) -> ClosedForm:
     given = {key: value if isinstance(value, range) else (value,) for key, value in values.items()}
     options = StepOptions(optimizer=optimizer)
-    return formula_of(model, keys, given, options, verify=2, cached=False)
+    return formula_of(model, keys, given, options, verify=2, cached=False, peak=False)
 
 
 @pytest.fixture(scope="module")

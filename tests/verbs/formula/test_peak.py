@@ -33,12 +33,6 @@ def mlp() -> ClosedForm:
     )
 
 
-@pytest.fixture(scope="module")
-def gpt2() -> ClosedForm:
-    keys = ("batch", "seq", "n_layer", "n_embd", "vocab_size")
-    return formula_of("hf:gpt2", keys, {}, StepOptions(optimizer="adamw"), cached=False)
-
-
 def test_the_peak_of_mlp_lies_elsewhere_at_other_sizes(mlp: ClosedForm) -> None:
     """In the gradients of the first layer, or where the batch is large, early in the backward."""
     assert mlp.peak is not None
@@ -54,20 +48,6 @@ def test_the_peak_of_mlp_lies_elsewhere_at_other_sizes(mlp: ClosedForm) -> None:
         assert int(mlp.peak(sizes)) == ledger.memory.peak, sizes
         seen.add(mlp.peak.leading(sizes))
     assert len(seen) > 2
-
-
-def test_gpt2_far_beyond_what_was_traced(gpt2: ClosedForm) -> None:
-    """From traces of at most five layers; the figures are those of a prototype."""
-    assert max(point["n_layer"] for point in gpt2.fitted_at) == 5
-    for sizes, forward, saved, peak in (
-        ((8, 1024, 12, 768, 50257), 2333186457600, 10316652740, 15103573788),
-        ((2, 777, 36, 1296, 32003), 2609394201792, 8486150836, 18112088572),
-    ):
-        point = dict(zip(gpt2.keys, sizes, strict=True))
-        found = {name: int(form(point)) for name, form in gpt2.forms.items()}
-        assert (found["forward"], found["saved_bytes"], found["peak"]) == (forward, saved, peak)
-    assert len(gpt2.fitted_at) <= 35
-    assert len(gpt2.of_peak.verified_at) == 6
 
 
 def test_views(mlp: ClosedForm) -> None:

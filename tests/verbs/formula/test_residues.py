@@ -52,7 +52,8 @@ def net(tmp_path: Path) -> str:
 
 
 def form_of(model: str, *keys: str, **values: Sequence[int]) -> ClosedForm:
-    return formula_of(model, keys, values, StepOptions(optimizer="sgd"), verify=2, cached=False)
+    options = StepOptions(optimizer="sgd")
+    return formula_of(model, keys, values, options, verify=2, cached=False, peak=False)
 
 
 def test_a_tensor_that_is_shared_where_it_is_aligned(net: str) -> None:

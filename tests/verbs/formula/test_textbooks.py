@@ -25,7 +25,8 @@ SIZES = {"s": s, "b": b, "a": a, "h": a * q}
 
 @pytest.fixture(scope="module")
 def layer() -> ClosedForm:
-    return formula_of(MODEL, ("s", "b", "a", "q"), {}, StepOptions(loss="sum"), cached=False)
+    options = StepOptions(loss="sum")
+    return formula_of(MODEL, ("s", "b", "a", "q"), {}, options, cached=False, peak=False)
 
 
 def printed(formula: str) -> Any:
