@@ -31,33 +31,36 @@ def sentences(
     forward, backward, update = (forms.get(n) for n in ("forward", "backward", "update"))
     if not forward:
         return
-    top = smooth(forward)
     for key in keys:
-        degree = int(sympy.degree(top, symbol(key)))
+        degree, factor = _leading(forward, key)
         word = ORDINALS.get(degree, f"is of degree {degree} in")
         if degree:
-            leading = sympy.factor(sympy.LC(top, symbol(key))) * symbol(key) ** degree
+            leading = sympy.factor(factor) * symbol(key) ** degree
             yield f"forward {word} {letter[key]}: it goes with {written(leading)}"
         else:
             yield f"forward {word} {letter[key]}"
     if not backward:
         return
     for key in keys:
-        limit = _limit(smooth(backward), top, key)
+        limit = _limit(backward, forward, key)
         yield f"lim {letter[key]}→∞ backward/forward = {written(limit)}"
     if update:
-        both = smooth(backward) + smooth(update)
         for key in keys:
-            limit = _limit(both, top, key)
+            limit = _limit(backward + update, forward, key)
             yield f"lim {letter[key]}→∞ (backward + update)/forward = {written(limit)}"
 
 
-def _limit(above: Any, below: Any, key: str) -> Any:
-    """Of a quotient of polynomials as one symbol grows."""
-    x = symbol(key)
-    up, down = int(sympy.degree(above, x)), int(sympy.degree(below, x))
+def _leading(form: Polynomial, key: str) -> tuple[int, Any]:
+    """The degree in a KEY, and what its highest power is multiplied by."""
+    polynomial = sympy.Poly(smooth(form, key), symbol(key))
+    return polynomial.degree(), polynomial.LC()
+
+
+def _limit(above: Polynomial, below: Polynomial, key: str) -> Any:
+    """Of a quotient as one symbol grows."""
+    (up, numerator), (down, denominator) = _leading(above, key), _leading(below, key)
     if up > down:
         return sympy.oo
     if up < down:
         return sympy.Integer(0)
-    return sympy.factor(sympy.cancel(sympy.LC(above, x) / sympy.LC(below, x)))
+    return sympy.factor(sympy.cancel(numerator / denominator))

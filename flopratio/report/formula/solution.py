@@ -8,6 +8,7 @@ from typing import Any
 
 import sympy
 
+from flopratio.closed_form import Floor
 from flopratio.report.formula.sympy_view import smooth, symbol
 from flopratio.report.formula.text import pretty, sympy_text
 from flopratio.verbs.formula.result import ClosedForm
@@ -30,7 +31,9 @@ def lines(closed: ClosedForm, solution: Solution) -> Iterator[str]:
     yield f"{what}: {quantity} at most {_number(solution.limit)}"
     yield ""
     yield f"{quantity} = {pretty(solution.form)}"
-    yield f"{key} = {sympy.N(root(solution), 12)} as a real number"
+    rounds = any(isinstance(atom, Floor) for atom in solution.form.atoms)
+    without = ", were nothing rounded in it" if rounds else ""
+    yield f"{key} = {sympy.N(root(solution), 12)} as a real number{without}"
     if solution.step > 1:
         yield (
             f"{key} goes in steps of {solution.step:,}: values between are refused, or other "

@@ -57,11 +57,20 @@ def factored(form: Polynomial, names: Mapping[str, str] | None = None) -> Any:
     return product.xreplace({stand_in: each for each, stand_in in stand_ins.items()})
 
 
-def smooth(form: Polynomial) -> Any:
-    """The form without rounding: what it comes to at large sizes."""
+def smooth(form: Polynomial, key: str | None = None) -> Any:
+    """The form without rounding: what it comes to at large sizes.
+
+    Args:
+        key: which grows; what others are rounded to stays. All unless given.
+    """
     expression = to_sympy(form)
-    rounded = expression.atoms(sympy.floor, sympy.ceiling)
-    while rounded:
-        expression = expression.xreplace({each: each.args[0] for each in rounded})
-        rounded = expression.atoms(sympy.floor, sympy.ceiling)
+
+    def rounded() -> dict[Any, Any]:
+        found = expression.atoms(sympy.floor, sympy.ceiling)
+        return {
+            each: each.args[0] for each in found if key is None or symbol(key) in each.free_symbols
+        }
+
+    while replaced := rounded():
+        expression = expression.xreplace(replaced)
     return sympy.expand(expression)

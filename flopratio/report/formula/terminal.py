@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 
 from flopratio.closed_form import Polynomial
 from flopratio.report.formula.asymptotics import sentences
 from flopratio.report.formula.text import letters, pretty
 from flopratio.report.units import plural
+from flopratio.verbs.formula.domain import FEW_UNEVEN
 from flopratio.verbs.formula.result import DECLINED, SUMS, ClosedForm
 
 SHOWN = (
@@ -87,12 +89,21 @@ def _peak(closed: ClosedForm, names: Mapping[str, str]) -> Iterator[str]:
 
 def verified(closed: ClosedForm) -> str:
     """How the form came about, and how far it was held against fresh traces."""
-    ranges = ", ".join(
-        f"{key} {values[0]:,} to {values[-1]:,}"
-        + (f" in steps of {step}" if (step := values[1] - values[0]) > 1 else "")
-        for key, values in closed.domains.items()
-    )
+    ranges = ", ".join(f"{key} {_range(values)}" for key, values in closed.domains.items())
     return (
         f"Fitted to {plural(len(closed.fitted_at), 'trace')}, verified at "
         f"{plural(len(closed.verified_at), 'other point')} ({ranges})."
+    )
+
+
+def _range(values: Sequence[int]) -> str:
+    """``2 to 63``, ``64 to 1,024 in steps of 64`` or ``16, 32, 256``."""
+    steps = {b - a for a, b in pairwise(values)}
+    if len(steps) > 1 and len(values) <= FEW_UNEVEN:
+        return ", ".join(f"{value:,}" for value in values)
+    written = f"{values[0]:,} to {values[-1]:,}"
+    return (
+        f"{written} in steps of {step:,}"
+        if len(steps) == 1 and (step := min(steps)) > 1
+        else written
     )

@@ -32,6 +32,10 @@ FEW_VALUES = 3 * max(PERIODS) + 1
 multiple has at least four values there, of which three tell a square and one is held against it."""
 
 
+FEW_UNEVEN = 8
+"""Of so few values at uneven distances, none may be left over to hold a polynomial against."""
+
+
 SYNONYMS = {
     "width": ("hidden_size", "n_embd", "d_model"),
     "depth": ("num_hidden_layers", "n_layer", "num_layers"),
@@ -77,7 +81,7 @@ def choose_axes(
             else:
                 verified = at_steps(tracer, key, point, verified)
                 values = _beyond(tracer, key, point, verified)
-                if values is verified:
+                if values is verified or len(verified) <= FEW_UNEVEN:
                     _refuse_beyond(tracer, key, point, verified[-1])
         elif structural[key]:
             values = range(point[key], point[key] + 4)
@@ -236,10 +240,13 @@ def _operators(tracer: Tracer, point: Mapping[str, Value]) -> set[tuple[str, str
 def _beyond(
     tracer: Tracer, key: str, point: Mapping[str, int], given: Sequence[int]
 ) -> Sequence[int]:
-    """The values that somebody gave, and where they are even and reach over few of the multiples
-    that kernels round to, further ones: the law shows there."""
+    """The values that somebody gave, and further ones, at which the law shows: where they are even
+    and reach over few of the multiples that kernels round to; or where they are few."""
     steps = {b - a for a, b in pairwise(given)}
-    if len(steps) != 1 or len(given) >= FEW_VALUES:
+    if len(steps) > 1:
+        few = len(given) <= FEW_UNEVEN
+        return sorted({*given, *_values(tracer, key, point)}) if few else given
+    if not steps or len(given) >= FEW_VALUES:
         return given
     (step,) = steps
     values = range(given[0], given[0] + FEW_VALUES * step, step)

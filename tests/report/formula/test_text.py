@@ -103,3 +103,14 @@ def test_sentences_have_the_letters_of_the_forms() -> None:
     words = list(sentences({"forward": forward, "backward": batch}, KEYS, letters(KEYS)))
     assert "forward is of degree 4 in d: it goes with (3/2)·B·d⁴" in words
     assert "lim B→∞ backward/forward = 2/(3·d⁴ + 2)" in words
+
+
+def test_what_other_sizes_are_rounded_to_stays_as_one_grows() -> None:
+    up = floor_of(seq + 31, 32)
+    forms = {"forward": batch * up**2, "backward": batch * up**2 + batch * up * 64}
+    assert list(sentences(forms, ("batch", "seq"), letters(KEYS))) == [
+        "forward is linear in B: it goes with B·⌈S/32⌉²",
+        "forward is quadratic in S: it goes with (1/1024)·B·S²",
+        "lim B→∞ backward/forward = (⌈S/32⌉ + 64)/⌈S/32⌉",
+        "lim S→∞ backward/forward = 1",
+    ]

@@ -10,6 +10,7 @@ import pytest
 
 from flopratio.closed_form import Polynomial
 from flopratio.errors import UsageError
+from flopratio.report.formula.terminal import verified
 from flopratio.step.options import StepOptions
 from flopratio.verbs.formula import formula_of
 from flopratio.verbs.formula.entries import Entry, Names, Sampled, align
@@ -252,6 +253,24 @@ def test_what_the_allocator_hands_out_is_declined(mlp: ClosedForm) -> None:
     for figure in ("peak_allocated", "peak_reserved"):
         with pytest.raises(UsageError, match="the allocator's blocks change from size to size"):
             _ = mlp[figure]
+
+
+def test_three_uneven_values_are_enough_for_a_square(tmp_path: Path) -> None:
+    """The law shows at others; it is held against traces at those that were asked for."""
+    (tmp_path / "toy.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "def square(width=16):\n    return nn.Linear(width, width), torch.randn(3, width)\n"
+    )
+    closed = formula_of(
+        f"{tmp_path}/toy.py:square", (), {"width": (16, 32, 256)}, StepOptions(), peak=False
+    )
+    width = Polynomial.of("width")
+    assert closed["forward"] == width * width * 6
+    assert closed["parameters"] == width * width + width
+    assert closed.domains["width"] == [16, 32, 256]
+    assert {point["width"] for point in closed.verified_at} <= {16, 32, 256}
+    assert "width 16, 32, 256)" in verified(closed)
+    assert closed.verified_at
 
 
 # -- names ---------------------------------------------------------------------------------------
