@@ -23,5 +23,5 @@ def few_collections() -> Iterator[None]:
 
 def leave_it_to_the_end() -> None:
     """A process that ends gives all back at once. Python looks through its objects for garbage
-    before, which took a second of each command."""
+    before, which takes up to a second where transformers is imported."""
     gc.freeze()

@@ -194,3 +194,48 @@ def test_a_moment_in_the_last_of_several_layers() -> None:
     assert [str(form) for form in found.forms.values()] == ["2*batch + batch*depth"]
     assert list(found.forms) == ["forward of cat in h.-1"]
     assert len(found.verified_at) == 4
+
+
+def gradient_of_the_last(depth: int, width: int) -> Sampled:
+    """Layers with weights; a loss that takes a million bytes, and then the last one's gradient."""
+    layers = [f"h.{index}" for index in range(depth)]
+    storages = [Life(layer, "", width * width, -1, None) for layer in layers]
+    storages.append(Life("", "loss", 10**6, 0, 1))
+    storages.append(Life(layers[-1], "mm", 16 * width * width, 1, 2))
+    running = [Running("", "loss", "forward"), Running(layers[-1], "mm", "grad_weight")]
+    running += [Running(layer, "sum", "update") for layer in layers]
+    return Sampled({}, dict.fromkeys(layers, "Linear"), lives=Lives(storages, running))
+
+
+def test_what_one_layer_has_is_sought_beside_what_all_have() -> None:
+    """At all samples the peak is at the loss; at larger widths it is in the last layer."""
+    base = {"depth": 2, "width": 8}
+    points = [base, {**base, "depth": 3}, {**base, "width": 9}, {"depth": 4, "width": 30}]
+    axes = [Axis("depth", 2, (2, 3, 4, 5)), Axis("width", 8, range(8, 60))]
+    fit = Fit({}, {}, points, [])
+    found = find_peak(lambda point: gradient_of_the_last(**point), axes, fit, verify=2)
+    assert found.largest is not None
+    for depth, width in ((2, 8), (5, 59), (3, 1000), (40, 777)):
+        true = gradient_of_the_last(depth, width).lives.peak
+        assert found.largest({"depth": depth, "width": width}) == true
+    assert list(found.forms)[1] == "grad_weight of mm in h.-1"
+
+
+def second_of_several(depth: int, batch: int) -> Sampled:
+    """One layer that runs ``depth`` times. If it runs more than twice, the second takes most."""
+    running = [Running("", "loss", "forward")] + [Running("m", "mm", "forward")] * depth
+    storages = [Life("", "loss", 4000, 0, 1), Life("m", "", 8 * batch, -1, None)]
+    if depth > 2:
+        storages.append(Life("m", "mm", 4 * batch, 2, 3))
+    return Sampled({}, {"m": "Linear"}, lives=Lives(storages, running))
+
+
+def test_a_moment_that_is_missing_at_the_smallest_is_not_taken_for_the_peak_there() -> None:
+    base = {"depth": 4, "batch": 8}
+    points = [base, {**base, "depth": 5}, {**base, "batch": 9}, {"depth": 6, "batch": 30}]
+    axes = [Axis("depth", 4, range(2, 12)), Axis("batch", 8, range(8, 60))]
+    fit = Fit({}, {}, points, [])
+    found = find_peak(lambda point: second_of_several(**point), axes, fit, verify=2)
+    assert found.largest is not None
+    smallest = {"depth": 2, "batch": 10**6}
+    assert found.largest(smallest) == second_of_several(**smallest).lives.peak
