@@ -271,8 +271,9 @@ def _add_from_few_layers(
     found: GridForm, tracer: Tracer, grid: Grid, progress: Callable[[int], None]
 ) -> bool:
     """Add the pieces of a grid from traces at small depths. Whether that went well: whether there
-    is one form of everything, and at the least point it is what a trace of all layers says."""
-    least = {key: min((x for x in each if x >= 2), default=each[0]) for key, each in grid.items()}
+    is one form of everything, and at the least point of each piece it is what a trace of all layers
+    says. (Random points are hardly ever in a small piece.)"""
+    least = _least(grid)
     try:
         key = own_name(tracer, "depth", least)
         depth = tracer.sample(least).settings.get(key)
@@ -292,12 +293,19 @@ def _add_from_few_layers(
         where = {other: values for other, values in piece.where.items() if other != key}
         forms = {name: form.substitute({key: depth}) for name, form in piece.forms.items()}
         found.pieces.append(Piece(where, forms))
-    found.from_few_layers = not list(_differences(found, tracer, least))
+    leasts = [_least(piece.where) for piece in found.pieces]
+    found.from_few_layers = not any(list(_differences(found, tracer, each)) for each in leasts)
     if found.from_few_layers:
         found.notes += few.notes
     else:
         found.pieces.clear()
     return found.from_few_layers
+
+
+def _least(values: Mapping[str, Iterable[int]]) -> dict[str, int]:
+    """The least value of each KEY from 2 on, if there is one."""
+    ordered = {key: sorted(each) for key, each in values.items()}
+    return {key: next((x for x in each if x >= 2), each[0]) for key, each in ordered.items()}
 
 
 def _described(
@@ -435,9 +443,7 @@ def _admitted(
 ) -> tuple[int, ...]:
     """The values of a KEY that the model takes, the others at their least: those at the steps at
     which it runs, up to the largest."""
-    least = {
-        other: min((x for x in each if x >= 2), default=each[0]) for other, each in grid.items()
-    }
+    least = _least(grid)
     start = {**held, **least}
     reason = ""
 

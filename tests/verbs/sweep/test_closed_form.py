@@ -266,6 +266,14 @@ def wider(batch=2, seq=3, depth=7):
     layers = [Layer(width=3 if index < 4 else 5) for index in range(depth)]
     return Stack(layers), torch.randn(batch, seq, 3)
 
+class Shy(Layer):
+    def forward(self, x):
+        return super().forward(x) if len(x) > 1 else super().forward(x) + self.linear(x).sum()
+
+def shy(batch=2, seq=3, depth=7):
+    layers = [Layer() if index < 4 else Shy() for index in range(depth)]
+    return Stack(layers), torch.randn(batch, seq, 3)
+
 def shorter(batch=2, seq=3, depth=7):
     layers = [Layer(tokens=10**6 if index < 4 else 2) for index in range(depth)]
     return Stack(layers), torch.randn(batch, seq, 3)
@@ -281,6 +289,7 @@ def shorter(batch=2, seq=3, depth=7):
         ("alike", {"depth": (6, 7, 8)}, False),  # it is asked for
         ("wider", {}, False),  # as the first trace tells, of all layers
         ("shorter", {}, False),  # as random points tell
+        ("shy", {"batch": range(1, 9)}, False),  # as the first trace of a batch of one tells
     ],
 )
 def test_a_deep_model_is_traced_at_small_depths_if_its_layers_are_alike(
