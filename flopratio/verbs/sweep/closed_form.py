@@ -271,8 +271,8 @@ def _add_from_few_layers(
     found: GridForm, tracer: Tracer, grid: Grid, progress: Callable[[int], None]
 ) -> bool:
     """Add the pieces of a grid from traces at small depths. Whether that went well: whether there
-    is one form of everything, and at the least point of each piece it is what a trace of all layers
-    says. (Random points are hardly ever in a small piece.)"""
+    is one form of everything, and at the low ends of each piece it is what a trace of all layers
+    says. (Random points are hardly ever there.)"""
     least = _least(grid)
     try:
         key = own_name(tracer, "depth", least)
@@ -293,8 +293,8 @@ def _add_from_few_layers(
         where = {other: values for other, values in piece.where.items() if other != key}
         forms = {name: form.substitute({key: depth}) for name, form in piece.forms.items()}
         found.pieces.append(Piece(where, forms))
-    leasts = [_least(piece.where) for piece in found.pieces]
-    found.from_few_layers = not any(list(_differences(found, tracer, each)) for each in leasts)
+    ends = [point for piece in found.pieces for point in _low_ends(piece)]
+    found.from_few_layers = not any(list(_differences(found, tracer, each)) for each in ends)
     if found.from_few_layers:
         found.notes += few.notes
     else:
@@ -306,6 +306,13 @@ def _least(values: Mapping[str, Iterable[int]]) -> dict[str, int]:
     """The least value of each KEY from 2 on, if there is one."""
     ordered = {key: sorted(each) for key, each in values.items()}
     return {key: next((x for x in each if x >= 2), each[0]) for key, each in ordered.items()}
+
+
+def _low_ends(piece: Piece) -> list[dict[str, int]]:
+    """The least point of a piece, and those with one KEY at 0 or 1."""
+    least = _least(piece.where)
+    low = [(key, x) for key, each in piece.where.items() for x in each if x < 2 and least[key] >= 2]
+    return [least, *({**least, key: value} for key, value in low)]
 
 
 def _described(
